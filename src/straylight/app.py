@@ -1,0 +1,193 @@
+"""`straylight train`: the Hydra app around a run, single or many."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from straylight import config
+from straylight.errors import ConfigError, Interrupted, StraylightError
+from straylight.groups import FOLDER
+
+log = logging.getLogger(__name__)
+
+_failures = 0
+
+
+def main(arguments: list[str]) -> None:
+    """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.argv = ["straylight train", *arguments]
+    resumed = [a for a in arguments if a.startswith("resume=")]
+    if resumed:
+        rest = [a for a in arguments if not a.startswith("resume=")]
+        _guarded(lambda: resume(Path(resumed[-1].removeprefix("resume=")), rest), arguments)
+    else:
+        # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
+        os.environ["STRAYLIGHT_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR", "0")
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        app = hydra.main(version_base="1.3", config_path=str(FOLDER), config_name="train")(task)
+        _guarded(app, arguments)
+    if _failures:
+        sys.exit(1)
+
+
+def task(cfg: DictConfig) -> float | None:
+    """One job of the Hydra app. A failure is reported and counted, so that the other jobs of a sweep go on."""
+    job = HydraConfig.get()
+    single = job.mode == RunMode.RUN
+    overrides = list(job.overrides.task)
+    fields = {
+        "detector": job.runtime.choices.get("detector"),
+        "overrides": overrides,
+        "config_hash": config.identity(cfg),
+        "variant": config.identity(cfg, seed=False),
+        "command": shlex.join(["straylight", "train", *overrides]),
+    }
+    folder = Path(job.runtime.output_dir)
+    result = run(cfg, folder, fields)
+    if result is None:
+        return None
+    number = "" if single else f"#{job.job.num} "
+    _say(result, folder, number)
+    if single:
+        _next(folder)
+    return result.get("metrics", {}).get("test/auroc")
+
+
+def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
+    """Train in `folder` and see to it that `result.json` says how it ended; `None` if it failed."""
+    global _failures
+    from straylight.callbacks.record import versions, write_result
+    from straylight.train import train
+
+    path = folder / "result.json"
+    path.unlink(missing_ok=True)  # of an earlier run in the same folder: until this one ends, nothing looks finished
+
+    def conclude(status: str, reason: str | None) -> None:
+        if not path.exists():  # the run ended before there was a Trainer whose callbacks could record it
+            early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions()}
+            write_result(folder, {"status": status, "reason": reason, **early, **fields})
+
+    try:
+        return train(cfg, folder, fields=fields, resume=resume)
+    except (KeyboardInterrupt, SystemExit):
+        path.unlink(missing_ok=True) if _says(path, "ok") else None
+        conclude("interrupted", None)
+        print(
+            f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(str(folder))}",
+            file=sys.stderr,
+        )
+        raise Interrupted from None
+    except Exception as error:
+        _failures += 1
+        reason = str(error) if isinstance(error, StraylightError) else f"{type(error).__name__}: {error}"
+        if _says(path, "ok"):
+            path.unlink()
+        conclude("failed", reason)
+        if not isinstance(error, StraylightError) or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
+            traceback.print_exc()
+        print(f"Error: {reason}", file=sys.stderr)
+        return None
+
+
+def resume(folder: Path, overrides: list[str]) -> None:
+    """Go on with an interrupted run, in its own folder, with its own config.
+
+    Raises:
+        ConfigError: if the folder is not a run's, or an override names a key that its config does not have.
+    """
+    from straylight.report.results import read
+    from straylight.run import saved_config
+
+    cfg = saved_config(folder)
+    result = read(folder)
+    if result and result["status"] == "ok":
+        print(f"{folder} is finished; there is nothing to resume.")
+        return
+    if unknown := [o for o in overrides if "=" not in o or o.startswith(("-", "+", "~"))]:
+        raise ConfigError(f"resume takes overrides of single values, such as trainer.max_epochs=50, not {unknown[0]!r}.")
+    OmegaConf.set_struct(cfg, True)
+    cfg.merge_with_dotlist(overrides)
+    # relative paths were meant from where the run was started
+    hydra_yaml = folder / ".hydra" / "hydra.yaml"
+    started = OmegaConf.load(hydra_yaml).hydra if hydra_yaml.is_file() else OmegaConf.create()
+    with open_dict(cfg):
+        cfg.paths.data = str(Path(OmegaConf.select(started, "runtime.cwd") or ".") / cfg.paths.data)
+    fields = {
+        "detector": OmegaConf.select(started, "runtime.choices.detector"),
+        "overrides": list(OmegaConf.select(started, "overrides.task") or []),
+        "config_hash": config.identity(cfg),
+        "variant": config.identity(cfg, seed=False),
+        "command": shlex.join(["straylight", "train", f"resume={folder}", *overrides]),
+    }
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    finished = run(cfg, folder, fields, resume=True)
+    if finished is not None:
+        _say(finished, folder, "")
+        _next(folder)
+
+
+class Leaderboard(Callback):
+    """Hydra callback: after a sweep, the table, its files, and what to type next."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from straylight.report.page import report
+
+        folder = Path(config.hydra.sweep.dir)
+        if any(folder.glob("**/result.json")):
+            report(folder)
+            _next(folder)
+
+
+def _say(result: dict[str, Any], folder: Path, number: str) -> None:
+    metrics = result.get("metrics", {})
+    numbers = [f"{name} {metrics[key]:.4f}" for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap")) if key in metrics]
+    one = next((e for e in result.get("latency", []) if e["batch"] == 1), None)
+    if one:
+        numbers.append(f"p50 {one['p50_us']:.0f} us")
+    numbers.append(f"{result.get('duration_s', 0):.1f} s")
+    what = f"{number}{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
+    log.info(f"{what}: {', '.join(numbers)}")
+
+
+def _next(folder: Path) -> None:
+    shown = Path(os.path.relpath(folder)) if not os.path.relpath(folder).startswith("..") else folder
+    print(f"\nFolder: {shown}\nNext:   straylight report {shown}\n        tensorboard --logdir {shown}")
+
+
+def _says(path: Path, status: str) -> bool:
+    from straylight.report.results import read
+
+    return (read(path.parent) or {}).get("status") == status
+
+
+def _guarded(app: Any, arguments: list[str]) -> None:
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    except Exception as error:
+        if os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
+            raise
+        sentence = str(error) if isinstance(error, StraylightError) else config.explain(error, arguments)
+        if sentence is None:
+            raise
+        print(f"Error: {sentence}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _as_interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

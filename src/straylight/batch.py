@@ -1,0 +1,145 @@
+"""What flows through the house: `Events` at rest, `Batch` and `Group` on the way in, `Scored` on the way out.
+
+Shapes: `N` rows of a split, `B` rows of a batch, `C` context columns, `*shape` the shape of one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HIDDEN = -1  # the label of a row whose label is not served
+
+
+class Batch(NamedTuple):
+    """What a loader yields.
+
+    Attributes:
+        x: events in the data's own units, `(B, *shape)` float32.
+        y: 0 nominal, 1..K the kind of anomaly, -1 hidden, `(B,)` int64.
+        context: what a density is conditioned on, e.g. the dijet mass, `(B, C)` float32; `C = 0` when there is none.
+        weight: event weights, ones when there are none, `(B,)` float32.
+        index: the row's number in its split, `(B,)` int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    context: Tensor
+    weight: Tensor
+    index: Tensor
+
+
+class Group(NamedTuple):
+    """Several mini-batches in one piece, so that the Trainer's cost per step is paid once for all of them.
+
+    Attributes:
+        batch: the rows of all mini-batches, one after the other; on this rank only.
+        sizes: how many rows of `batch` each mini-batch has on this rank.
+        totals: how many rows each mini-batch has over all ranks.
+
+    Example:
+        >>> rows = torch.arange(5.)[:, None]
+        >>> batch = Batch(rows, rows[:, 0].long(), rows[:, :0], rows[:, 0], rows[:, 0].long())
+        >>> [len(mini.x) for mini, share in Group(batch, (3, 2), (3, 2)).minibatches()]
+        [3, 2]
+    """
+
+    batch: Batch
+    sizes: tuple[int, ...]
+    totals: tuple[int, ...]
+
+    def minibatches(self, world: int = 1) -> Iterator[tuple[Batch, float]]:
+        """Yield each mini-batch with the factor that makes the mean over `world` ranks the mean over all its rows."""
+        columns = zip(*(column.split(self.sizes) for column in self.batch), strict=True)
+        for mini, size, total in zip(columns, self.sizes, self.totals, strict=True):
+            yield Batch(*mini), size * world / total
+
+
+class Scored(NamedTuple):
+    """What validation, test and predict steps return.
+
+    Attributes:
+        index: the row's number in its split, so that padded or gathered rows can be told apart, `(B,)` int64.
+        score: larger is stranger, unbounded, `(B,)` float32.
+        y: the label as served, `(B,)` int64.
+    """
+
+    index: Tensor
+    score: Tensor
+    y: Tensor
+
+
+class Events(NamedTuple):
+    """One split at rest.
+
+    Attributes:
+        x: `(N, *shape)` float32; may be a memory map.
+        y: `(N,)` int64, 0 nominal, 1..K the kind of anomaly.
+        context: `(N, C)` float32.
+        weight: `(N,)` float32.
+        meta: named columns of `N` values that callbacks and figures look up by index and no detector sees.
+    """
+
+    x: Tensor
+    y: Tensor
+    context: Tensor
+    weight: Tensor
+    meta: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any = None,
+        context: Any = None,
+        weight: Any = None,
+        meta: Mapping[str, np.ndarray] | None = None,
+    ) -> Events:
+        """Build from arrays or tensors; what is left out is nominal, without context and of weight one.
+
+        Example:
+            >>> Events.of(np.zeros((3, 2))).y.tolist()
+            [0, 0, 0]
+        """
+        x = torch.as_tensor(x, dtype=torch.float32)
+        n = len(x)
+        return cls(
+            x=x,
+            y=torch.zeros(n, dtype=torch.int64) if y is None else torch.as_tensor(y, dtype=torch.int64),
+            context=x.new_zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32),
+            weight=x.new_ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32),
+            meta={} if meta is None else meta,
+        )
+
+    def take(self, rows: Any) -> Events:
+        """The rows at these positions, in this order."""
+        rows = torch.as_tensor(np.asarray(rows), dtype=torch.int64)
+        positions = rows.numpy()
+        return Events(
+            *(column.index_select(0, rows) for column in self[:4]),
+            meta={name: column[positions] for name, column in self.meta.items()},
+        )
+
+    def __len__(self) -> int:  # of rows, not of fields
+        return self.x.shape[0]
+
+
+class Splits(NamedTuple):
+    """What a data set's `load` returns.
+
+    Attributes:
+        train: rows to train on.
+        val: rows to select a model and set thresholds with; may be empty.
+        test: rows that nothing touches before the test.
+        reserve: anomalies kept out of all three, from which `contamination` of the training rows is drawn; may be
+            empty. They are set aside whatever the contamination, so that the test split never changes with it.
+    """
+
+    train: Events
+    val: Events
+    test: Events
+    reserve: Events

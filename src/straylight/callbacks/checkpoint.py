@@ -1,0 +1,53 @@
+"""The two checkpoints of a run: the last epoch's and the best one's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class Checkpoint(pl.callbacks.Checkpoint):
+    """Keeps `last.ckpt`, to resume from, and `best.ckpt`, to test with, written at the end of an epoch.
+
+    Lightning's ModelCheckpoint with `save_last` rewrites its last checkpoint only when it saved a best one too, and
+    saves nothing at step 0, where a detector without an optimiser stays.
+
+    Args:
+        folder: where to.
+        monitor: what the best epoch has least of; `None` keeps no best. Ignored for a detector that selects nothing
+            and where there is no validation.
+    """
+
+    def __init__(self, folder: str | Path, monitor: str | None = "val/loss") -> None:
+        self.folder, self.monitor = Path(folder), monitor
+        self.best, self.best_epoch = math.inf, -1
+
+    @property
+    def chosen(self) -> Path:
+        """The checkpoint to test with: the best where one was selected, otherwise the last."""
+        return self.folder / ("best.ckpt" if self.best_epoch >= 0 else "last.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fast_dev_run:
+            return
+        value = trainer.callback_metrics.get(self.monitor) if self.monitor and self._selects(trainer, pl_module) else None
+        if value is not None and float(value) < self.best:
+            self.best, self.best_epoch = float(value), trainer.current_epoch
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def _selects(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        return getattr(module, "selects", True) and bool(trainer.num_val_batches and sum(trainer.num_val_batches))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def result(self) -> dict[str, Any]:
+        """What `Record` keeps."""
+        return {"checkpoint": f"{self.folder.name}/{self.chosen.name}", "best_epoch": self.best_epoch}

@@ -1,0 +1,35 @@
+"""How well the test split was ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+
+from straylight.callbacks.scored import Scores, TestScores
+from straylight.metrics.ranking import FPRS, ranking
+
+
+class Ranking(TestScores):
+    """Logs `test/auroc`, `test/ap` and `test/tpr@fpr=F`, overall and per kind, once, after the test.
+
+    Args:
+        fprs: false-positive rates of the working points.
+    """
+
+    def __init__(self, fprs: Sequence[float] = FPRS) -> None:
+        super().__init__()
+        self.fprs = tuple(fprs)
+        self.metrics: dict[str, float] = {}
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
+        measured = ranking(scores.score, scores.y, kinds, self.fprs)
+        self.metrics = {f"test/{name}": value for name, value in measured.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(self.metrics, step=trainer.global_step)
+
+    def result(self) -> dict[str, Any]:
+        """What `Record` keeps: plain float64 numbers, which Lightning's own logging would round to float32."""
+        return {"metrics": self.metrics}

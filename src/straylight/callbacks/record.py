@@ -1,0 +1,116 @@
+"""What is left of a run: `result.json` and `scores.parquet`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from straylight.callbacks.scored import Scores, TestScores
+
+PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write `result.json` whole or not at all; a number that JSON does not have becomes null."""
+    path = folder / "result.json"
+    temporary = folder / f".result.{os.getpid()}.json"
+    temporary.write_text(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # running from a source tree that was never installed
+            continue
+    return found
+
+
+class Record(TestScores):
+    """Writes `result.json` at the end of the test, and `scores.parquet` beside it.
+
+    What it holds comes from the other callbacks: each that has a method `result()` adds its fields. A run that fails
+    or is interrupted is recorded as such. See the README for the fields.
+
+    Args:
+        folder: the run's folder.
+        fields: more fields, such as the command.
+    """
+
+    def __init__(self, folder: str | Path, fields: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.folder, self.fields = Path(folder), dict(fields or {})
+        self.written: dict[str, Any] = {}
+        self._start = time.monotonic()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        if not trainer.is_global_zero:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
+        names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
+        kind = pa.DictionaryArray.from_arrays(pa.array((scores.y + 1).astype("int32")), pa.array(names))
+        table = pa.table({"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind})
+        temporary = self.folder / f".scores.{os.getpid()}.parquet"
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(self.folder / "scores.parquet")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.write(trainer, pl_module, "ok")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        self.write(trainer, pl_module, "interrupted" if stopped else "failed", str(exception) if not stopped else None)
+
+    def write(
+        self, trainer: pl.Trainer, module: pl.LightningModule, status: str, reason: str | None = None
+    ) -> None:
+        """Write `result.json` with this status, on the first rank, and keep what was `written`."""
+        if not trainer.is_global_zero:
+            return
+        result: dict[str, Any] = {"status": status, "reason": reason, "metrics": {}, "latency": []}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(own := getattr(callback, "result", None)):
+                result |= own()
+        result |= {
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "device": str(trainer.strategy.root_device),
+            "devices": trainer.world_size,
+            "duration_s": round(time.monotonic() - self._start, 3),
+            "versions": versions(),
+            **self.fields,
+        }
+        write_result(self.folder, result)
+        self.written = result

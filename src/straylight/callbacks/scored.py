@@ -1,0 +1,63 @@
+"""Gathering what a stage scored: every row once, in the order of the split, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+
+from straylight.batch import Scored
+
+
+class Scores(NamedTuple):
+    """The rows of a split as scored: `index` and `y` int64, `score` float32, each `(N,)`, sorted by index."""
+
+    index: np.ndarray
+    score: np.ndarray
+    y: np.ndarray
+
+
+def gather(parts: Sequence[Scored]) -> Scores:
+    """Join the batches of all ranks, sort by index, and drop copies.
+
+    Example:
+        >>> part = Scored(torch.tensor([1, 0, 1]), torch.tensor([5., 4., 5.]), torch.tensor([1, 0, 1]))
+        >>> gather([part]).score.tolist()
+        [4.0, 5.0]
+    """
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        ranks: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(ranks, columns)
+        columns = [np.concatenate(column) for column in zip(*ranks, strict=True)]
+    _, first = np.unique(columns[0], return_index=True)
+    return Scores(*(column[first] for column in columns))
+
+
+class TestScores(pl.Callback):
+    """Collects the test's `Scored` batches and hands them over once, gathered, to `on_scores`."""
+
+    __test__ = False  # not a test case of pytest's
+
+    def __init__(self) -> None:
+        self._parts: list[Scored] = []
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        """What the subclass does with the scores of the whole split; called on every rank."""
+        raise NotImplementedError
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._parts.clear()
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self._parts.append(outputs)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_scores(trainer, pl_module, gather(self._parts))
+        self._parts.clear()

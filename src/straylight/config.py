@@ -1,0 +1,184 @@
+"""Configs: where they are, whether their values fit, what is built of them, and which run is which."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import ValidationError as PydanticError
+
+from straylight.errors import ConfigError, StraylightError
+from straylight.groups import GROUPS
+
+#: Config keys that say where a run is kept or what watches it, not what it computes.
+PLACES = ("paths", "logger", "hydra")
+
+
+class Main(BaseModel, extra="allow"):
+    """The values of `conf/train.yaml` itself."""
+
+    seed: NonNegativeInt
+    threads: PositiveInt | None
+
+
+def check(cfg: DictConfig) -> None:
+    """Compare every value with the annotation of the parameter that it is for.
+
+    Raises:
+        ConfigError: for the first that does not fit, with the key, the value and what is expected.
+    """
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        Main.model_validate(plain, strict=True)
+    except PydanticError as error:
+        _refuse("", error)
+    for key, node in _targets(plain):
+        _check_target(key, node)
+
+
+def build(cfg: DictConfig, key: str, **more: Any) -> Any:
+    """Instantiate the node at `key`, with more arguments.
+
+    Raises:
+        ConfigError: if its class cannot be imported or refuses its arguments, with what it said.
+    """
+    try:
+        return instantiate(OmegaConf.select(cfg, key), **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, StraylightError):
+            raise cause from error
+        if isinstance(cause, ValueError | TypeError):
+            raise ConfigError(f"{key}: {cause}") from error
+        raise ConfigError(f"{key}: {_one_line(str(cause or error))}") from error
+
+
+def explain(error: Exception, overrides: list[str]) -> str | None:
+    """One sentence on what is wrong with a command line or a config file; `None` if the error is of another kind."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {', '.join(error.options)}."
+    for problem in (cause, error):
+        parent = getattr(problem, "parent_node", None)
+        if isinstance(problem, OmegaConfBaseException) and isinstance(parent, DictConfig) and problem.key not in parent:
+            keys = sorted(str(k) for k in parent if not str(k).startswith("_"))
+            where = str(problem.full_key).rpartition(".")[0]
+            return (
+                f"There is no key {problem.full_key!r}{_meant(str(problem.key), keys)}; "
+                f"{where or 'the config'} has {', '.join(keys)}."
+            )
+    if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in str(error):
+        name = str(error).split("'")[1]
+        keys = [*GROUPS, "seed", "threads"]
+        return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
+    if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
+        return _one_line(str(error)) + (f" ({_one_line(str(cause))})" if isinstance(cause, OmegaConfBaseException) else "")
+    return None
+
+
+def identity(cfg: DictConfig, *, seed: bool = True) -> str:
+    """Twelve hex digits that tell what a run computes, wherever it is kept; without `seed`, what its repeats share."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    kept = {k: v for k, v in plain.items() if k not in PLACES and (seed or k != "seed")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flat(cfg: DictConfig, *groups: str) -> dict[str, Any]:
+    """The values of some groups by their dotted key, for TensorBoard's table of hyperparameters."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {key: value for group in groups for key, value in _flat(group, plain.get(group))}
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flat(f"{key}.{name}", item)
+    else:
+        yield key, value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, child in node.items():
+            yield from _targets(child, f"{key}.{name}" if key else str(name))
+
+
+def _check_target(key: str, node: dict[str, Any]) -> None:
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:
+        raise ConfigError(f"{key}._target_={node['_target_']!r} cannot be imported ({_one_line(str(error))}).") from error
+    takes, open_ended = _parameters(target)
+    for name, value in node.items():
+        if str(name).startswith("_"):
+            continue
+        if name not in takes:
+            if open_ended:
+                continue
+            raise ConfigError(
+                f"There is no key '{key}.{name}'{_meant(str(name), list(takes))}; "
+                f"{target.__name__} takes {', '.join(takes)}."
+            )
+        if takes[name] is Any or isinstance(value, dict):
+            continue
+        try:
+            adapter = TypeAdapter(takes[name], config=ConfigDict(arbitrary_types_allowed=True))
+        except (PydanticSchemaGenerationError, TypeError, NameError):
+            continue
+        try:
+            adapter.validate_python(value, strict=True)
+        except PydanticError as error:
+            _refuse(f"{key}.{name}", error)
+
+
+def _parameters(target: Any) -> tuple[dict[str, Any], bool]:
+    """What a callable takes by name, with annotations; a `**more` of a class stands for what its parent takes."""
+    functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    takes: dict[str, Any] = {}
+    for function in functions:
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            return takes, True
+        try:
+            hints = typing.get_type_hints(function)
+        except Exception:  # an annotation that only exists for a type checker
+            hints = {}
+        rest = False
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = True
+            elif name != "self" and parameter.kind is not parameter.VAR_POSITIONAL:
+                takes.setdefault(name, hints.get(name, Any))
+        if not rest or function is object.__init__:
+            return takes, False
+    return takes, True
+
+
+def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
+    problems = error.errors(include_url=False)
+    where = key or ".".join(map(str, problems[0]["loc"]))
+    said = dict.fromkeys(p["msg"].removeprefix("Input should be ").replace("a valid ", "a ") for p in problems)
+    raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
+
+
+def _meant(name: str, options: list[str]) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,99 @@
+"""The ADBench collection: one `.npz` file with arrays `X` and `y` per data set."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from straylight.batch import Events, Splits
+from straylight.data.base import AnomalyDataModule
+from straylight.errors import DataError
+
+
+class ADBench(AnomalyDataModule):
+    """A tabular data set of the ADBench collection, or any `.npz` with `X` of shape (N, D) and `y` of shape (N,).
+
+    By the collection's one-class protocol: half of the nominal rows train and validate, all others are tested. Shape
+    (D,).
+
+    References:
+        S. Han et al., ADBench: anomaly detection benchmark, NeurIPS 2022, arXiv:2206.09426
+
+    Args:
+        name: the file's name without `.npz`, with or without its number: `6_cardio` or `cardio`.
+        root: the folder of the files.
+        path: a file, instead of name and root.
+        max_rows: more rows than these are drawn from by seed; `None` keeps all.
+        common: see `AnomalyDataModule`.
+
+    Raises:
+        DataError: if the file is missing or is no such `.npz`, or a label is neither 0 (nominal) nor positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        root: str | None = None,
+        path: str | None = None,
+        max_rows: int | None = 50_000,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if path is None and (name is None or root is None):
+            raise DataError("say which data set: data.name=6_cardio (a file in paths.data/adbench), or data.path=FILE.npz.")
+        if max_rows is not None and max_rows < 2:
+            raise DataError(f"data.max_rows must be null or at least 2, not {max_rows}.")
+        self.path = Path(path) if path is not None else _find(Path(str(root)), str(name))
+        self.max_rows = max_rows
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def load(self) -> Splits:
+        x, y = _read(self.path)
+        if self.max_rows is not None and len(x) > self.max_rows:
+            rows = np.sort(np.random.default_rng([self.seed, 3]).permutation(len(x))[: self.max_rows])
+            x, y = x[rows], y[rows]
+        if y.max(initial=0) > 1:
+            self.kinds = ("nominal", *(str(k) for k in range(1, int(y.max()) + 1)))
+        return self.split(Events.of(x.astype(np.float32), y))
+
+
+def _find(root: Path, name: str) -> Path:
+    present = {path.stem: path for path in sorted(root.glob("*.npz"))}
+    if name in present:
+        return present[name]
+    for stem, path in present.items():
+        if stem.partition("_")[2].lower() == name.lower():
+            return path
+    here = f"it holds {', '.join(present)}" if present else "no .npz file is there"
+    raise DataError(
+        f"ADBench data set {name!r} is not in {root} ({here}); put {name}.npz there, set paths.data to the folder that "
+        "holds adbench/, or give data.path=FILE.npz."
+    )
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; give data.path an .npz file with arrays X and y.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({error}).") from error
+    for wanted, what in (("X", "features"), ("y", "labels")):
+        if wanted not in arrays:
+            raise DataError(f"{path} has no array {wanted!r} for the {what}; it holds {', '.join(arrays) or 'nothing'}.")
+    x, y = arrays["X"], arrays["y"].ravel()
+    if x.ndim != 2 or len(x) != len(y):
+        raise DataError(f"{path} must hold X of shape (N, D) and y of shape (N,), not {x.shape} and {arrays['y'].shape}.")
+    if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
+        raise DataError(f"{path} must hold numbers, not X of {x.dtype} and y of {y.dtype}.")
+    if not np.isfinite(y).all() or (y != np.floor(y)).any() or (y < 0).any():
+        raise DataError(f"{path} must label nominal rows 0 and anomalies 1 (or 1..K), not {np.unique(y)[:5].tolist()}.")
+    return x, y.astype(np.int64)

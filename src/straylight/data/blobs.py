@@ -1,0 +1,57 @@
+"""Two round blobs and a small tight one beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from straylight.batch import Events, Splits
+from straylight.data.base import AnomalyDataModule
+
+
+class Blobs(AnomalyDataModule):
+    """Nominal rows in round Gaussian blobs, anomalies in one tight blob shifted away from them; 2-D by default.
+
+    Args:
+        nominal: rows in the nominal blobs together.
+        anomalies: rows in the anomalous blob.
+        centers: of the nominal blobs, each of D coordinates.
+        std: of the nominal blobs.
+        anomaly_std: of the anomalous blob.
+        shift: by which the anomalous blob lies away from the mean of the nominal centres, D coordinates.
+        common: see `AnomalyDataModule`; `seed` draws the rows too.
+
+    Example:
+        >>> data = Blobs()
+        >>> data.setup()
+        >>> int((data.splits.test.y == 1).sum())
+        50
+    """
+
+    def __init__(
+        self,
+        *,
+        nominal: int = 1000,
+        anomalies: int = 50,
+        centers: Sequence[Sequence[float]] = ((-2.0, 0.0), (2.0, 0.0)),
+        std: float = 1.0,
+        anomaly_std: float = 0.3,
+        shift: Sequence[float] = (6.0, 6.0),
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.sizes, self.stds = (nominal, anomalies), (std, anomaly_std)
+        self.centers, self.shift = np.asarray(centers, float), np.asarray(shift, float)
+
+    def load(self) -> Splits:
+        from sklearn.datasets import make_blobs
+
+        blob = {"random_state": self.seed, "shuffle": False}
+        inside, _ = make_blobs(self.sizes[0], centers=self.centers, cluster_std=self.stds[0], **blob)
+        outside, _ = make_blobs(
+            self.sizes[1], centers=self.centers.mean(0, keepdims=True) + self.shift, cluster_std=self.stds[1], **blob
+        )
+        y = np.repeat([0, 1], [len(inside), len(outside)])
+        return self.split(Events.of(np.concatenate([inside, outside]), y))

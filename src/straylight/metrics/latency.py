@@ -1,0 +1,60 @@
+"""How long one call takes: warmed up, synchronised, repeated within a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+
+def measure(
+    call: Callable[[], object],
+    *,
+    events: int,
+    budget_s: float = 0.3,
+    warmup: int = 3,
+    repeats: tuple[int, int] = (5, 1000),
+    synchronise: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Percentiles of the time of one call, and the events per second that its median makes.
+
+    Args:
+        call: scores one batch.
+        events: the number of events in that batch.
+        budget_s: seconds after which no further call is started, once the least number of repeats is reached.
+        warmup: calls before the clock is read.
+        repeats: the least and the largest number of timed calls.
+        synchronise: waits until the device has finished; called before each reading of the clock.
+        clock: seconds; replaced in tests.
+
+    Returns:
+        `p50_us`, `p95_us`, `p99_us`, `mean_us` in microseconds per call, `events_per_s`, `repeats`.
+
+    Example:
+        >>> ticks = iter(range(1000))
+        >>> measure(lambda: None, events=2, clock=lambda: next(ticks))["events_per_s"]
+        2.0
+    """
+    least, most = repeats
+    for _ in range(warmup):
+        call()
+    synchronise()
+    seconds: list[float] = []
+    spent = 0.0
+    while len(seconds) < least or (spent < budget_s and len(seconds) < most):
+        start = clock()
+        call()
+        synchronise()
+        seconds.append(clock() - start)
+        spent += seconds[-1]
+    p50, p95, p99 = np.percentile(seconds, (50, 95, 99))
+    return {
+        "p50_us": float(p50 * 1e6),
+        "p95_us": float(p95 * 1e6),
+        "p99_us": float(p99 * 1e6),
+        "mean_us": float(np.mean(seconds) * 1e6),
+        "events_per_s": float(events / p50) if p50 > 0 else float("inf"),
+        "repeats": len(seconds),
+    }

@@ -1,0 +1,85 @@
+"""From the data's own units to those a network likes, fitted on the training rows in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Method = Literal["standard", "minmax", "standard_common", "minmax_common", "none"]
+
+
+class Scaling(nn.Module):
+    """An affine map per feature, `(x - shift) * factor`, whose two buffers travel in the checkpoint.
+
+    `standard`: mean 0 and variance 1. `minmax`: the training rows span 0 to 1. The `_common` forms use one shift and
+    one factor for all features, which keeps the relative size of pixels. `none`: the identity.
+
+    Sums are kept in float64 and merged chunk by chunk (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for
+    computing the sample variance, Am. Stat. 37 (1983) 242, doi:10.1080/00031305.1983.10483115), so that data larger
+    than memory, or far from the origin, are scaled exactly. A constant feature is shifted to zero and not stretched.
+
+    Args:
+        shape: the shape of one event.
+        method: see above.
+
+    Raises:
+        ValueError: if the method is unknown, or `fit` is given no rows.
+
+    Example:
+        >>> scaling = Scaling((1,), "minmax").fit([torch.tensor([[2.], [4.]])])
+        >>> scaling(torch.tensor([[3.]]))
+        tensor([[0.5000]])
+    """
+
+    shift: Tensor
+    factor: Tensor
+    fitted: Tensor
+
+    def __init__(self, shape: tuple[int, ...], method: Method = "standard") -> None:
+        super().__init__()
+        if method not in Method.__args__:  # type: ignore[attr-defined]
+            raise ValueError(f"scaling must be one of {', '.join(Method.__args__)}, not {method!r}")  # type: ignore[attr-defined]
+        self.method = method
+        self.register_buffer("shift", torch.zeros(shape))
+        self.register_buffer("factor", torch.ones(shape))
+        self.register_buffer("fitted", torch.tensor(method == "none"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, *shape)` to `(B, *shape)`."""
+        return x if self.method == "none" else (x - self.shift) * self.factor
+
+    @torch.no_grad()
+    def fit(self, chunks: Iterable[Tensor]) -> Scaling:
+        """Fit to training rows that come in chunks of `(n, *shape)`."""
+        if self.method == "none":
+            return self
+        common = self.method.endswith("_common")
+        count, mean, squares, low, high = 0, torch.zeros(()), torch.zeros(()), torch.tensor(math.inf), torch.tensor(-math.inf)
+        for chunk in chunks:
+            x = chunk.flatten(1).to("cpu", torch.float64)
+            if not len(x):
+                continue
+            x = x.reshape(-1, 1) if common else x
+            n, m = len(x), x.mean(0)
+            step = m - mean
+            squares = squares + ((x - m) ** 2).sum(0) + step**2 * (count * n / (count + n))
+            mean = mean + step * (n / (count + n))
+            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+            count += n
+        if not count:
+            raise ValueError("scaling cannot be fitted: there is no training row")
+        if self.method.startswith("standard"):
+            shift, width = mean, (squares / count).sqrt()
+        else:
+            shift, width = low, high - low
+        # a spread below float32's resolution of the values themselves is rounding, not information
+        flat = width <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
+        factor = torch.where(flat, 1.0, 1 / torch.where(flat, 1.0, width))
+        self.shift.copy_(shift.expand(self.shift.numel()).reshape(self.shift.shape))
+        self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))
+        self.fitted.fill_(True)
+        return self

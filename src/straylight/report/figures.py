@@ -1,0 +1,64 @@
+"""Figures: pure functions from numbers to a matplotlib figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from straylight.metrics.pareto import pareto_front
+from straylight.report.leaderboard import Row
+
+# Okabe & Ito's palette, told apart by colour-blind readers; the markers tell them apart in grey print
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = "osD^vP*X"
+
+
+def pareto(table: Sequence[Row]) -> Figure:
+    """AUROC against the median latency of one event, a panel for each data set, with the front that nobody beats.
+
+    Bars span the seeds; the mean is drawn. A detector looks the same in every panel.
+    """
+    table = [r for r in table if r.numbers["p50_us"].mean is not None and r.numbers["auroc"].mean is not None]
+    panels = list(dict.fromkeys(row.data for row in table))
+    names = sorted({row.detector for row in table})
+    columns = min(3, max(1, len(panels)))
+    lines = max(1, math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(4.6 * columns + 2.2, 3.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    shown = {}
+    for axis, data in zip(axes, panels, strict=False):
+        rows = [row for row in table if row.data == data]
+        x = [row.numbers["p50_us"].mean for row in rows]
+        y = [row.numbers["auroc"].mean for row in rows]
+        front = pareto_front(x, y)
+        axis.step([x[i] for i in front], [y[i] for i in front], where="post", color="0.75", lw=1.5, zorder=1)
+        for row, cost, quality in zip(rows, x, y, strict=True):
+            style = names.index(row.detector)
+            shown[row.detector] = axis.errorbar(
+                cost,
+                quality,
+                xerr=_arms(row, "p50_us"),
+                yerr=_arms(row, "auroc"),
+                fmt=MARKERS[style // len(COLOURS) % len(MARKERS) if style >= len(MARKERS) else style],
+                color=COLOURS[style % len(COLOURS)],
+                ms=8,
+                capsize=3,
+                zorder=2,
+            )
+        axis.set_xscale("log")
+        axis.set(title=data, xlabel="median latency of one event (µs)", ylabel="AUROC")
+        axis.grid(alpha=0.25, which="both")
+    handles = [shown[name] for name in names]
+    if handles:
+        figure.legend(handles, names, loc="outside right upper", frameon=False, title="detector")
+    return figure
+
+
+def _arms(row: Row, name: str) -> list[list[float]]:
+    mean, low, high = row.numbers[name]
+    assert mean is not None and low is not None and high is not None
+    return [[mean - low], [high - mean]]

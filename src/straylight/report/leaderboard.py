@@ -1,0 +1,118 @@
+"""The leaderboard: a row for each detector on each data set, mean and range over its seeds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from straylight.metrics.ranking import RESOLVABLE
+
+NOT_RESOLVABLE = "n.r."
+FPRS = ("0.1", "0.01")
+
+
+class Spread(NamedTuple):
+    """Mean, least and largest of a number over seeds; without values it is not resolvable."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread:
+        known = list(values)
+        if not known or any(v is None for v in known):
+            return cls(None, None, None)
+        numbers = [float(v) for v in known if v is not None]
+        return cls(sum(numbers) / len(numbers), min(numbers), max(numbers))
+
+
+class Row(NamedTuple):
+    """One detector, in one configuration, on one data set."""
+
+    data: str
+    detector: str
+    seeds: int
+    numbers: Mapping[str, Spread]
+
+
+def rows(results: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Group finished runs whose configs differ in the seed alone, best mean AUROC first on each data set.
+
+    Runs of one detector in several configurations are told apart by the overrides that not all of them share.
+    """
+    groups: dict[tuple[str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    for result in results:
+        if result["status"] == "ok":
+            key = (str(result.get("data")), str(result.get("detector")), str(result.get("variant")))
+            groups.setdefault(key, {})[result.get("seed")] = result  # a seed that was run twice counts once
+    named = _names(groups)
+    table = [
+        Row(data, named[data, detector, variant], len(runs), _numbers(list(runs.values())))
+        for (data, detector, variant), runs in groups.items()
+    ]
+    return sorted(table, key=lambda row: (row.data, -(row.numbers["auroc"].mean or 0)))
+
+
+def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Mapping[str, Any]]]) -> dict[tuple[str, str, str], str]:
+    names = {}
+    for key, runs in groups.items():
+        siblings = [k for k in groups if k[:2] == key[:2]]
+        own = _overrides(runs)
+        shared = set.intersection(*(_overrides(groups[k]) for k in siblings))
+        extra = " ".join(sorted(o for o in own - shared if not o.startswith(("detector=", "data="))))
+        alone = len(siblings) == 1
+        names[key] = key[1] if alone else f"{key[1]} {extra or '(default)'}"
+    if len(set((k[0], n) for k, n in names.items())) < len(names):  # equal overrides, yet another config
+        names = {k: n if sum(m == n for m in names.values()) == 1 else f"{n} [{k[2][:6]}]" for k, n in names.items()}
+    return names
+
+
+def _overrides(runs: Mapping[Any, Mapping[str, Any]]) -> set[str]:
+    first = next(iter(runs.values()))
+    return {o for o in first.get("overrides", []) if not o.startswith(("seed=", "paths.", "hydra."))}
+
+
+def _numbers(runs: list[Mapping[str, Any]]) -> dict[str, Spread]:
+    def over(get: Any) -> Spread:
+        return Spread.of(get(run) for run in runs)
+
+    numbers = {
+        "auroc": over(lambda run: run["metrics"].get("test/auroc")),
+        "ap": over(lambda run: run["metrics"].get("test/ap")),
+    }
+    for fpr in FPRS:
+        numbers[f"tpr@fpr={fpr}"] = over(lambda run, fpr=fpr: _resolved(run["metrics"], fpr))
+    numbers["p50_us"] = over(lambda run: _timing(run, 1, "p50_us"))
+    numbers["events_per_s"] = over(lambda run: _timing(run, 1024, "events_per_s"))
+    numbers["parameters"] = over(lambda run: run.get("parameters"))
+    numbers["duration_s"] = over(lambda run: run.get("duration_s"))
+    return numbers
+
+
+def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
+    enough = metrics.get(f"test/nominal_above@fpr={fpr}", 0) >= RESOLVABLE
+    return metrics.get(f"test/tpr@fpr={fpr}") if enough else None
+
+
+def _timing(run: Mapping[str, Any], batch: int, key: str) -> float | None:
+    return next((e[key] for e in run.get("latency", []) if e["batch"] == batch and e["runtime"] == "eager"), None)
+
+
+def write_csv(table: list[Row], path: Path) -> None:
+    """`leaderboard.csv`: mean, least and largest of every number; `n.r.` where a working point is not resolvable."""
+    names = list(table[0].numbers) if table else []
+    temporary = path.with_suffix(".csv.part")
+    with temporary.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["data", "detector", "seeds", *(f"{n}_{part}" for n in names for part in ("mean", "min", "max"))])
+        for row in table:
+            cells = [
+                ("" if not name.startswith("tpr") else NOT_RESOLVABLE) if value is None else repr(value)
+                for name in names
+                for value in row.numbers[name]
+            ]
+            out.writerow([row.data, row.detector, row.seeds, *cells])
+    temporary.replace(path)

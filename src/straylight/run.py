@@ -1,0 +1,90 @@
+"""A run folder is the model: open it and score new events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from straylight import config
+from straylight.detectors import Detector
+from straylight.errors import ConfigError
+from straylight.train import load, newest
+
+
+class Run:
+    """A finished run.
+
+    Example: `Run.open("outputs/runs/2026-11-23_10-00-00-000000").score(rows)`.
+
+    Attributes:
+        folder: of the run.
+        cfg: its composed config.
+        detector: rebuilt, with the weights it was tested with, ready to score.
+        kinds: names of the labels.
+        result: what `result.json` says, empty if there is none.
+    """
+
+    def __init__(
+        self, folder: Path, cfg: DictConfig, detector: Detector, kinds: tuple[str, ...], result: dict[str, Any]
+    ) -> None:
+        self.folder, self.cfg, self.detector, self.kinds, self.result = folder, cfg, detector, kinds, result
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Rebuild the detector of a run.
+
+        Raises:
+            ConfigError: if the folder is not a run's, or holds no checkpoint.
+        """
+        folder = Path(folder)
+        cfg = saved_config(folder)
+        if not (folder / "shape.json").is_file():
+            raise ConfigError(f"{folder} stopped before its data were read (no shape.json): there is nothing to open.")
+        known = json.loads((folder / "shape.json").read_text())
+        path = folder / "result.json"
+        result = json.loads(path.read_text()) if path.is_file() else {}
+        checkpoint = folder / result["checkpoint"] if "checkpoint" in result else newest(folder / "checkpoints")
+        if checkpoint is None or not checkpoint.is_file():
+            raise ConfigError(f"{folder} holds no checkpoint: its training stopped before the first epoch ended.")
+        detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
+        return cls(folder, cfg, load(detector, checkpoint), tuple(known["kinds"]), result)
+
+    @torch.inference_mode()
+    def score(self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:
+        """Anomaly scores of events in the data's own units, `(N, *shape)` to `(N,)`, larger is stranger.
+
+        Raises:
+            ConfigError: if the events are not of the shape that the detector was trained on.
+        """
+        rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        columns = rows.new_zeros(len(rows), self.detector.context) if context is None else torch.as_tensor(
+            np.asarray(context, dtype=np.float32)
+        )
+        if rows.shape[1:] != self.detector.shape or columns.shape != (len(rows), self.detector.context):
+            raise ConfigError(
+                f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of context, "
+                f"not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
+            )
+        parts = zip(rows.split(batch_size), columns.split(batch_size), strict=True)
+        return torch.cat([self.detector(*part).float() for part in parts]).numpy() if len(rows) else np.empty(0, np.float32)
+
+
+def saved_config(folder: Path) -> DictConfig:
+    """The composed config of a run.
+
+    Raises:
+        ConfigError: if the folder is not a run's.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not a run folder: it has no .hydra/config.yaml.")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    cfg.paths.run = str(folder)
+    return cfg

@@ -1,0 +1,145 @@
+"""One run: from a composed config to a folder that holds the trained detector and what it reached."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, open_dict
+
+from straylight import config
+from straylight.callbacks import Checkpoint, Record
+from straylight.data import AnomalyDataModule
+from straylight.detectors import Detector
+from straylight.errors import ConfigError
+from straylight.launcher.ddp import DDP, processes, ranks
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    cfg: DictConfig, folder: Path, *, fields: Mapping[str, Any] | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Build the data set and the detector, train, test, and leave all of it in `folder`.
+
+    Args:
+        cfg: the composed config, without `hydra`.
+        folder: the run's folder.
+        fields: more fields for `result.json`, such as the command.
+        resume: go on from the newest checkpoint in the folder.
+
+    Returns:
+        what `result.json` holds; empty on processes other than the first.
+
+    Raises:
+        StraylightError: if the config or the data do not fit, or training diverges.
+        Interrupted: on Ctrl-C or SIGTERM, after a checkpoint was written.
+    """
+    quiet()
+    with open_dict(cfg):
+        cfg.paths.run = str(folder)
+    config.check(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    pl.seed_everything(cfg.seed, verbose=False)
+
+    data: AnomalyDataModule = config.build(cfg, "data")
+    data.setup()
+    detector: Detector = config.build(
+        cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")
+    )
+    (folder / "shape.json").write_text(json.dumps({"shape": data.shape, "context": data.context, "kinds": data.kinds}))
+
+    trainer = _trainer(cfg, {"data": data.name, **(fields or {})})
+    count = processes(trainer) if isinstance(trainer.strategy, DDP) else 1
+    with ranks(count, cfg, folder, resume) if count > 1 else nullcontext():
+        if count > 1:  # built again: its rank is in the environment only now
+            trainer = _trainer(cfg, {"data": data.name, **(fields or {})})
+        return _fit_and_test(cfg, trainer, detector, data, newest(folder / "checkpoints") if resume else None)
+
+
+def _fit_and_test(
+    cfg: DictConfig, trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None
+) -> dict[str, Any]:
+    trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
+    checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
+    best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
+    trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
+    if not trainer.is_global_zero:
+        return {}
+    if checkpoint is not None:
+        (checkpoint.folder / "interrupt.ckpt").unlink(missing_ok=True)
+    result = record.written if record is not None else {}
+    _log_hyperparameters(cfg, trainer, result)
+    return result
+
+
+def _trainer(cfg: DictConfig, fields: Mapping[str, Any]) -> pl.Trainer:
+    callbacks = [config.build(cfg, f"callbacks.{name}") for name in cfg.callbacks or {}]
+    for callback in callbacks:
+        if isinstance(callback, Record):
+            callback.fields |= {"seed": cfg.seed, **fields}
+    callbacks.sort(key=lambda callback: isinstance(callback, Record))  # it reads what the others measured
+    return config.build(
+        cfg,
+        "trainer",
+        **({"strategy": DDP()} if cfg.trainer.get("strategy") == "ddp" else {}),
+        callbacks=callbacks,
+        logger=[config.build(cfg, f"logger.{name}") for name in cfg.logger or {}],
+        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        default_root_dir=cfg.paths.run,
+    )
+
+
+def _log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, result: Mapping[str, Any]) -> None:
+    """Hyperparameters with the final metrics, once, so that TensorBoard's table has a finished line per run."""
+    from torch.utils.tensorboard.summary import hparams
+
+    chosen = {"detector": result.get("detector", ""), "data": result.get("data", ""), "seed": cfg.seed}
+    values = {**chosen, **config.flat(cfg, "detector", "data", "optimizer", "trainer")}
+    metrics = {name: value for name, value in result.get("metrics", {}).items() if isinstance(value, float)}
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            for summary in hparams(values, metrics):  # the metrics themselves were logged when they were measured
+                logger.experiment._get_file_writer().add_summary(summary)
+            logger.experiment.flush()
+        else:
+            logger.log_hyperparams(values)
+            logger.save()
+
+
+def newest(checkpoints: Path) -> Path | None:
+    """The checkpoint of the latest step: the interrupted one or the last epoch's; `None` if there is neither."""
+    found = [path for name in ("interrupt.ckpt", "last.ckpt") if (path := checkpoints / name).is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def load(detector: Detector, checkpoint: Path) -> Detector:
+    """Put a checkpoint's state into a detector, ready to score.
+
+    Raises:
+        ConfigError: if the file cannot be read or is another detector's.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        detector.load_state_dict(state["state_dict"])
+    except Exception as error:
+        raise ConfigError(f"{checkpoint} does not fit this detector ({' '.join(str(error).split())[:300]}).") from error
+    return detector.eval()
+
+
+def quiet() -> None:
+    """Keep Lightning from telling at every run which devices it did not find."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 under torch 2.13; nothing that a user could act on
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers")
