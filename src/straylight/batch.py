@@ -33,30 +33,79 @@ class Batch(NamedTuple):
     index: Tensor
 
 
-class Group(NamedTuple):
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of one value per event, `(B,)` to a scalar; weights are one on average over the split."""
+        return values.mean() if self.even else (values * self.weight).mean()
+
+    @property
+    def even(self) -> bool:
+        """Whether all weights are one: they are then a single number, seen B times."""
+        return self.weight.stride(0) == 0
+
+
+class Group:
     """Several mini-batches in one piece, so that the Trainer's cost per step is paid once for all of them.
 
-    Attributes:
-        batch: the rows of all mini-batches, one after the other; on this rank only.
-        sizes: how many rows of `batch` each mini-batch has on this rank.
+    The rows are still where they were: a mini-batch is gathered when its turn comes, while it fits the processor's
+    cache. It is no tuple on purpose: Lightning looks into those and would convert the whole split at every step.
+
+    Args:
+        x, context, weight: columns to draw from, those of the whole split or of this group alone, as in `Batch`.
+        places: where in these columns the rows of all mini-batches are, one after the other, on this rank, `(n,)`.
+        index: the rows' numbers in the split, `(n,)`.
+        sizes: how many of them each mini-batch has on this rank.
         totals: how many rows each mini-batch has over all ranks.
 
     Example:
-        >>> rows = torch.arange(5.)[:, None]
-        >>> batch = Batch(rows, rows[:, 0].long(), rows[:, :0], rows[:, 0], rows[:, 0].long())
-        >>> [len(mini.x) for mini, share in Group(batch, (3, 2), (3, 2)).minibatches()]
+        >>> rows = torch.arange(5)
+        >>> group = Group(torch.rand(5, 2), torch.empty(5, 0), torch.ones(1).expand(5), rows, rows, (3, 2), (3, 2))
+        >>> [len(batch.x) for batch, share in group.minibatches()]
         [3, 2]
     """
 
-    batch: Batch
-    sizes: tuple[int, ...]
-    totals: tuple[int, ...]
+    __slots__ = ("_hidden", "context", "index", "places", "sizes", "totals", "weight", "x")
+
+    def __init__(
+        self,
+        x: Tensor,
+        context: Tensor,
+        weight: Tensor,
+        places: Tensor,
+        index: Tensor,
+        sizes: tuple[int, ...],
+        totals: tuple[int, ...],
+    ) -> None:
+        self.x, self.context, self.weight = x, context, weight
+        self.places, self.index = places, index
+        self.sizes, self.totals = sizes, totals
+        self._hidden = index.new_full((1,), HIDDEN)
 
     def minibatches(self, world: int = 1) -> Iterator[tuple[Batch, float]]:
         """Yield each mini-batch with the factor that makes the mean over `world` ranks the mean over all its rows."""
-        columns = zip(*(column.split(self.sizes) for column in self.batch), strict=True)
-        for mini, size, total in zip(columns, self.sizes, self.totals, strict=True):
-            yield Batch(*mini), size * world / total
+        parts = zip(self.places.split(self.sizes), self.index.split(self.sizes), strict=True)
+        for (places, index), size, total in zip(parts, self.sizes, self.totals, strict=True):
+            yield self._gather(places, index), size * world / total
+
+    def rows(self) -> Batch:
+        """All rows as one batch."""
+        return self._gather(self.places, self.index)
+
+    def to(self, device: torch.device) -> Group:
+        """The group on a device; only its own rows are sent there."""
+        if self.x.device == device:
+            return self
+        x, _, context, weight, index = (column.to(device) for column in self.rows())
+        return Group(x, context, weight, torch.arange(len(index), device=device), index, self.sizes, self.totals)
+
+    def _gather(self, places: Tensor, index: Tensor) -> Batch:
+        n = len(places)
+        return Batch(
+            self.x.index_select(0, places),
+            self._hidden.expand(n),
+            self.context.index_select(0, places) if self.context.shape[1] else self.context[:n],
+            self.weight[:n] if self.weight.stride(0) == 0 else self.weight.index_select(0, places),
+            index,
+        )
 
 
 class Scored(NamedTuple):

@@ -55,7 +55,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         *,
         batch_size: int = 128,
         eval_batch_size: int = 16384,
-        group: int = 16,
+        group: int = 32,
         contamination: float | None = 0.0,
         train_fraction: float = 0.5,
         val_fraction: float = 0.1,
@@ -99,7 +99,10 @@ class AnomalyDataModule(pl.LightningDataModule):
         found = self.load()
         for split in found:
             self._check_finite(split)
-        splits = found._replace(train=contaminate(found.train, found.reserve, self.contamination, self.seed))
+        train = contaminate(found.train, found.reserve, self.contamination, self.seed)
+        if len(train) and train.weight.stride(0) != 0:  # one on average, so that a loss keeps its scale
+            train = train._replace(weight=train.weight / train.weight.mean())
+        splits = found._replace(train=train)
         self._check_classes(splits)
         return splits
 

@@ -9,15 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from straylight.batch import HIDDEN, Batch, Events, Group
+from straylight.batch import Batch, Events, Group
 from straylight.errors import DataError
-
-
-def _batch(events: Events, rows: Tensor, y: Tensor) -> Batch:
-    x, _, context, weight, _ = events
-    return Batch(x.index_select(0, rows), y, context.index_select(0, rows), weight.index_select(0, rows), rows)
 
 
 class GroupLoader:
@@ -46,7 +40,7 @@ class GroupLoader:
     """
 
     def __init__(
-        self, events: Events, *, batch_size: int, group: int = 16, seed: int = 0, rank: int = 0, world: int = 1
+        self, events: Events, *, batch_size: int, group: int = 32, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
         n = len(events)
         if n < world:
@@ -60,7 +54,6 @@ class GroupLoader:
         self.steps = len(spans)
         self.epoch = self._done = self._start = 0
         self.sampler = self  # where Lightning looks for set_epoch
-        self._hidden = torch.full((1,), HIDDEN, dtype=torch.int64)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -74,14 +67,15 @@ class GroupLoader:
         start, self._start = self._start, 0
         for number in range(start, len(self._groups)):
             spans = self._groups[number]
-            parts = [order[low + self.rank : high : self.world] for low, high in spans]
-            rows = torch.cat(parts) if self.world > 1 else order[spans[0][0] : spans[-1][1]]
+            totals = sizes = tuple(high - low for low, high in spans)
+            if self.world > 1:
+                parts = [order[low + self.rank : high : self.world] for low, high in spans]
+                rows, sizes = torch.cat(parts), tuple(len(part) for part in parts)
+            else:
+                rows = order[spans[0][0] : spans[-1][1]]
             self._done = number + 1
-            yield Group(
-                _batch(self.events, rows, self._hidden.expand(len(rows))),
-                sizes=tuple(len(part) for part in parts),
-                totals=tuple(high - low for low, high in spans),
-            )
+            x, _, context, weight, _ = self.events
+            yield Group(x, context, weight, rows, rows, sizes, totals)
 
     def state_dict(self) -> dict[str, Any]:
         return {"done": self._done % len(self._groups)}

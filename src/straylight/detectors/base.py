@@ -6,12 +6,16 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 from __future__ import annotations
 
 import math
+import os
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from straylight.batch import Batch, Group, Scored
@@ -99,7 +103,7 @@ class Detector(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Scored:
         if self.selects:
             self._seed_noise(-1 - batch_idx)
-            self._count(self._losses(self._scaled(batch)), len(batch.x))
+            self._count([self._losses(self._scaled(batch))], (len(batch.x),))
         return self._scored(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Scored:
@@ -112,10 +116,12 @@ class Detector(pl.LightningModule):
 
     def training_step(self, group: Group, batch_idx: int) -> None:
         optimizer = self.optimizers()
-        group = group._replace(batch=self._scaled(group.batch))
+        step, rank = self.trainer.global_step, self.global_rank
+        seen: list[dict[str, Tensor]] = []
         for batch, share in group.minibatches(self.trainer.world_size):
-            self._seed_noise(self.trainer.global_step)
-            self._count(self.step(batch, optimizer, share), len(batch.x))
+            self._seed_noise(step + len(seen), rank)
+            seen.append(self.step(self._scaled(batch), optimizer, share))
+        self._count(seen, group.sizes)
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         """One optimiser step on one mini-batch whose `x` is scaled; detectors that alternate networks override it.
@@ -129,20 +135,58 @@ class Detector(pl.LightningModule):
             losses by name, to be averaged over the epoch.
         """
         losses = self._losses(batch)
-        optimizer.zero_grad()
-        self.manual_backward(losses["loss"] if share == 1 else losses["loss"] * share)
+        self.forget(optimizer)
+        self.backward_from(losses["loss"] if share == 1 else losses["loss"] * share)
         self.descend(optimizer)
         return losses
 
+    def forget(self, optimizer: LightningOptimizer) -> None:
+        """Drop the gradients of the step before."""
+        if self._plain:
+            for parameters in optimizer.param_groups:
+                for parameter in parameters["params"]:
+                    parameter.grad = None
+        else:
+            optimizer.zero_grad()
+
+    def backward_from(self, loss: Tensor) -> None:
+        """Gradients of a loss; exchanged between ranks, scaled and announced to callbacks where there is need."""
+        if self._plain:
+            loss.backward()
+        else:
+            self.manual_backward(loss)
+
     def descend(self, optimizer: LightningOptimizer) -> None:
         """Clip the gradients, set the learning rate of this step, and take it."""
-        if self.optimization.clip is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.optimization.clip, gradient_clip_algorithm="norm")
-        if not self.optimization.constant:
+        recipe = self.optimization
+        if recipe.clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=recipe.clip, gradient_clip_algorithm="norm")
+        if not recipe.constant:
             total = self.trainer.max_epochs * self.trainer.train_dataloader.steps if self.trainer.max_epochs else 0
             for parameters in optimizer.param_groups:
-                parameters["lr"] = self.optimization.rate(self.trainer.global_step, total)
-        optimizer.step()
+                parameters["lr"] = recipe.rate(self.trainer.global_step, total)
+        if self._plain:
+            optimizer._on_before_step()  # what counts global_step
+            optimizer.optimizer.step()
+            optimizer._on_after_step()
+        else:
+            optimizer.step()
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether Lightning has nothing to do around a step: one process, full precision, nobody listening.
+
+        Its wrappers around backward and step cost a small network a fifth of its training time.
+        """
+        hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+        listeners = [(self, pl.LightningModule), *((c, pl.Callback) for c in self.trainer.callbacks)]  # type: ignore[attr-defined]
+        return (
+            type(self.trainer.strategy) is SingleDeviceStrategy
+            and type(self.trainer.precision_plugin) is Precision
+            and all(getattr(type(one), hook) is getattr(base, hook) for one, base in listeners for hook in hooks)
+            and type(self).optimizer_step is pl.LightningModule.optimizer_step
+            and type(self).backward is pl.LightningModule.backward
+        )
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.parameters() if p.requires_grad]
@@ -153,19 +197,26 @@ class Detector(pl.LightningModule):
         return losses if isinstance(losses, dict) else {"loss": losses}
 
     def _scaled(self, batch: Batch) -> Batch:
-        return batch._replace(x=self.scaling(batch.x))
+        return batch if self.scaling.method == "none" else batch._replace(x=self.scaling(batch.x))
 
-    def _seed_noise(self, step: int) -> None:
-        assert self._noise_seed is not None or step < 0
-        seed = ((self._noise_seed or 0) * 1_000_003 + step) * 4099 + self.global_rank
-        # the CPU generator alone, where there is no other: torch.manual_seed costs a hundred times as much
-        torch.default_generator.manual_seed(seed % 2**63)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed % 2**63)
+    def _seed_noise(self, step: int, rank: int = 0) -> None:
+        seed = (((self._noise_seed or 0) * 1_000_003 + step) * 4099 + rank) % 2**63
+        # the CPU generator alone, where there is no other: torch.manual_seed costs seventy times as much
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)
 
     # hooks
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, Group):
+            return batch.to(device)
+        # Lightning would take a batch apart to find that it is there already
+        return batch if batch.x.device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_fit_start(self) -> None:
+        self.__dict__.pop("_plain", None)  # of an earlier Trainer
+        _stop_searching_for_gpus()
         if self._noise_seed is None:
             self._noise_seed = torch.initial_seed() % 2**31
         if not self.scaling.fitted:
@@ -207,14 +258,13 @@ class Detector(pl.LightningModule):
         self._synchronise_buffers()
         self._log_losses("train")
 
-    def _count(self, losses: dict[str, Tensor], rows: int) -> None:
-        with torch.no_grad():
-            for name, value in losses.items():
-                if name in self._sums:
-                    self._sums[name].add_(value.detach(), alpha=rows)
-                else:
-                    self._sums[name] = value.detach().double() * rows
-        self._rows += rows
+    def _count(self, losses: list[dict[str, Tensor]], sizes: tuple[int, ...]) -> None:
+        weights = torch.tensor(sizes, dtype=torch.double)
+        for name in losses[0]:
+            values = torch.stack([one[name].detach() for one in losses])
+            total = values.double() @ weights.to(values.device)
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._rows += sum(sizes)
 
     def _log_losses(self, stage: str) -> None:
         if not self._sums:
@@ -235,3 +285,13 @@ class Detector(pl.LightningModule):
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 dist.broadcast(buffer, 0)
+
+
+def _stop_searching_for_gpus() -> None:
+    """Spare every optimiser step on a machine without a GPU a search for one.
+
+    torch asks at each step whether an accelerator is there. Lightning has told it, when it was imported, to ask the
+    driver's library, which is then looked for on disk each time: 0.1 ms, a quarter of a small network's step.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

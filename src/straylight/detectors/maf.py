@@ -57,7 +57,7 @@ class MAF(Detector):
         return self.flow.log_prob(x.flatten(1), context=context if self.context else None)
 
     def loss(self, batch: Batch) -> Tensor:
-        return (self.score(batch.x, batch.context) * batch.weight).mean()
+        return batch.mean(self.score(batch.x, batch.context))
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         return -self.log_prob(x, context)

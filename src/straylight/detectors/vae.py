@@ -117,8 +117,8 @@ class VAE(Detector):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         mu, log_variance = self.encode(batch.x)
         z = mu + (log_variance / 2).exp() * torch.randn_like(mu)
-        nll = (self.nll(batch.x, z) * batch.weight).mean()
-        kl = (self.divergence(mu, log_variance) * batch.weight).mean()
+        nll = batch.mean(self.nll(batch.x, z))
+        kl = batch.mean(self.divergence(mu, log_variance))
         return {"loss": nll + self.beta * kl, "reconstruction": nll, "kl": kl}
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:

@@ -57,17 +57,14 @@ class Optimization:
         if schedule not in ("constant", "cosine", "linear"):
             raise ValueError(f"optimizer.schedule must be constant, cosine or linear, not {schedule!r}")
         self.method, self.lr, self.schedule, self.warmup, self.clip = method, lr, schedule, warmup, clip
+        #: Whether the rate never changes, so that nobody need set it.
+        self.constant = schedule == "constant" and not warmup
 
     def build(self, parameters: Iterable[Parameter] | Iterable[dict[str, Any]]) -> Optimizer:
         """The optimiser over these parameters."""
         if self.method is None:
             return torch.optim.Adam(parameters, lr=self.lr, fused=True)
         return self.method(parameters, lr=self.lr)
-
-    @property
-    def constant(self) -> bool:
-        """Whether the rate never changes, so that nobody need set it."""
-        return self.schedule == "constant" and not self.warmup
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of mini-batch `step` of `total`."""

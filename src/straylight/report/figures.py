@@ -12,7 +12,7 @@ from straylight.report.leaderboard import Row
 
 # Okabe & Ito's palette, told apart by colour-blind readers; the markers tell them apart in grey print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xh"
 
 
 def pareto(table: Sequence[Row]) -> Figure:
@@ -35,7 +35,9 @@ def pareto(table: Sequence[Row]) -> Figure:
         x = [row.numbers["p50_us"].mean for row in rows]
         y = [row.numbers["auroc"].mean for row in rows]
         front = pareto_front(x, y)
-        axis.step([x[i] for i in front], [y[i] for i in front], where="post", color="0.75", lw=1.5, zorder=1)
+        best = [*front, front[-1]]  # the best one's AUROC is there for whoever can wait longer, too
+        edge = [*(x[i] for i in front), max(x)]
+        axis.step(edge, [y[i] for i in best], where="post", color="0.6", lw=1.5, ls="--", zorder=1)
         for row, cost, quality in zip(rows, x, y, strict=True):
             style = names.index(row.detector)
             shown[row.detector] = axis.errorbar(
@@ -43,7 +45,7 @@ def pareto(table: Sequence[Row]) -> Figure:
                 quality,
                 xerr=_arms(row, "p50_us"),
                 yerr=_arms(row, "auroc"),
-                fmt=MARKERS[style // len(COLOURS) % len(MARKERS) if style >= len(MARKERS) else style],
+                fmt=MARKERS[(style + style // len(COLOURS)) % len(MARKERS)],
                 color=COLOURS[style % len(COLOURS)],
                 ms=8,
                 capsize=3,
