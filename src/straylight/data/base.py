@@ -25,7 +25,7 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     Args:
         batch_size: rows of a mini-batch, over all devices.
-        eval_batch_size: rows scored together.
+        eval_batch_size: rows of an evaluation batch.
         group: mini-batches handed to the Trainer at a time; changes the speed, never the weights.
         contamination: the fraction of anomalies among training rows, drawn from those in reserve; `None` as found.
         train_fraction, val_fraction, reserve_fraction: see `straylight.data.splits.nominal_only`.
@@ -54,7 +54,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         self,
         *,
         batch_size: int = 128,
-        eval_batch_size: int = 16384,
+        eval_batch_size: int = 65536,
         group: int = 32,
         contamination: float | None = 0.0,
         train_fraction: float = 0.5,

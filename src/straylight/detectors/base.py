@@ -58,6 +58,8 @@ class Detector(pl.LightningModule):
 
     #: Whether validation selects among epochs; False for detectors that are fitted in one pass.
     selects = True
+    #: Rows of an evaluation batch that are scored together: what fits the processor's cache.
+    rows_at_once = 16384
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
     sized_by_data: tuple[str, ...] = ()
 
@@ -98,12 +100,14 @@ class Detector(pl.LightningModule):
         return self.score(self.scaling(x), context)
 
     def _scored(self, batch: Batch) -> Scored:
-        return Scored(batch.index, self(batch.x, batch.context).float(), batch.y)
+        parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
+        return Scored(batch.index, torch.cat([self(x, context).float() for x, context in parts]), batch.y)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Scored:
         if self.selects:
             self._seed_noise(-1 - batch_idx)
-            self._count([self._losses(self._scaled(batch))], (len(batch.x),))
+            parts = [Batch(*part) for part in zip(*(column.split(self.rows_at_once) for column in batch), strict=True)]
+            self._count([self._losses(self._scaled(part)) for part in parts], tuple(len(part.x) for part in parts))
         return self._scored(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Scored:
