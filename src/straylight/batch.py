@@ -63,7 +63,7 @@ class Group:
         [3, 2]
     """
 
-    __slots__ = ("_hidden", "context", "index", "places", "sizes", "totals", "weight", "x")
+    __slots__ = ("_same", "context", "index", "places", "sizes", "totals", "weight", "x")
 
     def __init__(
         self,
@@ -78,13 +78,14 @@ class Group:
         self.x, self.context, self.weight = x, context, weight
         self.places, self.index = places, index
         self.sizes, self.totals = sizes, totals
-        self._hidden = index.new_full((1,), HIDDEN)
+        self._same: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
 
     def minibatches(self, world: int = 1) -> Iterator[tuple[Batch, float]]:
         """Yield each mini-batch with the factor that makes the mean over `world` ranks the mean over all its rows."""
-        parts = zip(self.places.split(self.sizes), self.index.split(self.sizes), strict=True)
-        for (places, index), size, total in zip(parts, self.sizes, self.totals, strict=True):
-            yield self._gather(places, index), size * world / total
+        places = self.places.split(self.sizes)
+        index = places if self.index is self.places else self.index.split(self.sizes)
+        for i, (size, total) in enumerate(zip(self.sizes, self.totals, strict=True)):
+            yield self._gather(places[i], index[i]), size * world / total
 
     def rows(self) -> Batch:
         """All rows as one batch."""
@@ -99,11 +100,16 @@ class Group:
 
     def _gather(self, places: Tensor, index: Tensor) -> Batch:
         n = len(places)
+        if n not in self._same:  # what mini-batches of one size share
+            even, bare = self.weight.stride(0) == 0, not self.context.shape[1]
+            y = index.new_full((1,), HIDDEN).expand(n)
+            self._same[n] = y, self.context[:n] if bare else None, self.weight[:n] if even else None
+        y, context, weight = self._same[n]
         return Batch(
             self.x.index_select(0, places),
-            self._hidden.expand(n),
-            self.context.index_select(0, places) if self.context.shape[1] else self.context[:n],
-            self.weight[:n] if self.weight.stride(0) == 0 else self.weight.index_select(0, places),
+            y,
+            self.context.index_select(0, places) if context is None else context,
+            self.weight.index_select(0, places) if weight is None else weight,
             index,
         )
 

@@ -80,6 +80,7 @@ class Detector(pl.LightningModule):
         self._noise_seed: int | None = None
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
+        self._steps = {"unreported": 0}
 
     # what a subclass writes
 
@@ -126,6 +127,7 @@ class Detector(pl.LightningModule):
             self._seed_noise(step + len(seen), rank)
             seen.append(self.step(self._scaled(batch), optimizer, share))
         self._count(seen, group.sizes)
+        self._report_steps()
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         """One optimiser step on one mini-batch whose `x` is scaled; detectors that alternate networks override it.
@@ -168,13 +170,20 @@ class Detector(pl.LightningModule):
         if not recipe.constant:
             total = self.trainer.max_epochs * self.trainer.train_dataloader.steps if self.trainer.max_epochs else 0
             for parameters in optimizer.param_groups:
-                parameters["lr"] = recipe.rate(self.trainer.global_step, total)
+                parameters["lr"] = recipe.rate(self.trainer.global_step + self._steps["unreported"], total)
         if self._plain:
-            optimizer._on_before_step()  # what counts global_step
             optimizer.optimizer.step()
-            optimizer._on_after_step()
+            self._steps["unreported"] += 1
         else:
             optimizer.step()
+
+    def _report_steps(self) -> None:
+        """Add the steps taken without Lightning to its count, `trainer.global_step`."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for tally in (progress.total, progress.current):
+            tally.ready += self._steps["unreported"]
+            tally.completed += self._steps["unreported"]
+        self._steps["unreported"] = 0
 
     @cached_property
     def _plain(self) -> bool:
