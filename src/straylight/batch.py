@@ -6,6 +6,7 @@ Shapes: `N` rows of a split, `B` rows of a batch, `C` context columns, `*shape` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,8 @@ class Scored(NamedTuple):
     y: Tensor
 
 
-class Events(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Events:
     """One split at rest.
 
     Attributes:
@@ -172,15 +174,19 @@ class Events(NamedTuple):
 
     def take(self, rows: Any) -> Events:
         """The rows at these positions, in this order."""
-        rows = torch.as_tensor(np.asarray(rows), dtype=torch.int64)
-        positions = rows.numpy()
+        positions = np.asarray(rows, dtype=np.int64)
+        places = torch.from_numpy(positions)
+        even = len(self) and self.weight.stride(0) == 0
         return Events(
-            *(column.index_select(0, rows) for column in self[:4]),
-            meta={name: column[positions] for name, column in self.meta.items()},
+            self.x.index_select(0, places),
+            self.y.index_select(0, places),
+            self.context.index_select(0, places),
+            self.weight[:1].expand(len(places)) if even else self.weight.index_select(0, places),
+            {name: column[positions] for name, column in self.meta.items()},
         )
 
-    def __len__(self) -> int:  # of rows, not of fields
-        return self.x.shape[0]
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 class Splits(NamedTuple):

@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import inspect
 import json
+import pydoc
 import typing
 from collections.abc import Iterator
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
@@ -59,7 +60,8 @@ def build(cfg: DictConfig, key: str, **more: Any) -> Any:
         if isinstance(cause, StraylightError):
             raise cause from error
         if isinstance(cause, ValueError | TypeError):
-            raise ConfigError(f"{key}: {cause}") from error
+            said = _one_line(str(cause))
+            raise ConfigError(said if said.startswith(f"{key}.") else f"{key}: {said}") from error
         raise ConfigError(f"{key}: {_one_line(str(cause or error))}") from error
 
 
@@ -68,7 +70,7 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {', '.join(error.options)}."
+        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {', '.join(error.options) or '(none)'}."
     for problem in (cause, error):
         parent = getattr(problem, "parent_node", None)
         if isinstance(problem, OmegaConfBaseException) and isinstance(parent, DictConfig) and problem.key not in parent:
@@ -118,9 +120,11 @@ def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _check_target(key: str, node: dict[str, Any]) -> None:
     try:
-        target = get_object(node["_target_"])
-    except Exception as error:
+        target = pydoc.locate(node["_target_"])
+    except pydoc.ErrorDuringImport as error:
         raise ConfigError(f"{key}._target_={node['_target_']!r} cannot be imported ({_one_line(str(error))}).") from error
+    if target is None:
+        raise ConfigError(f"{key}._target_={node['_target_']!r} names nothing that can be imported from here.")
     takes, open_ended = _parameters(target)
     for name, value in node.items():
         if str(name).startswith("_"):
@@ -171,7 +175,7 @@ def _parameters(target: Any) -> tuple[dict[str, Any], bool]:
 def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
     problems = error.errors(include_url=False)
     where = key or ".".join(map(str, problems[0]["loc"]))
-    said = dict.fromkeys(p["msg"].removeprefix("Input should be ").replace("a valid ", "a ") for p in problems)
+    said = dict.fromkeys(p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a int", "an int") for p in problems)
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from straylight.batch import Events, Splits
+from straylight.batch import Batch, Events, Group, Splits
 from straylight.data.loaders import BatchLoader, GroupLoader
 from straylight.data.splits import contaminate, halves, nominal_only
 from straylight.errors import DataError
@@ -101,7 +102,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             self._check_finite(split)
         train = contaminate(found.train, found.reserve, self.contamination, self.seed)
         if len(train) and train.weight.stride(0) != 0:  # one on average, so that a loss keeps its scale
-            train = train._replace(weight=train.weight / train.weight.mean())
+            train = replace(train, weight=train.weight / train.weight.mean())
         splits = found._replace(train=train)
         self._check_classes(splits)
         return splits
@@ -145,6 +146,12 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self._evaluation(self.splits.test)
 
     predict_dataloader = test_dataloader
+
+    def transfer_batch_to_device(self, batch: Batch | Group, device: torch.device, dataloader_idx: int) -> Batch | Group:
+        if isinstance(batch, Group):
+            return batch.to(device)
+        # Lightning would take a batch apart to find that it is there already
+        return batch if batch.x.device == device else Batch(*(column.to(device) for column in batch))
 
     def _evaluation(self, events: Events) -> BatchLoader | list[BatchLoader]:
         rank, world = self._place

@@ -74,8 +74,8 @@ class GroupLoader:
             else:
                 rows = order[spans[0][0] : spans[-1][1]]
             self._done = number + 1
-            x, _, context, weight, _ = self.events
-            yield Group(x, context, weight, rows, rows, sizes, totals)
+            events = self.events
+            yield Group(events.x, events.context, events.weight, rows, rows, sizes, totals)
 
     def state_dict(self) -> dict[str, Any]:
         return {"done": self._done % len(self._groups)}
@@ -109,8 +109,8 @@ class BatchLoader:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Batch]:
-        x, y, context, weight, _ = self.events
+        events = self.events
         for start in self._starts:
             part = slice(start, start + self.batch_size)
-            rows = torch.arange(start, min(start + self.batch_size, len(self.events)))
-            yield Batch(x[part], y[part], context[part], weight[part], rows)
+            rows = torch.arange(start, min(start + self.batch_size, len(events)))
+            yield Batch(events.x[part], events.y[part], events.context[part], events.weight[part], rows)

@@ -121,4 +121,11 @@ def one_class(labels: ArrayLike, nominal: int | Sequence[int], names: Sequence[s
 
 def _joined(a: Events, b: Events) -> Events:
     meta = {name: np.concatenate([a.meta[name], b.meta[name]]) for name in a.meta if name in b.meta}
-    return Events(*(torch.cat(pair) for pair in zip(a[:4], b[:4], strict=True)), meta=meta)
+    even = all(len(part) == 0 or part.weight.stride(0) == 0 for part in (a, b))
+    return Events(
+        torch.cat([a.x, b.x]),
+        torch.cat([a.y, b.y]),
+        torch.cat([a.context, b.context]),
+        a.weight[:1].expand(len(a) + len(b)) if even and len(a) else torch.cat([a.weight, b.weight]),
+        meta,
+    )

@@ -221,12 +221,6 @@ class Detector(pl.LightningModule):
 
     # hooks
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if isinstance(batch, Group):
-            return batch.to(device)
-        # Lightning would take a batch apart to find that it is there already
-        return batch if batch.x.device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_fit_start(self) -> None:
         self.__dict__.pop("_plain", None)  # of an earlier Trainer
         _stop_searching_for_gpus()

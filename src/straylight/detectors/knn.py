@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
+from straylight.errors import DataError
 
 
 class KNN(FittedDetector):
@@ -37,7 +38,8 @@ class KNN(FittedDetector):
         common: `context`, `scaling`, `optimizer` (unused), see `Detector`.
 
     Raises:
-        ValueError: if k is not positive, there are fewer training rows than k, or a name is unknown.
+        ValueError: if k is not positive or a name is unknown.
+        DataError: in training, if there are fewer rows than k.
 
     Example:
         >>> knn = KNN((1,), k=1, scaling="none")
@@ -72,7 +74,7 @@ class KNN(FittedDetector):
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         if len(x) < self.k:
-            raise ValueError(f"detector.k={self.k} neighbours cannot be found among {len(x)} training rows; lower it")
+            raise DataError(f"detector.k={self.k} neighbours cannot be found among {len(x)} training rows; lower it.")
         rows = x.flatten(1)
         self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
         self.memory = rows - self.centre
