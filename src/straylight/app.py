@@ -24,11 +24,14 @@ from straylight.groups import FOLDER
 log = logging.getLogger(__name__)
 
 _failures = 0
+#: Hydra's options that are followed by a value.
+VALUED = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
 
 
 def main(arguments: list[str]) -> None:
     """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted."""
     signal.signal(signal.SIGTERM, _as_interrupt)
+    arguments = _options_first(arguments)
     sys.argv = ["straylight train", *arguments]
     resumed = [a for a in arguments if a.startswith("resume=")]
     if resumed:
@@ -118,7 +121,9 @@ def resume(folder: Path, overrides: list[str]) -> None:
         print(f"{folder} is finished; there is nothing to resume.")
         return
     if unknown := [o for o in overrides if "=" not in o or o.startswith(("-", "+", "~"))]:
-        raise ConfigError(f"resume takes overrides of single values, such as trainer.max_epochs=50, not {unknown[0]!r}.")
+        raise ConfigError(
+            f"resume takes overrides of single values, such as trainer.max_epochs=50, not {unknown[0]!r}."
+        )
     OmegaConf.set_struct(cfg, True)
     cfg.merge_with_dotlist(overrides)
     # relative paths were meant from where the run was started
@@ -154,7 +159,9 @@ class Leaderboard(Callback):
 
 def _say(result: dict[str, Any], folder: Path, number: str) -> None:
     metrics = result.get("metrics", {})
-    numbers = [f"{name} {metrics[key]:.4f}" for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap")) if key in metrics]
+    numbers = [
+        f"{name} {metrics[key]:.4f}" for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap")) if key in metrics
+    ]
     one = next((e for e in result.get("latency", []) if e["batch"] == 1), None)
     if one:
         numbers.append(f"p50 {one['p50_us']:.0f} us")
@@ -187,6 +194,20 @@ def _guarded(app: Any, arguments: list[str]) -> None:
             raise
         print(f"Error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """Hydra's parser wants options before overrides; people type them where they come to mind."""
+    options, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        options.append(argument)
+        if argument in VALUED:
+            options += [value for value in [next(rest, None)] if value is not None]
+    return options + overrides
 
 
 def _as_interrupt(*_: Any) -> NoReturn:

@@ -31,8 +31,7 @@ class Batch(NamedTuple):
     y: Tensor
     context: Tensor
     weight: Tensor
-    index: Tensor
-
+    index: Tensor  # type: ignore[assignment]
 
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean of one value per event, `(B,)` to a scalar; weights are one on average over the split."""
@@ -124,7 +123,7 @@ class Scored(NamedTuple):
         y: the label as served, `(B,)` int64.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
     score: Tensor
     y: Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from straylight import __version__
@@ -86,6 +87,6 @@ def main() -> None:
 def _groups(arguments: list[str]) -> str:
     from straylight.groups import GROUPS, choices
 
-    own = [Path(b) for a, b in zip(arguments, arguments[1:], strict=False) if a in ("--config-dir", "-cd")]
+    own = [Path(b) for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
     own += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
     return "\n".join(f"  {group:<11} {', '.join(choices(group, *own))}" for group in GROUPS)

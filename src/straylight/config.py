@@ -8,7 +8,7 @@ import inspect
 import json
 import pydoc
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
@@ -70,7 +70,8 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {', '.join(error.options) or '(none)'}."
+        known = ", ".join(error.options) or "(none)"
+        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {known}."
     for problem in (cause, error):
         parent = getattr(problem, "parent_node", None)
         if isinstance(problem, OmegaConfBaseException) and isinstance(parent, DictConfig) and problem.key not in parent:
@@ -85,7 +86,9 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         keys = [*GROUPS, "seed", "threads"]
         return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
     if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
-        return _one_line(str(error)) + (f" ({_one_line(str(cause))})" if isinstance(cause, OmegaConfBaseException) else "")
+        return _one_line(str(error)) + (
+            f" ({_one_line(str(cause))})" if isinstance(cause, OmegaConfBaseException) else ""
+        )
     return None
 
 
@@ -122,7 +125,9 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
     try:
         target = pydoc.locate(node["_target_"])
     except pydoc.ErrorDuringImport as error:
-        raise ConfigError(f"{key}._target_={node['_target_']!r} cannot be imported ({_one_line(str(error))}).") from error
+        raise ConfigError(
+            f"{key}._target_={node['_target_']!r} cannot be imported ({_one_line(str(error))})."
+        ) from error
     if target is None:
         raise ConfigError(f"{key}._target_={node['_target_']!r} names nothing that can be imported from here.")
     takes, open_ended = _parameters(target)
@@ -134,7 +139,7 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
                 continue
             raise ConfigError(
                 f"There is no key '{key}.{name}'{_meant(str(name), list(takes))}; "
-                f"{target.__name__} takes {', '.join(takes)}."
+                f"{node['_target_'].rpartition('.')[2]} takes {', '.join(takes)}."
             )
         if takes[name] is Any or isinstance(value, dict):
             continue
@@ -150,7 +155,9 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
 
 def _parameters(target: Any) -> tuple[dict[str, Any], bool]:
     """What a callable takes by name, with annotations; a `**more` of a class stands for what its parent takes."""
-    functions = [c.__init__ for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    functions: list[Any] = (
+        [vars(c)["__init__"] for c in target.__mro__ if "__init__" in vars(c)] if inspect.isclass(target) else [target]
+    )
     takes: dict[str, Any] = {}
     for function in functions:
         try:
@@ -175,11 +182,13 @@ def _parameters(target: Any) -> tuple[dict[str, Any], bool]:
 def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
     problems = error.errors(include_url=False)
     where = key or ".".join(map(str, problems[0]["loc"]))
-    said = dict.fromkeys(p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a int", "an int") for p in problems)
+    said = dict.fromkeys(
+        p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a int", "an int") for p in problems
+    )
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
 
 
-def _meant(name: str, options: list[str]) -> str:
+def _meant(name: str, options: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -63,16 +63,22 @@ class Run:
             ConfigError: if the events are not of the shape that the detector was trained on.
         """
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
-        columns = rows.new_zeros(len(rows), self.detector.context) if context is None else torch.as_tensor(
-            np.asarray(context, dtype=np.float32)
+        columns = (
+            rows.new_zeros(len(rows), self.detector.context)
+            if context is None
+            else torch.as_tensor(np.asarray(context, dtype=np.float32))
         )
         if rows.shape[1:] != self.detector.shape or columns.shape != (len(rows), self.detector.context):
             raise ConfigError(
-                f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of context, "
-                f"not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
+                f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of "
+                f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
         parts = zip(rows.split(batch_size), columns.split(batch_size), strict=True)
-        return torch.cat([self.detector(*part).float() for part in parts]).numpy() if len(rows) else np.empty(0, np.float32)
+        return (
+            torch.cat([self.detector(*part).float() for part in parts]).numpy()
+            if len(rows)
+            else np.empty(0, np.float32)
+        )
 
 
 def saved_config(folder: Path) -> DictConfig:

@@ -14,14 +14,13 @@ import argparse
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from interleaved import compare
 
+from interleaved import compare
 from straylight.batch import Events, Splits
 from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import AutoEncoder
 from straylight.train import quiet
-
 
 SLICE = 16384
 

@@ -16,8 +16,8 @@ import tempfile
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from interleaved import compare
 
+from interleaved import compare
 from straylight.batch import Events, Splits
 from straylight.callbacks import Checkpoint, Interrupt, Progress
 from straylight.data import AnomalyDataModule

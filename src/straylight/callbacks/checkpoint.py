@@ -31,9 +31,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
         return self.folder / ("best.ckpt" if self.best_epoch >= 0 else "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.fast_dev_run:
-            return
-        value = trainer.callback_metrics.get(self.monitor) if self.monitor and self._selects(trainer, pl_module) else None
+        value = (
+            trainer.callback_metrics.get(self.monitor) if self.monitor and self._selects(trainer, pl_module) else None
+        )
         if value is not None and float(value) < self.best:
             self.best, self.best_epoch = float(value), trainer.current_epoch
             trainer.save_checkpoint(self.folder / "best.ckpt")

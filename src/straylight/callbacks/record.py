@@ -92,9 +92,7 @@ class Record(TestScores):
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         self.write(trainer, pl_module, "interrupted" if stopped else "failed", str(exception) if not stopped else None)
 
-    def write(
-        self, trainer: pl.Trainer, module: pl.LightningModule, status: str, reason: str | None = None
-    ) -> None:
+    def write(self, trainer: pl.Trainer, module: pl.LightningModule, status: str, reason: str | None = None) -> None:
         """Write `result.json` with this status, on the first rank, and keep what was `written`."""
         if not trainer.is_global_zero:
             return

@@ -16,7 +16,7 @@ from straylight.batch import Scored
 class Scores(NamedTuple):
     """The rows of a split as scored: `index` and `y` int64, `score` float32, each `(N,)`, sorted by index."""
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]
     score: np.ndarray
     y: np.ndarray
 

@@ -44,14 +44,16 @@ class ADBench(AnomalyDataModule):
     ) -> None:
         super().__init__(**common)
         if path is None and (name is None or root is None):
-            raise DataError("say which data set: data.name=6_cardio (a file in paths.data/adbench), or data.path=FILE.npz.")
+            raise DataError(
+                "say which data set: data.name=6_cardio (a file in paths.data/adbench), or data.path=FILE.npz."
+            )
         if max_rows is not None and max_rows < 2:
             raise DataError(f"data.max_rows must be null or at least 2, not {max_rows}.")
         self.path = Path(path) if path is not None else _find(Path(str(root)), str(name))
         self.max_rows = max_rows
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return self.path.stem
 
     def load(self) -> Splits:
@@ -82,16 +84,20 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise DataError(f"there is no file {path}; give data.path an .npz file with arrays X and y.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({error}).") from error
     for wanted, what in (("X", "features"), ("y", "labels")):
         if wanted not in arrays:
-            raise DataError(f"{path} has no array {wanted!r} for the {what}; it holds {', '.join(arrays) or 'nothing'}.")
+            raise DataError(
+                f"{path} has no array {wanted!r} for the {what}; it holds {', '.join(arrays) or 'nothing'}."
+            )
     x, y = arrays["X"], arrays["y"].ravel()
     if x.ndim != 2 or len(x) != len(y):
-        raise DataError(f"{path} must hold X of shape (N, D) and y of shape (N,), not {x.shape} and {arrays['y'].shape}.")
+        raise DataError(
+            f"{path} must hold X of shape (N, D) and y of shape (N,), not {x.shape} and {arrays['y'].shape}."
+        )
     if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
         raise DataError(f"{path} must hold numbers, not X of {x.dtype} and y of {y.dtype}.")
     if not np.isfinite(y).all() or (y != np.floor(y)).any() or (y < 0).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +23,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     """Base of all data sets. A subclass writes `load() -> Splits`, and `kinds` where there is more than one.
 
     Splits are made before anything is fitted. Training labels are served hidden. Validation is halved by seed: one
-    half selects epochs, the other (`calibration_dataloader`) is for thresholds. Test rows touch nothing before the test.
+    half selects epochs, the other (`calibration_dataloader`) is for thresholds. Test rows touch nothing before the
+    test.
 
     Args:
         batch_size: rows of a mini-batch, over all devices.
@@ -78,7 +80,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must write load()")
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         """What the data set is called in tables."""
         return type(self).__name__.lower()
 
@@ -98,8 +100,7 @@ class AnomalyDataModule(pl.LightningDataModule):
     def splits(self) -> Splits:
         """The four splits, loaded, checked and contaminated at the first call."""
         found = self.load()
-        for split in found:
-            self._check_finite(split)
+        self._check_finite(found)
         train = contaminate(found.train, found.reserve, self.contamination, self.seed)
         if len(train) and train.weight.stride(0) != 0:  # one on average, so that a loss keeps its scale
             train = replace(train, weight=train.weight / train.weight.mean())
@@ -122,7 +123,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self.splits.train.context.shape[1]
 
     def setup(self, stage: str | None = None) -> None:
-        self.splits  # noqa: B018  (loads)
+        if not len(self.splits.val) and self.trainer:
+            self.trainer.limit_val_batches = 0  # Lightning warns of a loader without rows, and this is meant
 
     def training_rows(self) -> Iterator[Tensor]:
         """The training rows as served, in chunks of `(n, *shape)`."""
@@ -147,7 +149,9 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def transfer_batch_to_device(self, batch: Batch | Group, device: torch.device, dataloader_idx: int) -> Batch | Group:
+    def transfer_batch_to_device(
+        self, batch: Batch | Group, device: torch.device, dataloader_idx: int
+    ) -> Batch | Group:
         if isinstance(batch, Group):
             return batch.to(device)
         # Lightning would take a batch apart to find that it is there already
@@ -161,10 +165,10 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _check_finite(self, events: Events) -> None:
-        bad = torch.zeros(events.x[:1].numel(), dtype=torch.int64)
+    def _check_finite(self, splits: Splits) -> None:
+        bad = torch.zeros(math.prod(splits.train.x.shape[1:]), dtype=torch.int64)
         rows = 0
-        for chunk in events.x.split(CHUNK):
+        for chunk in (chunk for events in splits for chunk in events.x.split(CHUNK)):
             wrong = ~chunk.flatten(1).isfinite()
             if wrong.any():
                 bad += wrong.sum(0)
@@ -175,7 +179,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         named = ", ".join(f"{self._column(i)} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
-            f"{self.name}: {rows} of {len(events)} rows hold a NaN or an infinity, in {named}"
+            f"{self.name}: {rows} of {sum(map(len, splits))} rows hold a NaN or an infinity, in {named}"
             f"{f' and {more} more columns' if more else ''}; remove or fill them in before training."
         )
 

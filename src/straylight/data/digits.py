@@ -11,7 +11,7 @@ from straylight.data.splits import one_class
 
 
 class Digits(AnomalyDataModule):
-    """1,797 handwritten digits of 8 x 8 pixels with values 0 to 16; one digit nominal, each other one a kind of anomaly.
+    """1,797 handwritten digits of 8 x 8 pixels, 0 to 16; one digit nominal, each other one a kind of anomaly.
 
     Shape (1, 8, 8).
 

@@ -57,7 +57,8 @@ class Gaussians(AnomalyDataModule):
         rng = np.random.default_rng(self.seed)
         strange = round(self.fraction * self.events)
         sizes = (self.events - strange, strange)
-        x = [rng.multivariate_normal(*law, size=n) for *law, n in zip(self.means, self.covariances, sizes, strict=True)]
+        laws = zip(self.means, self.covariances, sizes, strict=True)
+        x = [rng.multivariate_normal(mean, covariance, n) for mean, covariance, n in laws]
         return self.split(Events.of(np.concatenate(x), np.repeat([0, 1], sizes)))
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class GroupLoader:
         cuts = [*range(0, n, batch_size), n]
         if n - cuts[-2] < world and len(cuts) > 2:
             del cuts[-2]
-        spans = list(zip(cuts[:-1], cuts[1:], strict=True))
+        spans = list(pairwise(cuts))
         self._groups = [spans[i : i + group] for i in range(0, len(spans), group)]
         self.steps = len(spans)
         self.epoch = self._done = self._start = 0
@@ -63,7 +64,9 @@ class GroupLoader:
 
     def __iter__(self) -> Iterator[Group]:
         # a generator: Lightning calls iter before set_epoch, and the epoch is read at the first next
-        order = torch.randperm(len(self.events), generator=torch.Generator().manual_seed(self.seed * 65537 + self.epoch))
+        order = torch.randperm(
+            len(self.events), generator=torch.Generator().manual_seed(self.seed * 65537 + self.epoch)
+        )
         start, self._start = self._start, 0
         for number in range(start, len(self._groups)):
             spans = self._groups[number]

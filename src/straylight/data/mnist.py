@@ -57,8 +57,8 @@ class MNIST(AnomalyDataModule):
             files = Files(str(self.root), train=train, download=self.download)
         except Exception as error:
             raise DataError(
-                f"MNIST cannot be read from {self.root / 'MNIST' / 'raw'} ({_first_line(error)}); put the four idx files "
-                "there, set paths.data to the folder that holds mnist/, or set data.download=true."
+                f"MNIST cannot be read from {self.root / 'MNIST' / 'raw'} ({_first_line(error)}); put the four idx "
+                "files there, set paths.data to the folder that holds mnist/, or set data.download=true."
             ) from error
         digit = files.targets.numpy()
         y, self.kinds = one_class(digit, self.nominal, [str(d) for d in range(10)])

@@ -12,9 +12,7 @@ from straylight.batch import Events, Splits
 from straylight.errors import DataError
 
 
-def nominal_only(
-    events: Events, *, seed: int, train: float = 0.5, val: float = 0.1, reserve: float = 0.0
-) -> Splits:
+def nominal_only(events: Events, *, seed: int, train: float = 0.5, val: float = 0.1, reserve: float = 0.0) -> Splits:
     """The benchmarks' one-class protocol: some nominal rows train, all others and every anomaly are tested.
 
     Args:

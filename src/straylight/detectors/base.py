@@ -104,14 +104,14 @@ class Detector(pl.LightningModule):
         parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
         return Scored(batch.index, torch.cat([self(x, context).float() for x, context in parts]), batch.y)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Scored:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
         if self.selects:
             self._seed_noise(-1 - batch_idx)
             parts = [Batch(*part) for part in zip(*(column.split(self.rows_at_once) for column in batch), strict=True)]
             self._count([self._losses(self._scaled(part)) for part in parts], tuple(len(part.x) for part in parts))
         return self._scored(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Scored:
+    def test_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
         return self._scored(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Scored:
@@ -166,9 +166,10 @@ class Detector(pl.LightningModule):
         """Clip the gradients, set the learning rate of this step, and take it."""
         recipe = self.optimization
         if recipe.clip is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=recipe.clip, gradient_clip_algorithm="norm")
+            self.clip_gradients(optimizer.optimizer, gradient_clip_val=recipe.clip, gradient_clip_algorithm="norm")
         if not recipe.constant:
-            total = self.trainer.max_epochs * self.trainer.train_dataloader.steps if self.trainer.max_epochs else 0
+            loader: Any = self.trainer.train_dataloader
+            total = loader.steps * self.trainer.max_epochs if self.trainer.max_epochs else 0
             for parameters in optimizer.param_groups:
                 parameters["lr"] = recipe.rate(self.trainer.global_step + self._steps["unreported"], total)
         if self._plain:

@@ -65,7 +65,9 @@ class IsolationForest(FittedDetector):
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         seed = torch.initial_seed() if self._noise_seed is None else self._noise_seed
         self.estimator.set_params(random_state=seed % 2**32, max_samples=min(self.max_samples, len(x)))
-        self.estimator.fit(x.flatten(1).cpu().numpy(), sample_weight=weight.cpu().numpy())
+        # equal weights, given as such, would make scikit-learn draw other rows
+        weights = None if (weight == weight[0]).all() else weight.cpu().numpy()
+        self.estimator.fit(x.flatten(1).cpu().numpy(), sample_weight=weights)
         self.fitted = True
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:

@@ -59,7 +59,14 @@ def ranks(count: int, cfg: DictConfig, folder: Path, resume: bool) -> Iterator[N
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
-    command = [sys.executable, "-m", "straylight.launcher.rank", str(frozen), str(folder), "resume" if resume else "new"]
+    command = [
+        sys.executable,
+        "-m",
+        "straylight.launcher.rank",
+        str(frozen),
+        str(folder),
+        "resume" if resume else "new",
+    ]
     children = {
         rank: subprocess.Popen(command, env={**os.environ, **place, "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL)
         for rank in range(1, count)

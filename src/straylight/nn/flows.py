@@ -7,9 +7,7 @@ from nflows.flows.base import Flow
 from nflows.transforms import CompositeTransform, MaskedAffineAutoregressiveTransform, RandomPermutation
 
 
-def masked_autoregressive_flow(
-    features: int, *, layers: int, hidden: int, blocks: int, context: int = 0
-) -> Flow:
+def masked_autoregressive_flow(features: int, *, layers: int, hidden: int, blocks: int, context: int = 0) -> Flow:
     """A standard normal base under masked affine autoregressive layers with random permutations between them.
 
     Args:

@@ -58,7 +58,13 @@ class Scaling(nn.Module):
         if self.method == "none":
             return self
         common = self.method.endswith("_common")
-        count, mean, squares, low, high = 0, torch.zeros(()), torch.zeros(()), torch.tensor(math.inf), torch.tensor(-math.inf)
+        count, mean, squares, low, high = (
+            0,
+            torch.zeros(()),
+            torch.zeros(()),
+            torch.tensor(math.inf),
+            torch.tensor(-math.inf),
+        )
         for chunk in chunks:
             x = chunk.flatten(1).to("cpu", torch.float64)
             if not len(x):

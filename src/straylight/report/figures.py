@@ -32,8 +32,8 @@ def pareto(table: Sequence[Row]) -> Figure:
     shown = {}
     for axis, data in zip(axes, panels, strict=False):
         rows = [row for row in table if row.data == data]
-        x = [row.numbers["p50_us"].mean for row in rows]
-        y = [row.numbers["auroc"].mean for row in rows]
+        x = [row.numbers["p50_us"].mean or 0.0 for row in rows]
+        y = [row.numbers["auroc"].mean or 0.0 for row in rows]
         front = pareto_front(x, y)
         best = [*front, front[-1]]  # the best one's AUROC is there for whoever can wait longer, too
         edge = [*(x[i] for i in front), max(x)]

@@ -65,7 +65,7 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Mapping[str, Any]]
         extra = " ".join(sorted(o for o in own - shared if not o.startswith(("detector=", "data="))))
         alone = len(siblings) == 1
         names[key] = key[1] if alone else f"{key[1]} {extra or '(default)'}"
-    if len(set((k[0], n) for k, n in names.items())) < len(names):  # equal overrides, yet another config
+    if len({(k[0], n) for k, n in names.items()}) < len(names):  # equal overrides, yet another config
         names = {k: n if sum(m == n for m in names.values()) == 1 else f"{n} [{k[2][:6]}]" for k, n in names.items()}
     return names
 

@@ -57,7 +57,9 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
     for result in results:
         if result["status"] != "ok":
             what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
-            console.print(f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}", soft_wrap=True)
+            console.print(
+                f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}", soft_wrap=True
+            )
     if waiting := unfinished(folder):
         console.print(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})", soft_wrap=True)
     return table
@@ -98,7 +100,15 @@ def show_run(folder: Path, console: Console | None = None) -> None:
 def _table(data: str, table: list[Row]) -> Table:
     out = Table(title=data, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     out.add_column("detector", no_wrap=True)
-    headings = ("AUROC", "AP", "TPR\n@FPR 1e-1", "TPR\n@FPR 1e-2", "p50 us\nbatch 1", "events/s\nbatch 1024", "para-\nmeters")
+    headings = (
+        "AUROC",
+        "AP",
+        "TPR\n@FPR 1e-1",
+        "TPR\n@FPR 1e-2",
+        "p50 us\nbatch 1",
+        "events/s\nbatch 1024",
+        "para-\nmeters",
+    )
     for heading in (*headings, "seconds", "seeds"):
         out.add_column(heading, justify="right")
     for row in table:
@@ -113,7 +123,9 @@ def _table(data: str, table: list[Row]) -> Table:
 def _spread(spread: Spread) -> str:
     if spread.mean is None or spread.low is None or spread.high is None:
         return NOT_RESOLVABLE
-    return f"{spread.mean:.3f}" if spread.low == spread.high else f"{spread.mean:.3f}\n{spread.low:.3f}-{spread.high:.3f}"
+    return (
+        f"{spread.mean:.3f}" if spread.low == spread.high else f"{spread.mean:.3f}\n{spread.low:.3f}-{spread.high:.3f}"
+    )
 
 
 def _number(value: float | None) -> str:

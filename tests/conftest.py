@@ -1,0 +1,101 @@
+"""What several tests need: data, a Trainer that keeps still, and the command line in this process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from straylight import app
+from straylight.report.results import find
+from straylight.train import quiet
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    quiet()
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder ../shared/data with real data sets beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def trainer() -> Callable[..., pl.Trainer]:
+    """A Trainer on the CPU that writes nothing."""
+
+    def make(**options: object) -> pl.Trainer:
+        quiet_options = {
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+        }
+        return pl.Trainer(**{**quiet_options, **options})
+
+    return make
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def results(self) -> list[dict]:
+        return find(self.folder)
+
+    @property
+    def result(self) -> dict:
+        (only,) = self.results
+        return only
+
+    @property
+    def run(self) -> Path:
+        return Path(self.result["folder"])
+
+
+@pytest.fixture
+def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
+    """`straylight train` in this process, writing below a folder of the test's; a few cheap defaults come first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str, epochs: int | None = 2, output: str = "out") -> Ended:
+        app._failures = 0
+        cheap = ["callbacks.latency.budget_s=0.01", f"paths.output={tmp_path / output}"]
+        if epochs is not None:
+            cheap.append(f"trainer.max_epochs={epochs}")
+        resumed = any(a.startswith("resume=") for a in arguments)
+        capfd.readouterr()
+        try:
+            app.main([*arguments] if resumed else [*cheap, *arguments])
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capfd.readouterr()
+        return Ended(status, said.out, said.err, tmp_path / output)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,116 @@
+"""What is wrong, where, and what to do: one sentence on standard error, exit status 1, and no run that looks finished."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+def sentence(ended) -> str:
+    lines = [line for line in ended.err.splitlines() if line.strip()]
+    assert ended.status == 1, ended.out + ended.err
+    assert len(lines) == 1, ended.err
+    assert lines[0].startswith("Error: ") and "Traceback" not in ended.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("detector=vea", ("'vae'", "isolation_forest", "knn")),
+        ("data=digit", ("'digits'", "adbench", "mnist")),
+        ("trainer=gup", ("'gpu'", "ddp")),
+        ("detectr=vae", ("'detector'",)),
+        ("seeed=1", ("'seed'",)),
+        ("detector.latnt=3", ("'latent'", "hidden")),
+        ("+detector.latnt=3", ("'latent'", "hidden")),
+        ("detector.latent=abc", ("detector.latent", "integer", "'abc'")),
+        ("detector.activation=rel", ("'relu'", "'tanh'", "'rel'")),
+        ("detector.scaling=minimax", ("'minmax'", "'minimax'")),
+        ("optimizer.lr=-1", ("optimizer.lr", "positive", "-1")),
+        ("optimizer.lr=fast", ("optimizer.lr", "number", "'fast'")),
+        ("trainer.max_epochs=abc", ("trainer.max_epochs", "'abc'")),
+        ("trainer.accelerator=gpuu", ("gpuu", "cpu")),
+        ("seed=abc", ("seed", "'abc'")),
+        ("seed=-1", ("seed", "-1")),
+        ("threads=0", ("threads", "0")),
+        ("detector._target_=nowhere.Class", ("nowhere.Class",)),
+        ("data.batch_size=0", ("data.batch_size", "0")),
+        ("data.nominal=11", ("data.nominal", "0 to 9")),
+        ("data.contamination=2", ("data.contamination", "2")),
+        ("data.contamination=0.1", ("reserve_fraction",)),
+        ("data.train_fraction=0", ("no nominal rows to train on",)),
+        ("data.train_fraction=1", ("no nominal row",)),
+    ],
+)
+def test_a_typo_or_a_bad_value_is_answered_with_the_choices(override, words, straylight_train) -> None:
+    said = sentence(straylight_train(override))
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (["data=mnist"], ("MNIST", "paths.data", "download=true")),
+        (["data=adbench"], ("data.name",)),
+        (["data=adbench", "data.name=none"], ("'none'", "paths.data")),
+        (["data=adbench", "data.path=none.npz"], ("none.npz",)),
+        (["detector=knn", "detector.k=1000"], ("detector.k=1000", "57")),
+        (["detector=vae", "optimizer=sgd", "optimizer.lr=1e9"], ("diverged", "optimizer.lr")),
+    ],
+)
+def test_a_run_that_cannot_be_done_is_recorded_as_failed(override, words, straylight_train) -> None:
+    ended = straylight_train(*override)
+    said = sentence(ended)
+    assert all(word in said for word in words), said
+    assert ended.result["status"] == "failed" and said == f"Error: {ended.result['reason']}"
+    assert not (ended.run / "scores.parquet").exists()
+
+
+def table(n: int = 200, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(0).normal(size=(n, d)), (np.arange(n) % 10 == 0).astype(int)
+
+
+@pytest.mark.parametrize("what", ["nan", "inf", "no labels", "all anomalous", "all nominal", "text", "truncated", "empty"])
+def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, straylight_train, tmp_path) -> None:
+    path = tmp_path / "mine.npz"
+    x, y = table()
+    words: tuple[str, ...] = ("mine",)
+    arrays = {"X": x, "y": y}
+    match what:
+        case "nan" | "inf":
+            x[[3, 5, 8], 2] = x[3, 1] = float(what)
+            words = ("mine", "column 2 (3 rows)", "column 1 (1 row)")
+        case "no labels":
+            del arrays["y"]
+            words = ("mine.npz", "'y'", "X")
+        case "all anomalous":
+            y[:] = 1
+            words = ("mine", "no nominal rows to train on")
+        case "all nominal":
+            y[:] = 0
+            words = ("mine", "no anomalous row")
+        case "text":
+            arrays["X"] = x.astype(str)
+            words = ("mine.npz", "numbers")
+    np.savez(path, **arrays)
+    if what == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    if what == "empty":
+        path.write_bytes(b"")
+    ended = straylight_train("data=adbench", f"data.path={path}")
+    said = sentence(ended)
+    assert all(word in said for word in words), said
+    assert ended.result["status"] == "failed"
+
+
+def test_fewer_rows_than_a_batch_is_no_error(straylight_train, tmp_path) -> None:
+    x, y = table(30)
+    np.savez(tmp_path / "small.npz", X=x, y=y)
+    ended = straylight_train("data=adbench", f"data.path={tmp_path / 'small.npz'}", "data.batch_size=1024")
+    assert ended.status == 0, ended.err
+
+
+def test_a_typo_in_a_sweep_starts_no_job(straylight_train) -> None:
+    said = sentence(straylight_train("-m", "detector=knn,vea", "data=blobs"))
+    assert "'vea'" in said

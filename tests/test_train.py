@@ -1,0 +1,193 @@
+"""`straylight train`, from the command line to the folder that it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from straylight.groups import choices
+from straylight.run import Run
+
+
+def scores(run: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(run / "scores.parquet")
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+@pytest.mark.parametrize("detector", choices("detector"))
+def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
+    ended = straylight_train(f"detector={detector}", "data=blobs", "seed=3")
+    assert ended.status == 0, ended.err
+    result, table = ended.result, scores(ended.run)
+    assert result["status"] == "ok" and result["reason"] is None
+    assert (result["detector"], result["data"], result["seed"]) == (detector, "blobs", 3)
+    assert {"config_hash", "command", "versions", "duration_s", "parameters", "device"} <= set(result)
+    assert "torch" in result["versions"]
+    # the metrics are those of the scores that were written
+    assert list(table["index"]) == list(range(550)) and set(table["kind"]) == {"nominal", "anomaly"}
+    strange = table["y"] > 0
+    assert result["metrics"]["test/auroc"] == pytest.approx(roc_auc_score(strange, table["score"]), abs=1e-12)
+    assert result["metrics"]["test/ap"] == pytest.approx(average_precision_score(strange, table["score"]), abs=1e-12)
+    assert 0 <= result["metrics"]["test/tpr@fpr=0.01"] <= 1
+    for entry in result["latency"]:
+        assert {"runtime", "batch", "p50_us", "p95_us", "p99_us", "events_per_s"} <= set(entry)
+        assert 0 < entry["p50_us"] <= entry["p95_us"] <= entry["p99_us"]
+    assert [entry["batch"] for entry in result["latency"]] == [1, 32, 1024]
+    # and opened again, the run gives the same scores, bit for bit
+    run = Run.open(ended.run)
+    from straylight.data import Blobs
+
+    data = Blobs(seed=3)
+    assert np.array_equal(run.score(data.splits.test.x), table["score"])
+    assert run.kinds == ("nominal", "anomaly")
+
+
+@pytest.mark.parametrize("detector", choices("detector"))
+def test_the_same_seed_gives_the_same_scores_bit_for_bit(detector, straylight_train) -> None:
+    first, again, other = (
+        straylight_train(f"detector={detector}", "data=digits", f"seed={seed}", output=output)
+        for seed, output in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert np.array_equal(scores(first.run)["score"], scores(again.run)["score"])
+    assert not np.array_equal(scores(first.run)["score"], scores(other.run)["score"])
+    assert first.result["config_hash"] == again.result["config_hash"] != other.result["config_hash"]
+    assert first.result["variant"] == again.result["variant"] == other.result["variant"]
+
+
+def test_kinds_are_told_apart_by_name(straylight_train) -> None:
+    ended = straylight_train("data=digits", "data.nominal=3")
+    kinds = set(map(str, range(10))) - {"3"}
+    assert {k.rpartition("/")[2] for k in ended.result["metrics"] if k.startswith("test/auroc/")} == kinds
+    assert set(scores(ended.run)["kind"]) == kinds | {"nominal"}
+
+
+def test_mini_batches_in_groups_train_the_same_weights(straylight_train) -> None:
+    states = []
+    for group in (1, 3, 100):
+        ended = straylight_train("detector=vae", "data=blobs", f"data.group={group}", output=f"g{group}")
+        states.append(torch.load(ended.run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(states[0][k], other[k]) for other in states[1:] for k in other)
+
+
+def test_a_schedule_and_clipping_reach_the_optimiser(straylight_train) -> None:
+    plain = straylight_train("data=blobs", output="plain")
+    assert plain.status == 0
+    for number, change in enumerate(("optimizer.schedule=cosine", "optimizer.clip=0.01", "optimizer=sgd", "optimizer=adamw")):
+        ended = straylight_train("data=blobs", change, output=f"o{number}")
+        assert ended.status == 0, ended.err
+        assert not np.array_equal(scores(ended.run)["score"], scores(plain.run)["score"])
+
+
+def test_without_validation_the_last_epoch_is_tested(straylight_train) -> None:
+    ended = straylight_train("data=blobs", "data.val_fraction=0")
+    assert ended.status == 0 and ended.result["checkpoint"] == "checkpoints/last.ckpt"
+    assert straylight_train("data=blobs", output="with").result["checkpoint"] == "checkpoints/best.ckpt"
+
+
+def test_a_best_epoch_is_tested_even_if_it_was_not_the_last(straylight_train) -> None:
+    ended = straylight_train("data=blobs", "optimizer.lr=0.3", epochs=10)
+    best = torch.load(ended.run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(ended.run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert best["epoch"] == ended.result["best_epoch"] < last["epoch"] == 9
+    saved = last["callbacks"]
+    (losses,) = [state for state in saved.values() if "best" in state]
+    assert losses["best_epoch"] == ended.result["best_epoch"]
+
+
+def test_contamination_leaves_the_test_split_as_it_is(straylight_train) -> None:
+    reserve = ("data=blobs", "data.reserve_fraction=0.5", "detector=knn")
+    clean = straylight_train(*reserve, output="clean")
+    mixed = straylight_train(*reserve, "data.contamination=0.05", output="mixed")
+    assert np.array_equal(scores(clean.run)["y"], scores(mixed.run)["y"])
+    assert mixed.result["metrics"]["test/auroc"] < clean.result["metrics"]["test/auroc"]
+
+
+def test_tensorboard_finds_losses_metrics_and_one_line_of_hyperparameters(straylight_train) -> None:
+    ended = straylight_train("detector=vae", "data=blobs", "logger=both", epochs=3)
+    events = EventAccumulator(str(ended.run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tags = events.Tags()["scalars"]
+    assert {"train/loss", "train/kl", "val/loss", "test/auroc", "test/ap"} <= set(tags)
+    assert "hp_metric" not in tags
+    assert len(events.Scalars("train/loss")) == 3 and len(events.Scalars("test/auroc")) == 1
+    assert events.Scalars("test/auroc")[0].value == pytest.approx(ended.result["metrics"]["test/auroc"])
+    data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    hparams = HParamsPluginData.FromString(data.content).session_start_info.hparams
+    assert hparams["detector"].string_value == "vae" and hparams["detector.latent"].number_value == 8
+    assert (ended.run / "csv" / "metrics.csv").read_text().count("\n") >= 4
+
+
+def test_a_sweep_ends_in_a_leaderboard(straylight_train, monkeypatch) -> None:
+    ended = straylight_train("-m", "detector=isolation_forest,knn", "data=digits", "seed=0,1")
+    assert ended.status == 0, ended.err
+    (sweep,) = (ended.folder / "sweeps").iterdir()
+    assert len(ended.results) == 4 and all(r["status"] == "ok" for r in ended.results)
+    lines = (sweep / "leaderboard.csv").read_text().splitlines()
+    assert len(lines) == 3 and {line.split(",")[1] for line in lines[1:]} == {"isolation_forest", "knn"}
+    assert (sweep / "pareto.png").stat().st_size > 10_000
+    assert "n.r." in ended.out and "AUROC" in ended.out and "straylight report" in ended.out
+    assert "tensorboard --logdir" in ended.out
+
+
+def test_one_failed_job_does_not_stop_a_sweep(straylight_train) -> None:
+    ended = straylight_train("-m", "data=digits", "detector=knn", "detector.k=1000,5")
+    assert ended.status == 1
+    assert sorted(r["status"] for r in ended.results) == ["failed", "ok"]
+    assert "failed" in ended.out and "knn" in ended.out  # the leaderboard names it
+
+
+def test_folders_are_where_hydra_is_told(straylight_train, tmp_path) -> None:
+    ended = straylight_train("data=blobs", "detector=knn", f"hydra.run.dir={tmp_path}/here")
+    assert ended.status == 0 and (tmp_path / "here" / "result.json").is_file()
+    straylight_train("-m", "data=blobs", "detector=knn", f"hydra.sweep.dir={tmp_path}/there", "seed=0,1")
+    assert (tmp_path / "there" / "1" / "result.json").is_file()
+
+
+def test_a_command_typed_twice_into_one_folder_leaves_one_result(straylight_train, tmp_path) -> None:
+    here = f"hydra.run.dir={tmp_path}/here"
+    for _ in range(2):
+        assert straylight_train("data=blobs", "detector=knn", here).status == 0
+    # and a failure there does not leave the earlier success standing
+    assert straylight_train("data=blobs", "detector=knn", "detector.k=9999", here).status == 1
+    assert json.loads((tmp_path / "here" / "result.json").read_text())["status"] == "failed"
+
+
+def test_a_detector_of_the_users_own_needs_a_class_and_a_yaml(straylight_train, tmp_path, monkeypatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from straylight.detectors import AutoEncoder\n\n\n"
+        "class Deeper(AutoEncoder):\n"
+        "    def __init__(self, shape, *, depth=2, **common):\n"
+        "        super().__init__(shape, hidden=[16] * depth, latent=2, **common)\n"
+    )
+    (tmp_path / "conf" / "detector").mkdir(parents=True)
+    (tmp_path / "conf" / "detector" / "deeper.yaml").write_text("_target_: mine.Deeper\ndepth: 3\nscaling: standard\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = straylight_train("--config-dir", str(tmp_path / "conf"), "detector=deeper", "data=blobs")
+    assert ended.status == 0, ended.err
+    assert ended.result["detector"] == "deeper"
+    also = straylight_train("detector._target_=mine.Deeper", "~detector.hidden", "~detector.latent", "data=blobs", output="b")
+    assert also.status == 0, also.err
+    wrong = straylight_train("--config-dir", str(tmp_path / "conf"), "detector=deeper", "+detector.dept=3", output="c")
+    assert wrong.status == 1 and "did you mean 'depth'" in wrong.err
+
+
+def test_real_tabular_data_by_name_and_by_path(straylight_train, shared) -> None:
+    by_name = straylight_train("detector=knn", "data=adbench", "data.name=6_cardio", f"paths.data={shared}", output="a")
+    path = shared / "adbench" / "6_cardio.npz"
+    by_path = straylight_train("detector=knn", "data=adbench", f"data.path={path}", output="b")
+    assert by_name.result["metrics"] == by_path.result["metrics"]
+    assert by_name.result["data"] == "6_cardio" and by_name.result["metrics"]["test/auroc"] > 0.9
+
+
+def test_real_images(straylight_train, shared) -> None:
+    ended = straylight_train("data=mnist", f"paths.data={shared}", "data.nominal=1", epochs=1)
+    assert ended.status == 0, ended.err
+    assert ended.result["metrics"]["test/nominal"] == 1135 and ended.result["metrics"]["test/auroc"] > 0.9
