@@ -42,7 +42,7 @@ def trainer() -> Callable[..., pl.Trainer]:
             "accelerator": "cpu",
             "devices": 1,
             "logger": False,
-            "enable_checkpointing": False,
+            "enable_checkpointing": any(isinstance(c, pl.callbacks.Checkpoint) for c in options.get("callbacks", [])),
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,

@@ -71,7 +71,9 @@ def table(n: int = 200, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(0).normal(size=(n, d)), (np.arange(n) % 10 == 0).astype(int)
 
 
-@pytest.mark.parametrize("what", ["nan", "inf", "no labels", "all anomalous", "all nominal", "text", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "what", ["nan", "inf", "no labels", "all anomalous", "all nominal", "text", "truncated", "empty"]
+)
 def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, straylight_train, tmp_path) -> None:
     path = tmp_path / "mine.npz"
     x, y = table()

@@ -1,11 +1,13 @@
 """Loaders serve every row once, whatever the batch size, the grouping and the number of ranks."""
 
+from itertools import chain
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from straylight.batch import HIDDEN, Batch, Events, Group
+from straylight.batch import HIDDEN, Batch, Events
 from straylight.data.loaders import BatchLoader, GroupLoader
 from straylight.errors import DataError
 
@@ -70,7 +72,7 @@ def test_mini_batches_of_all_ranks_together_are_those_of_one_rank(shape, world):
     assume(min(n, batch_size) >= world and (n % batch_size == 0 or n % batch_size >= world))
     alone = minibatches(GroupLoader(events(n), batch_size=batch_size, group=group))
     dealt = [minibatches(loader) for loader in ranks(n, batch_size, group, world)]
-    together = [sorted(sum(parts, [])) for parts in zip(*dealt, strict=True)]
+    together = [sorted(chain(*parts)) for parts in zip(*dealt, strict=True)]
     assert together == [sorted(batch) for batch in alone]
     for parts in zip(*dealt, strict=True):  # shares differ by one row at most
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -146,7 +148,7 @@ def test_epochs_are_served_in_orders_of_their_own():
     orders = [minibatches(loader, epoch) for epoch in (0, 1, 2, 0)]
     assert orders[0] == orders[3]
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert sum(orders[0], []) != list(range(50))
+    assert list(chain(*orders[0])) != list(range(50))
 
 
 def test_seeds_are_served_in_orders_of_their_own():
@@ -223,7 +225,7 @@ def test_weights_and_context_are_carried_with_their_rows(weighted, context):
     loader = GroupLoader(events(23, weighted, context), batch_size=5, group=2)
     for group in loader:
         rows = [checked(batch, weighted, context) for batch, _ in group.minibatches()]
-        assert checked(group.rows(), weighted, context) == sum(rows, [])
+        assert checked(group.rows(), weighted, context) == list(chain(*rows))
         assert all(batch.context.shape == (len(batch.x), context) for batch, _ in group.minibatches())
         assert all(batch.even is not weighted for batch, _ in group.minibatches() if len(batch.x) > 1)
 
@@ -267,7 +269,7 @@ def batches(n, batch_size, world=1):
 @given(st.integers(0, 70), st.integers(1, 40))
 def test_evaluation_rows_are_served_whole_and_in_order_with_their_labels(n, batch_size):
     (served,) = batches(n, batch_size)
-    assert sum((checked(batch) for batch in served), []) == list(range(n))
+    assert list(chain(*map(checked, served))) == list(range(n))
     assert all(len(batch.x) == batch_size for batch in served[:-1])
     assert all((batch.y == 1).all() and isinstance(batch, Batch) for batch in served)
 

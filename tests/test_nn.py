@@ -99,7 +99,7 @@ def test_scaling_travels_in_its_state_dict(method):
 
 
 def test_an_unknown_scaling_is_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="one of standard, minmax.*not 'robust'"):
+    with pytest.raises(ValueError, match=r"one of standard, minmax.*not 'robust'"):
         Scaling((3,), "robust")
 
 
@@ -193,7 +193,7 @@ def test_a_dense_network_of_too_few_or_no_positive_widths_is_refused(widths):
 
 
 def test_an_unknown_activation_is_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="one of relu, .*not 'swish'"):
+    with pytest.raises(ValueError, match=r"one of relu, .*not 'swish'"):
         mlp((3, 2), "swish")
 
 
@@ -235,7 +235,9 @@ def test_log_determinant_of_a_flow_is_that_of_its_jacobian(features, context):
     z, log_determinant = made._transform(x, context=c)
     for i in range(5):
         given = c[i : i + 1] if context else None
-        jacobian = torch.autograd.functional.jacobian(lambda v, g=given: made._transform(v[None], context=g)[0][0], x[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda v, g=given: made._transform(v[None], context=g)[0][0], x[i]
+        )
         assert log_determinant[i].item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-9)
     base = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
     torch.testing.assert_close(made.log_prob(x, context=c), base + log_determinant)

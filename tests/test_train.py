@@ -79,7 +79,9 @@ def test_mini_batches_in_groups_train_the_same_weights(straylight_train) -> None
 def test_a_schedule_and_clipping_reach_the_optimiser(straylight_train) -> None:
     plain = straylight_train("data=blobs", output="plain")
     assert plain.status == 0
-    for number, change in enumerate(("optimizer.schedule=cosine", "optimizer.clip=0.01", "optimizer=sgd", "optimizer=adamw")):
+    for number, change in enumerate(
+        ("optimizer.schedule=cosine", "optimizer.clip=0.01", "optimizer=sgd", "optimizer=adamw")
+    ):
         ended = straylight_train("data=blobs", change, output=f"o{number}")
         assert ended.status == 0, ended.err
         assert not np.array_equal(scores(ended.run)["score"], scores(plain.run)["score"])
@@ -173,7 +175,9 @@ def test_a_detector_of_the_users_own_needs_a_class_and_a_yaml(straylight_train, 
     ended = straylight_train("--config-dir", str(tmp_path / "conf"), "detector=deeper", "data=blobs")
     assert ended.status == 0, ended.err
     assert ended.result["detector"] == "deeper"
-    also = straylight_train("detector._target_=mine.Deeper", "~detector.hidden", "~detector.latent", "data=blobs", output="b")
+    also = straylight_train(
+        "detector._target_=mine.Deeper", "~detector.hidden", "~detector.latent", "data=blobs", output="b"
+    )
     assert also.status == 0, also.err
     wrong = straylight_train("--config-dir", str(tmp_path / "conf"), "detector=deeper", "+detector.dept=3", output="c")
     assert wrong.status == 1 and "did you mean 'depth'" in wrong.err

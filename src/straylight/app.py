@@ -73,34 +73,36 @@ def task(cfg: DictConfig) -> float | None:
 def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
     """Train in `folder` and see to it that `result.json` says how it ended; `None` if it failed."""
     global _failures
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
     from straylight.callbacks.record import versions, write_result
+    from straylight.report.results import read
     from straylight.train import train
 
-    path = folder / "result.json"
-    path.unlink(missing_ok=True)  # of an earlier run in the same folder: until this one ends, nothing looks finished
+    # of an earlier run in the same folder: until this one ends, nothing looks finished
+    (folder / "result.json").unlink(missing_ok=True)
 
     def conclude(status: str, reason: str | None) -> None:
-        if not path.exists():  # the run ended before there was a Trainer whose callbacks could record it
-            early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions()}
-            write_result(folder, {"status": status, "reason": reason, **early, **fields})
+        early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions(), **fields}
+        known = read(folder) or {}  # what the callbacks recorded, if there was a Trainer already
+        known.pop("folder", None)
+        write_result(folder, {**early, **known, "status": status, "reason": reason})
 
     try:
         return train(cfg, folder, fields=fields, resume=resume)
     except (KeyboardInterrupt, SystemExit):
-        path.unlink(missing_ok=True) if _says(path, "ok") else None
         conclude("interrupted", None)
         print(
-            f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(str(folder))}",
+            f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(_shown(folder))}",
             file=sys.stderr,
         )
         raise Interrupted from None
     except Exception as error:
         _failures += 1
-        reason = str(error) if isinstance(error, StraylightError) else f"{type(error).__name__}: {error}"
-        if _says(path, "ok"):
-            path.unlink()
+        said = isinstance(error, StraylightError | MisconfigurationException)
+        reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {error}"
         conclude("failed", reason)
-        if not isinstance(error, StraylightError) or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
+        if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
             traceback.print_exc()
         print(f"Error: {reason}", file=sys.stderr)
         return None
@@ -117,7 +119,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
 
     cfg = saved_config(folder)
     result = read(folder)
-    if result and result["status"] == "ok":
+    if result and result["status"] == "ok" and not overrides:
         print(f"{folder} is finished; there is nothing to resume.")
         return
     if unknown := [o for o in overrides if "=" not in o or o.startswith(("-", "+", "~"))]:
@@ -171,14 +173,14 @@ def _say(result: dict[str, Any], folder: Path, number: str) -> None:
 
 
 def _next(folder: Path) -> None:
-    shown = Path(os.path.relpath(folder)) if not os.path.relpath(folder).startswith("..") else folder
+    shown = _shown(folder)
     print(f"\nFolder: {shown}\nNext:   straylight report {shown}\n        tensorboard --logdir {shown}")
 
 
-def _says(path: Path, status: str) -> bool:
-    from straylight.report.results import read
-
-    return (read(path.parent) or {}).get("status") == status
+def _shown(folder: Path) -> str:
+    """A folder as it would be typed from here."""
+    relative = os.path.relpath(folder)
+    return str(folder) if relative.startswith("..") else relative
 
 
 def _guarded(app: Any, arguments: list[str]) -> None:

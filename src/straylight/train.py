@@ -55,9 +55,10 @@ def train(
     detector: Detector = config.build(
         cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")
     )
-    (folder / "shape.json").write_text(json.dumps({"shape": data.shape, "context": data.context, "kinds": data.kinds}))
-
     trainer = _trainer(cfg, {"data": data.name, **(fields or {})})
+    if trainer.is_global_zero:
+        known = {"shape": data.shape, "context": data.context, "kinds": data.kinds}
+        (folder / "shape.json").write_text(json.dumps(known))
     count = processes(trainer) if isinstance(trainer.strategy, DDP) else 1
     with ranks(count, cfg, folder, resume) if count > 1 else nullcontext():
         if count > 1:  # built again: its rank is in the environment only now

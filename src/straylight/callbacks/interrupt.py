@@ -15,11 +15,12 @@ from straylight.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupt(pl.Callback):
+class Interrupt(pl.callbacks.Checkpoint):
     """On a signal while training, finishes the group of mini-batches, writes a checkpoint and raises `Interrupted`.
 
-    A second signal does not wait. A signal in the last group of an epoch is acted on at the start of the next, since a
-    checkpoint before an epoch's validation would skip it on resume. Under DDP a signal to one rank stops all.
+    A second signal does not wait. A signal in the last group of an epoch is acted on when the epoch has ended, since a
+    checkpoint before its validation would skip that on resume, and one at the start of the next epoch would skip the
+    epoch. A `Checkpoint` to Lightning, which calls those last. Under DDP a signal to one rank stops all.
 
     Args:
         path: the checkpoint to write.
@@ -47,7 +48,7 @@ class Interrupt(pl.Callback):
         if batch_idx + 1 < trainer.num_training_batches:
             self._stop_if_asked(trainer)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
@@ -60,8 +61,6 @@ class Interrupt(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
-        if self.requested:  # in the last epoch: all of it is in the last checkpoint
-            raise Interrupted
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()

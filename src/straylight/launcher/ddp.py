@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -82,6 +83,8 @@ def ranks(count: int, cfg: DictConfig, folder: Path, resume: bool) -> Iterator[N
             raise StraylightError(f"{dead} ({' '.join(str(error).split())[:200]}).") from error
         raise
     finally:
+        if dist.is_initialized():  # Lightning leaves it behind, and the next job of a sweep would talk to nobody
+            dist.destroy_process_group()
         os.environ.clear()
         os.environ.update(before)
         if not ended:

@@ -1,0 +1,126 @@
+"""Ctrl-C and SIGTERM: a checkpoint, a record, exit status 130, and a resume that ends with the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from straylight.callbacks import Interrupt
+from straylight.callbacks.interrupt import SIGNALS
+from straylight.data import Blobs
+from straylight.detectors import VAE
+from straylight.report.results import find, read
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+class SignalAt(pl.Callback):
+    """Sends this process a signal in the n-th group of mini-batches."""
+
+    def __init__(self, group: int, number: int = signal.SIGINT) -> None:
+        self.left, self.number = group, number
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        self.left -= 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("group", range(9))  # 3 epochs of 3 groups, among them the last of an epoch and of all
+def test_a_resume_ends_with_the_weights_of_an_uninterrupted_run(group, number, tmp_path, trainer) -> None:
+    def parts():
+        pl.seed_everything(0, verbose=False)
+        # a loss that draws noise, and a tail: 450 rows in 15 mini-batches of 32 in groups of 5
+        return VAE((2,), hidden=[8], latent=2), Blobs(batch_size=32, group=5)
+
+    detector, data = parts()
+    trainer(max_epochs=3).fit(detector, datamodule=data)
+    again, data = parts()
+    callbacks = [SignalAt(group, number), Interrupt(tmp_path / "interrupt.ckpt")]
+    last = group == 8
+    with pytest.raises(SystemExit) as stopped:
+        trainer(max_epochs=3, callbacks=callbacks).fit(again, datamodule=data)
+    assert stopped.value.code == 130
+    if not last:
+        resumed, data = parts()
+        torch.manual_seed(12345)  # whatever the generator's state was
+        fit = trainer(max_epochs=3)
+        fit.fit(resumed, datamodule=data, ckpt_path=tmp_path / "interrupt.ckpt", weights_only=True)
+        assert fit.global_step == 45
+        again = resumed
+    assert all(torch.equal(a, b) for a, b in zip(detector.parameters(), again.parameters(), strict=True))
+
+
+def test_the_signals_handlers_are_put_back(trainer, tmp_path) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    fit = trainer(max_epochs=1, callbacks=[Interrupt(tmp_path / "interrupt.ckpt")])
+    fit.fit(VAE((2,)), datamodule=Blobs())
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_second_signal_does_not_wait(trainer, tmp_path) -> None:
+    class Twice(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the second signal was not acted on")
+
+    with pytest.raises(SystemExit):
+        trainer(max_epochs=1, callbacks=[Interrupt(tmp_path / "i.ckpt"), Twice()]).fit(VAE((2,)), datamodule=Blobs())
+    assert not (tmp_path / "i.ckpt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_train) -> None:
+    common = ["detector=vae", "data=blobs", "data.batch_size=16", "data.group=2", "callbacks.latency.budget_s=0.01"]
+    command = [sys.executable, "-m", "straylight", "train", *common, "trainer.max_epochs=3000", "paths.output=out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("out/runs/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < until and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert read(run)["status"] == "interrupted" and "Traceback" not in err
+    assert f"resume={run.relative_to(tmp_path)}" in err
+    done = torch.load(run / "checkpoints" / "interrupt.ckpt", weights_only=True)["epoch"]
+
+    resumed = straylight_train(f"resume={run}", f"trainer.max_epochs={done + 2}")
+    assert resumed.status == 0, resumed.err
+    assert read(run)["status"] == "ok" and not (run / "checkpoints" / "interrupt.ckpt").exists()
+    whole = straylight_train(*common, epochs=done + 2, output="whole")
+    assert read(run)["metrics"] == whole.result["metrics"]
+    assert all(torch.equal(a, weights(whole.run)[name]) for name, a in weights(run).items())
+    # and once more: there is nothing left to do
+    again = straylight_train(f"resume={run}")
+    assert again.status == 0 and "nothing to resume" in again.out
+
+
+def test_resume_refuses_what_it_cannot_do(straylight_train, tmp_path) -> None:
+    assert "not a run folder" in (nowhere := straylight_train(f"resume={tmp_path}/none")).err and nowhere.status == 1
+    failed = straylight_train("detector=knn", "detector.k=1000")
+    typo = straylight_train(f"resume={failed.run}", "trainer.max_epoch=3")
+    assert typo.status == 1 and "max_epochs" in typo.err and "Traceback" not in typo.err
+    flag = straylight_train(f"resume={failed.run}", "--multirun")
+    assert flag.status == 1 and "Traceback" not in flag.err
+
+
+def test_a_run_that_failed_can_be_resumed_with_a_better_value(straylight_train) -> None:
+    failed = straylight_train("detector=knn", "detector.k=1000")
+    better = straylight_train(f"resume={failed.run}", "detector.k=3")
+    assert better.status == 0, better.err
+    assert [r["status"] for r in find(failed.folder)] == ["ok"]

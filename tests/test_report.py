@@ -1,0 +1,385 @@
+"""The leaderboard, its files and its figure, from run folders that are made up."""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from straylight.report import page
+from straylight.report.figures import pareto
+from straylight.report.leaderboard import Spread, rows, write_csv
+from straylight.report.results import find, read, unfinished
+
+
+def result(detector="vae", data="digits", seed=0, auroc=0.9, *, above=50, p50=100.0, overrides=(), **more):
+    """What a finished run writes."""
+    overrides = [f"detector={detector}", f"data={data}", f"seed={seed}", *overrides]
+    computed = sorted(o for o in overrides if not o.startswith("seed="))
+    metrics = {
+        "test/auroc": auroc,
+        "test/ap": auroc / 2,
+        "test/tpr@fpr=0.1": auroc / 3,
+        "test/tpr@fpr=0.01": auroc / 4,
+        "test/nominal_above@fpr=0.1": above,
+        "test/nominal_above@fpr=0.01": above // 10,
+    }
+    entry = {"runtime": "eager", "p95_us": 2 * p50, "p99_us": 3 * p50}
+    return {
+        "status": "ok",
+        "reason": None,
+        "metrics": metrics,
+        "latency": [
+            {"batch": 1, "p50_us": p50, "events_per_s": 1e6 / p50} | entry,
+            {"batch": 1024, "p50_us": 10 * p50, "events_per_s": 1e5} | entry,
+        ],
+        "parameters": 1234,
+        "duration_s": 2.5,
+        "seed": seed,
+        "detector": detector,
+        "data": data,
+        "variant": hashlib.sha256(" ".join(computed).encode()).hexdigest()[:12],
+        "overrides": overrides,
+        "command": f"straylight train {' '.join(overrides)}",
+    } | more
+
+
+def write(root, *results):
+    for number, values in enumerate(results):
+        folder = root / str(number)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(values))
+    return root
+
+
+def said(root):
+    """What `report` prints, and the rows it makes."""
+    out = io.StringIO()
+    table = page.report(root, Console(file=out, width=200))
+    return out.getvalue(), table
+
+
+def names(results):
+    return [row.detector for row in rows(results)]
+
+
+# rows
+
+
+def test_a_row_is_the_mean_and_the_range_over_seeds():
+    (row,) = rows([result(seed=s, auroc=a, p50=p) for s, a, p in ((0, 0.5, 10.0), (1, 0.75, 30.0), (2, 1.0, 80.0))])
+    assert (row.data, row.detector, row.seeds) == ("digits", "vae", 3)
+    assert row.numbers["auroc"] == (0.75, 0.5, 1.0)
+    assert row.numbers["ap"] == (0.375, 0.25, 0.5)
+    assert row.numbers["tpr@fpr=0.1"] == pytest.approx((0.25, 0.5 / 3, 1 / 3))
+    assert row.numbers["p50_us"] == (40.0, 10.0, 80.0)  # of one event
+    assert row.numbers["events_per_s"] == (1e5, 1e5, 1e5)  # of 1,024
+    assert row.numbers["parameters"] == (1234, 1234, 1234)
+
+
+def test_rows_are_ordered_by_data_set_and_then_by_auroc():
+    made = [result("vae", "b", auroc=0.7), result("knn", "b", auroc=0.8), result("maf", "a", auroc=0.1)]
+    for order in itertools.permutations(made):
+        assert [(row.data, row.detector) for row in rows(order)] == [("a", "maf"), ("b", "knn"), ("b", "vae")]
+
+
+@pytest.mark.parametrize("above, known", [(9, False), (10, True), (0, False), (100, True)])
+def test_a_working_point_with_fewer_than_ten_nominal_events_above_is_not_resolvable(above, known):
+    numbers = rows([result(above=above)])[0].numbers
+    assert (numbers["tpr@fpr=0.1"].mean is not None) is known
+    assert (numbers["tpr@fpr=0.01"].mean is not None) is (above // 10 >= 10)
+
+
+def test_a_working_point_is_not_resolvable_if_it_is_not_for_one_of_the_seeds():
+    (row,) = rows([result(seed=0, above=9), result(seed=1, above=11)])
+    assert row.numbers["tpr@fpr=0.1"] == (None, None, None)
+    assert row.numbers["auroc"].mean == pytest.approx(0.9)
+
+
+def test_a_seed_that_was_run_twice_counts_once_and_the_later_run_holds(tmp_path):
+    write(tmp_path, result(seed=0, auroc=0.1), *(result(seed=s, auroc=0.5) for s in range(1, 10)), result(auroc=0.7))
+    (row,) = rows(find(tmp_path))  # folder 10 comes after folder 9
+    assert row.seeds == 10 and row.numbers["auroc"] == pytest.approx((0.52, 0.5, 0.7))
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_a_run_that_did_not_finish_is_not_averaged(status):
+    (row,) = rows([result(seed=0, auroc=0.5), result(seed=1, auroc=1.0, status=status)])
+    assert row.seeds == 1 and row.numbers["auroc"].mean == 0.5
+
+
+def test_a_spread_needs_every_value():
+    assert Spread.of([1, 2, 6]) == (3, 1, 6)
+    assert Spread.of([1, None]) == Spread.of([]) == (None, None, None)
+
+
+def test_missing_numbers_leave_their_cells_open_and_nothing_else():
+    (row,) = rows([result(latency=[], parameters=None)])
+    assert row.numbers["p50_us"].mean is row.numbers["events_per_s"].mean is row.numbers["parameters"].mean is None
+    assert row.numbers["auroc"].mean == 0.9
+
+
+# names of variants
+
+
+def test_a_detector_alone_is_called_by_its_name_whatever_its_overrides():
+    assert names([result(overrides=["detector.latent=2"], seed=s) for s in (0, 1)]) == ["vae"]
+
+
+def test_variants_are_not_averaged_and_are_called_by_the_overrides_that_tell_them_apart():
+    common = "trainer.max_epochs=5"
+    made = [
+        result(seed=seed, auroc=auroc, overrides=[common, *own])
+        for seed in (0, 1)
+        for auroc, own in ((0.9, ["detector.latent=8"]), (0.8, ["detector.latent=2"]), (0.7, []))
+    ]
+    assert [(r.detector, r.seeds) for r in rows(made)] == [
+        ("vae detector.latent=8", 2),
+        ("vae detector.latent=2", 2),
+        ("vae (default)", 2),
+    ]
+
+
+def test_overrides_of_places_and_seeds_name_nothing():
+    a = result(overrides=["paths.output=a", "hydra.verbose=true", "detector.latent=2"])
+    b = result(overrides=["paths.output=b", "detector.latent=3"], auroc=0.8)
+    assert names([a, b]) == ["vae detector.latent=2", "vae detector.latent=3"]
+
+
+def test_variants_of_equal_overrides_are_told_apart_by_their_hash():
+    made = [result(variant="aaaaaa111111"), result(variant="bbbbbb222222", auroc=0.8)]
+    assert names(made) == ["vae (default) [aaaaaa]", "vae (default) [bbbbbb]"]
+
+
+def test_names_are_not_changed_by_a_collision_among_others():
+    made = [result("vae", "a"), result("vae", "b")]
+    collision = [result("knn", "a", auroc=0.5, variant=variant) for variant in ("aaaaaa111111", "bbbbbb222222")]
+    found = {(row.data, row.detector) for row in rows(made + collision)}
+    assert {("a", "vae"), ("b", "vae")} <= found and len(found) == 4
+
+
+# result.json
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1, 2]", b'{"metrics": {}}', b"\xff\xfe", b"null"], ids=lambda c: repr(c)
+)
+def test_an_unreadable_result_is_a_failed_run_that_is_listed(tmp_path, content):
+    write(tmp_path, result())
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "result.json").write_bytes(content)
+    found = read(tmp_path / "1")
+    assert found["status"] == "failed" and "cannot be read" in found["reason"]
+    out, table = said(tmp_path)
+    assert f"failed: {tmp_path / '1'}" in out and len(table) == 1
+
+
+@pytest.mark.parametrize("field", ["metrics", "latency", "parameters", "overrides", "duration_s"])
+def test_a_finished_run_that_lacks_a_field_does_not_stop_the_report(tmp_path, field):
+    lacking = result("knn")
+    del lacking[field]
+    _, table = said(write(tmp_path, result(), lacking))
+    assert "vae" in [row.detector for row in table]
+
+
+def test_results_are_found_below_a_folder_in_natural_order(tmp_path):
+    for name in ("10", "9", "b/2", "b/11", "1", "a"):
+        write(tmp_path / name, result())
+    found = [r["folder"] for r in find(tmp_path)]
+    assert found == [str(tmp_path / name / "0") for name in ("1", "9", "10", "a", "b/2", "b/11")]
+    assert read(tmp_path) is None
+
+
+def test_runs_without_a_result_are_counted_and_the_first_is_named(tmp_path):
+    write(tmp_path, result())
+    for name in ("0", "20", "3"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text("seed: 0")
+    assert unfinished(tmp_path) == [tmp_path / "3", tmp_path / "20"]
+    assert f"2 more without a result: running, or killed ({tmp_path / '3'})" in said(tmp_path)[0]
+
+
+# the page
+
+
+def test_failed_and_interrupted_runs_are_listed_with_their_reason(tmp_path):
+    write(
+        tmp_path,
+        result(),
+        result(seed=1, status="failed", reason="DataError: no rows."),
+        result("knn", seed=2, status="interrupted"),
+    )
+    out, table = said(tmp_path)
+    assert f"failed: {tmp_path / '1'} (vae on digits, seed 1) DataError: no rows." in out
+    assert f"interrupted: {tmp_path / '2'} (knn on digits, seed 2)" in out
+    assert [row.detector for row in table] == ["vae"]
+
+
+def test_a_sweep_in_which_every_run_failed_writes_no_table(tmp_path):
+    out, table = said(write(tmp_path, result(status="failed", reason="boom")))
+    assert table == [] and "boom" in out
+    assert not (tmp_path / "leaderboard.csv").exists()
+
+
+def test_page_shows_mean_and_range_and_explains_what_is_not_resolvable(tmp_path):
+    write(tmp_path, result(seed=0, auroc=0.5, above=9), result(seed=1, auroc=0.75, above=9))
+    out, _ = said(tmp_path)
+    assert "0.625" in out and "0.500-0.750" in out
+    assert "n.r." in out and "fewer than ten nominal rows" in out
+    assert "n.r." not in said(write(tmp_path / "other", result(above=100)))[0]
+
+
+@pytest.mark.parametrize("text", ["[red]", "[/nothing]", "[pt,eta]", "[abc123]"])
+def test_brackets_in_names_and_reasons_are_printed_as_they_are(tmp_path, text):
+    made = [result(overrides=[f"data.columns={text}"]), result(auroc=0.8)]
+    out, _ = said(write(tmp_path, *made, result(seed=5, status="failed", reason=f"KeyError: {text}")))
+    assert f"vae data.columns={text}" in out and f"KeyError: {text}" in out
+
+
+def test_page_of_one_run_shows_its_numbers_its_kinds_and_its_command(tmp_path, capsys):
+    values = result(above=50)
+    values["metrics"] |= {"test/auroc/3": 0.1234, "test/ap/3": 0.5678, "test/tpr@fpr=0.1/3": 0.25}
+    (tmp_path / "result.json").write_text(json.dumps(values | {"command": "straylight train data.columns=[pt,eta]"}))
+    page.main([str(tmp_path)])
+    out = capsys.readouterr().out
+    cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert cells["all"] == ["anomalies", "0.9000", "0.4500", "0.3000", "n.r."]
+    assert cells["3"][:3] == ["0.1234", "0.5678", "0.2500"]
+    assert cells["1024"] == ["1,000", "200", "300", "100,000"]
+    assert "command: straylight train data.columns=[pt,eta]" in out
+
+
+def test_page_of_a_failed_run_says_why(tmp_path, capsys):
+    failed = result(status="failed", reason="DataError: [/x] no rows.", metrics={}, latency=[])
+    (tmp_path / "result.json").write_text(json.dumps(failed))
+    page.main([str(tmp_path)])
+    assert "DataError: [/x] no rows." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name, reason", [("nowhere", "there is no folder"), ("", "no result.json")])
+def test_a_folder_without_runs_exits_with_one_and_a_sentence(tmp_path, capsys, name, reason):
+    with pytest.raises(SystemExit) as end:
+        page.main([str(tmp_path / name)])
+    out, err = capsys.readouterr()
+    assert end.value.code == 1 and out == ""
+    assert reason in err and str(tmp_path) in err and err.startswith("Error: ") and err.count("\n") == 1
+
+
+# leaderboard.csv
+
+
+def test_csv_holds_mean_least_and_largest_of_every_number(tmp_path):
+    made = [result(seed=0, auroc=0.5, above=9), result(seed=1, auroc=0.75), result("knn", auroc=0.9, latency=[])]
+    write_csv(rows(made), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        knn, vae = csv.DictReader(file)
+    assert (vae["data"], vae["detector"], vae["seeds"]) == ("digits", "vae", "2")
+    assert [float(vae[f"auroc_{part}"]) for part in ("mean", "min", "max")] == [0.625, 0.5, 0.75]
+    assert {vae[f"tpr@fpr=0.1_{part}"] for part in ("mean", "min", "max")} == {"n.r."}
+    assert float(knn["tpr@fpr=0.1_mean"]) == 0.9 / 3  # every digit is kept
+    assert knn["p50_us_mean"] == knn["p50_us_max"] == "" and knn["detector"] == "knn"
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_second_report_writes_the_same_bytes(tmp_path):
+    write(tmp_path, *(result(d, data, s) for d in ("vae", "knn") for data in ("a", "b") for s in (0, 1)))
+    said(tmp_path)
+    first = (tmp_path / "leaderboard.csv").read_bytes()
+    out, _ = said(tmp_path)
+    assert (tmp_path / "leaderboard.csv").read_bytes() == first
+    assert str(tmp_path / "leaderboard.csv") in out and str(tmp_path / "pareto.png") in out
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["leaderboard.csv", "pareto.png"]
+
+
+# pareto.png
+
+
+def made_for(detectors, sets):
+    """Better the slower, but for every third, which is beaten; three seeds that differ."""
+    return [
+        result(f"d{i}", data, seed, auroc=0.6 + 0.03 * i - 0.2 * (i % 3 == 2) + 0.01 * seed, p50=10.0 * 2**i + seed)
+        for i in range(detectors)
+        for data in sets
+        for seed in (0, 1, 2)
+    ]
+
+
+def drawn(axis):
+    """Each point of a panel, with its bars, colour and marker, by its place."""
+    points = {}
+    for container in axis.containers:
+        line, _, bars = container.lines
+        ((x, y),) = line.get_xydata().tolist()
+        across, along = (bar.get_segments()[0].tolist() for bar in bars)
+        points[x, y] = (across[0][0], across[1][0], along[0][1], along[1][1], line.get_color(), line.get_marker())
+    return points
+
+
+@pytest.mark.parametrize("sets", [["a"], ["a", "b", "c"], ["a", "b", "c", "d"]], ids=len)
+@pytest.mark.parametrize("detectors", [1, 10])
+def test_figure_shows_every_detector_in_a_panel_for_each_data_set(detectors, sets):
+    table = rows(made_for(detectors, sets))
+    figure = pareto(table)
+    panels = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in panels] == sets
+    for axis in panels:
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+        assert axis.get_xlabel() == "median latency of one event (µs)" and axis.get_ylabel() == "AUROC"
+        points = drawn(axis)
+        expected = {(r.numbers["p50_us"].mean, r.numbers["auroc"].mean): r for r in table if r.data == axis.get_title()}
+        assert set(points) == set(expected)
+        for place, row in expected.items():
+            bars = (*row.numbers["p50_us"][1:], *row.numbers["auroc"][1:])
+            assert points[place][:4] == pytest.approx(bars)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == sorted(f"d{i}" for i in range(detectors))
+
+
+def test_a_detector_looks_the_same_in_every_panel_and_unlike_the_others():
+    table = rows([r for r in made_for(10, ["a", "b"]) if (r["detector"], r["data"]) != ("d0", "b")])
+    looks = {"a": {}, "b": {}}
+    for axis in pareto(table).axes:
+        points = drawn(axis)
+        for row in table:
+            if row.data == axis.get_title():
+                looks[row.data][row.detector] = points[row.numbers["p50_us"].mean, row.numbers["auroc"].mean][4:]
+    assert len(set(looks["a"].values())) == 10
+    assert looks["b"] == {name: look for name, look in looks["a"].items() if name != "d0"}
+
+
+def test_front_runs_through_the_points_that_none_beats():
+    table = rows(made_for(6, ["a"]))
+    (axis,) = pareto(table).axes
+    (front,) = [line for line in axis.lines if line.get_drawstyle() == "steps-post"]
+    places = {row.detector: (row.numbers["p50_us"].mean, row.numbers["auroc"].mean) for row in table}
+    corners = [tuple(xy) for xy in front.get_xydata().tolist()]
+    assert corners[:-1] == [places[name] for name in ("d0", "d1", "d3", "d4")]
+    assert corners[-1] == (places["d5"][0], places["d4"][1])  # on to the slowest at the best AUROC
+
+
+def test_what_was_not_timed_is_not_drawn():
+    figure = pareto(rows([result("knn"), result("vae", latency=[])]))
+    assert len(drawn(figure.axes[0])) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["knn"]
+    assert not [axis for axis in pareto([]).axes if axis.get_visible()]
+
+
+# without torch
+
+
+def test_report_is_made_without_torch_or_lightning(tmp_path):
+    write(tmp_path, result(), result("knn"))
+    code = (
+        "import sys; from straylight.report import page; early = set(sys.modules); page.main(sys.argv[1:]);"
+        "heavy = {'torch', 'pytorch_lightning', 'lightning'};"
+        "assert not heavy & early and not heavy & set(sys.modules) and 'matplotlib' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "leaderboard.csv").is_file()
