@@ -51,7 +51,7 @@ def task(cfg: DictConfig) -> float | None:
     """One job of the Hydra app. A failure is reported and counted, so that the other jobs of a sweep go on."""
     job = HydraConfig.get()
     single = job.mode == RunMode.RUN
-    overrides = list(job.overrides.task)
+    overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
     fields = {
         "detector": job.runtime.choices.get("detector"),
         "overrides": overrides,
@@ -130,12 +130,15 @@ def resume(folder: Path, overrides: list[str]) -> None:
     cfg.merge_with_dotlist(overrides)
     # relative paths were meant from where the run was started
     hydra_yaml = folder / ".hydra" / "hydra.yaml"
-    started = OmegaConf.load(hydra_yaml).hydra if hydra_yaml.is_file() else OmegaConf.create()
+    if not hydra_yaml.is_file():
+        raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
+    its_own: Any = OmegaConf.to_container(OmegaConf.load(hydra_yaml), resolve=False)
+    started = its_own["hydra"]
     with open_dict(cfg):
-        cfg.paths.data = str(Path(OmegaConf.select(started, "runtime.cwd") or ".") / cfg.paths.data)
+        cfg.paths.data = str(Path(started["runtime"]["cwd"]) / cfg.paths.data)
     fields = {
-        "detector": OmegaConf.select(started, "runtime.choices.detector"),
-        "overrides": list(OmegaConf.select(started, "overrides.task") or []),
+        "detector": started["runtime"]["choices"]["detector"],
+        "overrides": started["overrides"]["task"],
         "config_hash": config.identity(cfg),
         "variant": config.identity(cfg, seed=False),
         "command": shlex.join(["straylight", "train", f"resume={folder}", *overrides]),
