@@ -1,4 +1,4 @@
-"""What is wrong, where, and what to do: one sentence on standard error, exit status 1, and no run that looks finished."""
+"""What is wrong, where, and what to do: one sentence on standard error, status 1, and no run that looks finished."""
 
 from __future__ import annotations
 

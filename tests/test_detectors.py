@@ -88,7 +88,7 @@ class _Foreign:
 
 def test_a_linear_autoencoder_reaches_the_error_of_principal_components(trainer) -> None:
     rng = np.random.default_rng(0)
-    x = torch.from_numpy((rng.normal(size=(2000, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(2000, 8))))
+    x = torch.from_numpy(rng.normal(size=(2000, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(2000, 8)))
     data = Rows(x.float(), batch_size=200)
     torch.manual_seed(0)
     recipe = Optimization(lr=1e-2, schedule="cosine")

@@ -92,7 +92,7 @@ def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_tra
         assert time.monotonic() < until and process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     (run,) = (tmp_path / "out" / "runs").iterdir()
     assert read(run)["status"] == "interrupted" and "Traceback" not in err

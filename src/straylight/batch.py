@@ -37,6 +37,13 @@ class Batch(NamedTuple):
         """Weighted mean of one value per event, `(B,)` to a scalar; weights are one on average over the split."""
         return values.mean() if self.even else (values * self.weight).mean()
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; weights that are all one stay a single number."""
+        n = len(self.weight)
+        weight = self.weight[:1].to(device).expand(n) if self.even and n else self.weight.to(device)
+        x, y, context, _, index = self
+        return Batch(x.to(device), y.to(device), context.to(device), weight, index.to(device))
+
     @property
     def even(self) -> bool:
         """Whether all weights are one: they are then a single number, seen B times."""
@@ -95,7 +102,7 @@ class Group:
         """The group on a device; only its own rows are sent there."""
         if self.x.device == device:
             return self
-        x, _, context, weight, index = (column.to(device) for column in self.rows())
+        x, _, context, weight, index = self.rows().to(device)
         return Group(x, context, weight, torch.arange(len(index), device=device), index, self.sizes, self.totals)
 
     def _gather(self, places: Tensor, index: Tensor) -> Batch:

@@ -45,7 +45,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         >>> data = Line(seed=1)
         >>> data.setup()
         >>> data.shape, len(data.splits.test)
-        ((1,), 55)
+        ((1,), 54)
     """
 
     #: Names of the labels 0..K.
@@ -155,7 +155,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         if isinstance(batch, Group):
             return batch.to(device)
         # Lightning would take a batch apart to find that it is there already
-        return batch if batch.x.device == device else Batch(*(column.to(device) for column in batch))
+        return batch if batch.x.device == device else batch.to(device)
 
     def _evaluation(self, events: Events) -> BatchLoader | list[BatchLoader]:
         rank, world = self._place

@@ -9,6 +9,7 @@ import numpy as np
 
 from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
+from straylight.errors import DataError
 
 
 class Blobs(AnomalyDataModule):
@@ -22,6 +23,9 @@ class Blobs(AnomalyDataModule):
         anomaly_std: of the anomalous blob.
         shift: by which the anomalous blob lies away from the mean of the nominal centres, D coordinates.
         common: see `AnomalyDataModule`; `seed` draws the rows too.
+
+    Raises:
+        DataError: if a size or width is not positive, or the coordinates do not fit together.
 
     Example:
         >>> data = Blobs()
@@ -44,6 +48,13 @@ class Blobs(AnomalyDataModule):
         super().__init__(**common)
         self.sizes, self.stds = (nominal, anomalies), (std, anomaly_std)
         self.centers, self.shift = np.asarray(centers, float), np.asarray(shift, float)
+        if min(nominal, anomalies) < 1 or not min(std, anomaly_std) > 0:
+            raise DataError("data.nominal, data.anomalies, data.std and data.anomaly_std must be positive.")
+        if self.centers.ndim != 2 or self.shift.shape != self.centers.shape[1:]:
+            raise DataError(
+                "data.centers must be points and data.shift one of as many coordinates, not of shapes "
+                f"{self.centers.shape} and {self.shift.shape}."
+            )
 
     def load(self) -> Splits:
         from sklearn.datasets import make_blobs

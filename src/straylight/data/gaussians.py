@@ -51,6 +51,12 @@ class Gaussians(AnomalyDataModule):
                 "data.means must be two points and data.covariances two square matrices of their size, not of shapes "
                 f"{self.means.shape} and {self.covariances.shape}."
             )
+        if not (np.allclose(self.covariances, self.covariances.swapaxes(1, 2)) and _positive(self.covariances)):
+            raise DataError("data.covariances must be symmetric and positive definite.")
+        if not 0 <= fraction <= 1 or events < 1:
+            raise DataError(
+                f"data.fraction must be between 0 and 1 and data.events positive, not {fraction}, {events}."
+            )
         self.events, self.fraction = events, fraction
 
     def load(self) -> Splits:
@@ -65,3 +71,11 @@ class Gaussians(AnomalyDataModule):
         """True log-density of nominal rows in nats, `(B, D)` to `(B,)`."""
         mean, covariance = (torch.as_tensor(a[0], dtype=x.dtype) for a in (self.means, self.covariances))
         return torch.distributions.MultivariateNormal(mean, covariance).log_prob(x)
+
+
+def _positive(matrices: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        return False
+    return True

@@ -32,7 +32,7 @@ class GroupLoader:
         seed, rank, world: what the permutation is drawn from, and which part of it is served.
 
     Raises:
-        DataError: if there are fewer rows than ranks.
+        DataError: if there are fewer rows, or rows in a mini-batch, than ranks.
 
     Example:
         >>> loader = GroupLoader(Events.of(torch.zeros(10, 2)), batch_size=4, group=2)
@@ -46,6 +46,11 @@ class GroupLoader:
         n = len(events)
         if n < world:
             raise DataError(f"{n} training rows cannot be shared by {world} processes; lower trainer.devices.")
+        if batch_size < world:
+            raise DataError(
+                f"data.batch_size={batch_size} rows cannot be shared by {world} processes; raise it or lower "
+                "trainer.devices."
+            )
         self.events, self.seed, self.rank, self.world = events, seed, rank, world
         cuts = [*range(0, n, batch_size), n]
         if n - cuts[-2] < world and len(cuts) > 2:

@@ -61,9 +61,14 @@ class MNIST(AnomalyDataModule):
                 "files there, set paths.data to the folder that holds mnist/, or set data.download=true."
             ) from error
         digit = files.targets.numpy()
+        if len(files.data) != len(digit) or digit.max(initial=0) > 9:
+            raise DataError(
+                f"The idx files in {self.root / 'MNIST' / 'raw'} do not belong together: {len(files.data)} images, "
+                f"{len(digit)} labels up to {digit.max(initial=0)}; put the original files there."
+            )
         y, self.kinds = one_class(digit, self.nominal, [str(d) for d in range(10)])
         return Events.of(files.data.unsqueeze(1).float().div_(255), y, meta={"digit": digit})
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")

@@ -31,7 +31,7 @@ def nominal_only(events: Events, *, seed: int, train: float = 0.5, val: float = 
     Example:
         >>> splits = nominal_only(Events.of(np.zeros((100, 2)), [0] * 90 + [1] * 10), seed=0)
         >>> [len(part) for part in splits]
-        [40, 5, 55, 0]
+        [41, 4, 55, 0]
     """
     for name, value in {"train_fraction": train, "val_fraction": val, "reserve_fraction": reserve}.items():
         if not 0 <= value <= 1:
@@ -124,6 +124,8 @@ def _joined(a: Events, b: Events) -> Events:
         torch.cat([a.x, b.x]),
         torch.cat([a.y, b.y]),
         torch.cat([a.context, b.context]),
-        a.weight[:1].expand(len(a) + len(b)) if even and len(a) else torch.cat([a.weight, b.weight]),
+        torch.cat([a.weight[:1], b.weight[:1]])[:1].expand(len(a) + len(b))
+        if even
+        else torch.cat([a.weight, b.weight]),
         meta,
     )

@@ -82,8 +82,8 @@ class Scaling(nn.Module):
             shift, width = mean, (squares / count).sqrt()
         else:
             shift, width = low, high - low
-        # a spread below float32's resolution of the values themselves is rounding, not information
-        flat = width <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
+        # a range below float32's resolution of the values themselves is rounding, not information
+        flat = (high - low) <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
         factor = torch.where(flat, 1.0, 1 / torch.where(flat, 1.0, width))
         self.shift.copy_(shift.expand(self.shift.numel()).reshape(self.shift.shape))
         self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))

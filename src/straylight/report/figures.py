@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from straylight.metrics.pareto import pareto_front
 from straylight.report.leaderboard import Row
 
-# Okabe & Ito's palette, told apart by colour-blind readers; the markers tell them apart in grey print
+# Okabe & Ito's palette, told apart by colour-blind readers; the markers tell them apart in grey print. Eight of one
+# and nine of the other make 72 looks.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^vP*Xh"
 
@@ -45,7 +46,7 @@ def pareto(table: Sequence[Row]) -> Figure:
                 quality,
                 xerr=_arms(row, "p50_us"),
                 yerr=_arms(row, "auroc"),
-                fmt=MARKERS[(style + style // len(COLOURS)) % len(MARKERS)],
+                fmt=MARKERS[style % len(MARKERS)],
                 color=COLOURS[style % len(COLOURS)],
                 ms=8,
                 capsize=3,

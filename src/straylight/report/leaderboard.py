@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,9 +66,9 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Mapping[str, Any]]
         extra = " ".join(sorted(o for o in own - shared if not o.startswith(("detector=", "data="))))
         alone = len(siblings) == 1
         names[key] = key[1] if alone else f"{key[1]} {extra or '(default)'}"
-    if len({(k[0], n) for k, n in names.items()}) < len(names):  # equal overrides, yet another config
-        names = {k: n if sum(m == n for m in names.values()) == 1 else f"{n} [{k[2][:6]}]" for k, n in names.items()}
-    return names
+    # equal overrides, yet another config: of the user's own folder, or of an earlier version
+    count = Counter((key[0], name) for key, name in names.items())
+    return {key: f"{name} [{key[2][:6]}]" if count[key[0], name] > 1 else name for key, name in names.items()}
 
 
 def _overrides(runs: Mapping[Any, Mapping[str, Any]]) -> set[str]:
@@ -80,16 +81,20 @@ def _numbers(runs: list[Mapping[str, Any]]) -> dict[str, Spread]:
         return Spread.of(get(run) for run in runs)
 
     numbers = {
-        "auroc": over(lambda run: run["metrics"].get("test/auroc")),
-        "ap": over(lambda run: run["metrics"].get("test/ap")),
+        "auroc": over(lambda run: _metrics(run).get("test/auroc")),
+        "ap": over(lambda run: _metrics(run).get("test/ap")),
     }
     for fpr in FPRS:
-        numbers[f"tpr@fpr={fpr}"] = over(lambda run, fpr=fpr: _resolved(run["metrics"], fpr))
+        numbers[f"tpr@fpr={fpr}"] = over(lambda run, fpr=fpr: _resolved(_metrics(run), fpr))
     numbers["p50_us"] = over(lambda run: _timing(run, 1, "p50_us"))
     numbers["events_per_s"] = over(lambda run: _timing(run, 1024, "events_per_s"))
     numbers["parameters"] = over(lambda run: run.get("parameters"))
     numbers["duration_s"] = over(lambda run: run.get("duration_s"))
     return numbers
+
+
+def _metrics(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    return run.get("metrics") or {}
 
 
 def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:

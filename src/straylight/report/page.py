@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from straylight.metrics.ranking import RESOLVABLE
 from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, rows, write_csv
 from straylight.report.results import find, read, unfinished
 
@@ -41,37 +44,33 @@ def _refusal(sentence: str) -> int:
 
 def report(folder: Path, console: Console | None = None) -> list[Row]:
     """Print the leaderboard of all runs below a folder and write `leaderboard.csv` and `pareto.png` into it."""
-    console = console or _console()
+    say = _teller(console)
     results = find(folder)
     table = rows(results)
     if table:
         for data in dict.fromkeys(row.data for row in table):
-            console.print(_table(data, [row for row in table if row.data == data]))
+            say(_table(data, [row for row in table if row.data == data]))
         if any(s.mean is None for row in table for n, s in row.numbers.items() if n.startswith("tpr")):
-            console.print(
-                f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim"
-            )
+            say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
         write_csv(table, folder / "leaderboard.csv")
         _figure(table, folder / "pareto.png")
-        console.print(f"\nWritten: {folder / 'leaderboard.csv'} and {folder / 'pareto.png'}", soft_wrap=True)
+        say(f"\nWritten: {folder / 'leaderboard.csv'} and {folder / 'pareto.png'}")
     for result in results:
         if result["status"] != "ok":
             what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
-            console.print(
-                f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}", soft_wrap=True
-            )
+            say(f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}")
     if waiting := unfinished(folder):
-        console.print(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})", soft_wrap=True)
+        say(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})")
     return table
 
 
 def show_run(folder: Path, console: Console | None = None) -> None:
     """Print the numbers of one run."""
-    console = console or _console()
+    say = _teller(console)
     result: dict[str, Any] = read(folder) or {}
-    console.print(f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}: {result['status']}")
+    say(f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}: {result['status']}")
     if result.get("reason"):
-        console.print(f"  {result['reason']}", soft_wrap=True)
+        say(f"  {result['reason']}")
     metrics = {k.removeprefix("test/"): v for k, v in result.get("metrics", {}).items()}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("", "AUROC", "AP", "TPR @ 1e-1", "TPR @ 1e-2"):
@@ -80,25 +79,27 @@ def show_run(folder: Path, console: Console | None = None) -> None:
         if f"auroc{kind}" in metrics:
             cells = [_number(metrics[f"{name}{kind}"]) for name in ("auroc", "ap")]
             for fpr in ("0.1", "0.01"):
-                enough = metrics.get(f"nominal_above@fpr={fpr}", 0) >= 10
+                enough = metrics.get(f"nominal_above@fpr={fpr}", 0) >= RESOLVABLE
                 cells.append(_number(metrics.get(f"tpr@fpr={fpr}{kind}")) if enough else NOT_RESOLVABLE)
-            table.add_row(kind[1:] or "all anomalies", *cells)
+            table.add_row(Text(kind[1:] or "all anomalies"), *cells)
     if table.row_count:
-        console.print(table)
+        say(table)
     if result.get("latency"):
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for heading in ("batch", "p50 us", "p95 us", "p99 us", "events/s"):
             table.add_column(heading, justify="right")
         for e in result["latency"]:
             table.add_row(str(e["batch"]), *(_large(e[k]) for k in ("p50_us", "p95_us", "p99_us", "events_per_s")))
-        console.print(table)
+        say(table)
     for key, label in (("parameters", "parameters"), ("duration_s", "seconds"), ("command", "command")):
         if key in result:
-            console.print(f"{label}: {result[key]}", soft_wrap=True)
+            say(f"{label}: {result[key]}")
 
 
 def _table(data: str, table: list[Row]) -> Table:
-    out = Table(title=data, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    out = Table(
+        title=Text(data), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     out.add_column("detector", no_wrap=True)
     headings = (
         "AUROC",
@@ -113,16 +114,17 @@ def _table(data: str, table: list[Row]) -> Table:
         out.add_column(heading, justify="right")
     for row in table:
         n = row.numbers
-        spreads = [_spread(n[name]) for name in ("auroc", "ap", "tpr@fpr=0.1", "tpr@fpr=0.01")]
+        spreads = [_spread(n["auroc"], ""), _spread(n["ap"], "")]
+        spreads += [_spread(n[name], NOT_RESOLVABLE) for name in ("tpr@fpr=0.1", "tpr@fpr=0.01")]
         large = [_large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
         seconds = "" if n["duration_s"].mean is None else f"{n['duration_s'].mean:.1f}"
-        out.add_row(row.detector, *spreads, *large, seconds, str(row.seeds))
+        out.add_row(Text(row.detector), *spreads, *large, seconds, str(row.seeds))
     return out
 
 
-def _spread(spread: Spread) -> str:
+def _spread(spread: Spread, without: str) -> str:
     if spread.mean is None or spread.low is None or spread.high is None:
-        return NOT_RESOLVABLE
+        return without
     return (
         f"{spread.mean:.3f}" if spread.low == spread.high else f"{spread.mean:.3f}\n{spread.low:.3f}-{spread.high:.3f}"
     )
@@ -144,6 +146,10 @@ def _figure(table: list[Row], path: Path) -> None:
     temporary.replace(path)
 
 
-def _console() -> Console:
+def _teller(console: Console | None) -> Callable[..., None]:
+    """Print without markup: a name or a reason may hold brackets."""
     # a table squeezed into a pipe's 80 columns is unreadable
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    console = console or (Console() if sys.stdout.isatty() else Console(width=120))
+    return lambda what, **style: console.print(
+        what if isinstance(what, Table) else Text(what), highlight=False, soft_wrap=not isinstance(what, Table), **style
+    )
