@@ -94,7 +94,7 @@ def test_without_validation_the_last_epoch_is_tested(straylight_train) -> None:
 
 
 def test_a_best_epoch_is_tested_even_if_it_was_not_the_last(straylight_train) -> None:
-    ended = straylight_train("data=blobs", "optimizer.lr=0.3", epochs=10)
+    ended = straylight_train("data=digits", "optimizer.lr=0.05", epochs=10)
     best = torch.load(ended.run / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(ended.run / "checkpoints" / "last.ckpt", weights_only=True)
     assert best["epoch"] == ended.result["best_epoch"] < last["epoch"] == 9

@@ -114,20 +114,19 @@ def _table(data: str, table: list[Row]) -> Table:
         out.add_column(heading, justify="right")
     for row in table:
         n = row.numbers
-        spreads = [_spread(n["auroc"], ""), _spread(n["ap"], "")]
-        spreads += [_spread(n[name], NOT_RESOLVABLE) for name in ("tpr@fpr=0.1", "tpr@fpr=0.01")]
+        spreads = [_spread(n["auroc"], "", 4), _spread(n["ap"], "", 4)]
+        spreads += [_spread(n[name], NOT_RESOLVABLE, 3) for name in ("tpr@fpr=0.1", "tpr@fpr=0.01")]
         large = [_large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
         seconds = "" if n["duration_s"].mean is None else f"{n['duration_s'].mean:.1f}"
         out.add_row(Text(row.detector), *spreads, *large, seconds, str(row.seeds))
     return out
 
 
-def _spread(spread: Spread, without: str) -> str:
+def _spread(spread: Spread, without: str, digits: int) -> str:
     if spread.mean is None or spread.low is None or spread.high is None:
         return without
-    return (
-        f"{spread.mean:.3f}" if spread.low == spread.high else f"{spread.mean:.3f}\n{spread.low:.3f}-{spread.high:.3f}"
-    )
+    mean, low, high = (f"{value:.{digits}f}" for value in spread)
+    return mean if spread.low == spread.high else f"{mean}\n{low}-{high}"
 
 
 def _number(value: float | None) -> str:
