@@ -229,7 +229,7 @@ def test_a_sweep_in_which_every_run_failed_writes_no_table(tmp_path):
 def test_page_shows_mean_and_range_and_explains_what_is_not_resolvable(tmp_path):
     write(tmp_path, result(seed=0, auroc=0.5, above=9), result(seed=1, auroc=0.75, above=9))
     out, _ = said(tmp_path)
-    assert "0.625" in out and "0.500-0.750" in out
+    assert "0.6250" in out and "0.5000-0.7500" in out
     assert "n.r." in out and "fewer than ten nominal rows" in out
     assert "n.r." not in said(write(tmp_path / "other", result(above=100)))[0]
 
