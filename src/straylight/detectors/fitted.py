@@ -47,7 +47,7 @@ class FittedDetector(Detector):
 
     @torch.no_grad()
     def training_step(self, group: Group, batch_idx: int) -> None:
-        self.update(self._scaled(group.rows()))
+        self.update(self.scaled(group.rows()))
         if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
             self.finish()
 

@@ -1,0 +1,219 @@
+"""Training many mini-batches per step of the Trainer, with the weights of one at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+from straylight.batch import Batch, Group
+from straylight.errors import StraylightError
+from straylight.nn import Optimization
+
+
+class GroupedTraining(pl.LightningModule):
+    """What `Detector` trains by; a subclass of that never sees it.
+
+    The loader hands out the rows of several mini-batches in one piece with their cut points, and `training_step` takes
+    one optimiser step for each, so that the Trainer's cost is paid once for all of them. Losses are summed on the
+    device and logged once per epoch. Random numbers are seeded by (seed, step, rank) before every mini-batch: noise
+    depends neither on the grouping nor on where a run was interrupted.
+
+    Args:
+        optimization: the optimiser, its schedule and clipping.
+    """
+
+    def __init__(self, optimization: Optimization) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.optimization = optimization
+        self._noise_seed: int | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._rows = 0
+        self._steps = {"unreported": 0}
+
+    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
+        """Mean loss of a mini-batch whose `x` is scaled; or several by name, of which `loss` is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} must write loss(batch)")
+
+    def scaled(self, batch: Batch) -> Batch:
+        """The batch with its events scaled."""
+        return batch
+
+    def training_step(self, group: Group, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        step, rank = self.trainer.global_step, self.global_rank
+        seen: list[dict[str, Tensor]] = []
+        for batch, share in group.minibatches(self.trainer.world_size):
+            self.seed_noise(step + len(seen), rank)
+            seen.append(self.step(self.scaled(batch), optimizer, share))
+        self.count(seen, group.sizes)
+        self._report_steps()
+
+    def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
+        """One optimiser step on one mini-batch whose `x` is scaled; detectors that alternate networks override it.
+
+        Args:
+            batch: the mini-batch, this rank's part of it.
+            optimizer: what `self.optimizers()` returns.
+            share: factor on the loss that makes ranks of unequal size count by their rows.
+
+        Returns:
+            losses by name, to be averaged over the epoch.
+        """
+        losses = self.losses(batch)
+        self.forget(optimizer)
+        self.backward_from(losses["loss"] if share == 1 else losses["loss"] * share)
+        self.descend(optimizer)
+        return losses
+
+    def forget(self, optimizer: LightningOptimizer) -> None:
+        """Drop the gradients of the step before."""
+        if self._plain:
+            for parameters in optimizer.param_groups:
+                for parameter in parameters["params"]:
+                    parameter.grad = None
+        else:
+            optimizer.zero_grad()
+
+    def backward_from(self, loss: Tensor) -> None:
+        """Gradients of a loss; exchanged between ranks, scaled and announced to callbacks where there is need."""
+        if self._plain:
+            loss.backward()
+        else:
+            self.manual_backward(loss)
+
+    def descend(self, optimizer: LightningOptimizer) -> None:
+        """Clip the gradients, set the learning rate of this step, and take it."""
+        recipe = self.optimization
+        if recipe.clip is not None:
+            self.clip_gradients(optimizer.optimizer, gradient_clip_val=recipe.clip, gradient_clip_algorithm="norm")
+        if not recipe.constant:
+            loader: Any = self.trainer.train_dataloader
+            total = loader.steps * self.trainer.max_epochs if self.trainer.max_epochs else 0
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = recipe.rate(self.trainer.global_step + self._steps["unreported"], total)
+        if self._plain:
+            optimizer.optimizer.step()
+            self._steps["unreported"] += 1
+        else:
+            optimizer.step()
+
+    def _report_steps(self) -> None:
+        """Add the steps taken without Lightning to its count, `trainer.global_step`."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for tally in (progress.total, progress.current):
+            tally.ready += self._steps["unreported"]
+            tally.completed += self._steps["unreported"]
+        self._steps["unreported"] = 0
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether Lightning has nothing to do around a step: one process, full precision, nobody listening.
+
+        Its wrappers around backward and step cost a small network a fifth of its training time.
+        """
+        hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+        listeners = [(self, pl.LightningModule), *((c, pl.Callback) for c in self.trainer.callbacks)]  # type: ignore[attr-defined]
+        return (
+            type(self.trainer.strategy) is SingleDeviceStrategy
+            and type(self.trainer.precision_plugin) is Precision
+            and all(getattr(type(one), hook) is getattr(base, hook) for one, base in listeners for hook in hooks)
+            and type(self).optimizer_step is pl.LightningModule.optimizer_step
+            and type(self).backward is pl.LightningModule.backward
+        )
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return self.optimization.build(parameters) if parameters else []
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a mini-batch by name."""
+        losses = self.loss(batch)
+        return losses if isinstance(losses, dict) else {"loss": losses}
+
+    def seed_noise(self, step: int, rank: int = 0) -> None:
+        """Make the random numbers that follow those of this step; steps below zero are validation's."""
+        seed = (((self._noise_seed or 0) * 1_000_003 + step) * 4099 + rank) % 2**63
+        # the CPU generator alone, where there is no other: torch.manual_seed costs seventy times as much
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)
+
+    # hooks
+
+    def on_fit_start(self) -> None:
+        self.__dict__.pop("_plain", None)  # of an earlier Trainer
+        _stop_searching_for_gpus()
+        if self._noise_seed is None:
+            self._noise_seed = torch.initial_seed() % 2**31
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["noise_seed"] = self._noise_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._noise_seed = checkpoint.get("noise_seed")
+
+    def on_train_epoch_start(self) -> None:
+        self._sums, self._rows = {}, 0
+
+    def on_validation_epoch_start(self) -> None:
+        self._synchronise_buffers()
+        self._training_sums = self._sums, self._rows  # validation runs before the training epoch has ended
+        self._sums, self._rows = {}, 0
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_losses("val")
+        self._sums, self._rows = self._training_sums
+
+    def on_train_epoch_end(self) -> None:
+        self._synchronise_buffers()
+        self._log_losses("train")
+
+    def count(self, losses: list[dict[str, Tensor]], sizes: tuple[int, ...]) -> None:
+        """Add the losses of some mini-batches to the means of this stage."""
+        weights = torch.tensor(sizes, dtype=torch.double)
+        for name in losses[0]:
+            values = torch.stack([one[name].detach() for one in losses])
+            total = values.double() @ weights.to(values.device)
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._rows += sum(sizes)
+
+    def _log_losses(self, stage: str) -> None:
+        if not self._sums:
+            return
+        sums = torch.stack([*self._sums.values(), torch.tensor(self._rows, dtype=torch.double, device=self.device)])
+        if self.trainer.world_size > 1:
+            dist.all_reduce(sums)
+        means = dict(zip(self._sums, (sums[:-1] / sums[-1]).tolist(), strict=True))
+        if not all(map(math.isfinite, means.values())):
+            raise StraylightError(
+                f"Training diverged: {stage} losses of epoch {self.current_epoch} are {means}. "
+                "Lower optimizer.lr, set optimizer.clip, or choose another detector.scaling."
+            )
+        self.log_dict({f"{stage}/{name}": value for name, value in means.items()})
+
+    def _synchronise_buffers(self) -> None:
+        # in manual optimisation DDP never sends buffers again, and running statistics would drift apart
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def _stop_searching_for_gpus() -> None:
+    """Spare every optimiser step on a machine without a GPU a search for one.
+
+    torch asks at each step whether an accelerator is there. Lightning has told it, when it was imported, to ask the
+    driver's library, which is then looked for on disk each time: 0.1 ms, a quarter of a small network's step.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
