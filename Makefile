@@ -23,7 +23,7 @@ demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, about a m
 	$(BIN)/straylight train -m detector=autoencoder,vae,maf,isolation_forest,knn data=digits seed=0,1,2
 
 test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check src tests

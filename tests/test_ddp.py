@@ -102,6 +102,7 @@ def sweep(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("sweep")
 @pytest.mark.parametrize("name", DETECTORS)
 def test_two_ranks_end_with_equal_weights_and_buffers(name, sweep) -> None:
     first, second = states(sweep[name])
@@ -112,6 +113,7 @@ def test_two_ranks_end_with_equal_weights_and_buffers(name, sweep) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("sweep")
 @pytest.mark.parametrize(("name", "close"), [("autoencoder", 1e-4), ("maf", 1e-3), ("knn", 0), ("isolation_forest", 0)])
 def test_two_ranks_give_the_numbers_of_one(name, close, sweep, straylight_train) -> None:
     one = straylight_train(*JOB, f"detector={name}", epochs=3)

@@ -1,4 +1,4 @@
-"""Who may import whom: see the table of rooms and floors in the README."""
+"""Who may import whom: see Develop in the README."""
 
 import ast
 from pathlib import Path
