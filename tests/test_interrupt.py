@@ -16,8 +16,9 @@ import torch
 from straylight.callbacks import Interrupt
 from straylight.callbacks.interrupt import SIGNALS
 from straylight.data import Blobs
-from straylight.detectors import VAE
-from straylight.report.results import find, read
+from straylight.detectors import KNN, VAE
+from straylight.report.results import read
+from straylight.run import Run
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -111,16 +112,32 @@ def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_tra
 
 
 def test_resume_refuses_what_it_cannot_do(straylight_train, tmp_path) -> None:
-    assert "not a run folder" in (nowhere := straylight_train(f"resume={tmp_path}/none")).err and nowhere.status == 1
-    failed = straylight_train("detector=knn", "detector.k=1000")
-    typo = straylight_train(f"resume={failed.run}", "trainer.max_epoch=3")
+    nowhere = straylight_train(f"resume={tmp_path}/none")
+    assert nowhere.status == 1 and "not a run folder" in nowhere.err
+    done = straylight_train("data=blobs", epochs=1)
+    before = (done.run / "result.json").read_text()
+    typo = straylight_train(f"resume={done.run}", "trainer.max_epoch=3")
     assert typo.status == 1 and "max_epochs" in typo.err and "Traceback" not in typo.err
-    flag = straylight_train(f"resume={failed.run}", "--multirun")
-    assert flag.status == 1 and "Traceback" not in flag.err
+    for change in ("seed=5", "detector.latent=3", "data=digits", "--multirun", "trainer=gpu", "trainer.max_epochs=abc"):
+        refused = straylight_train(f"resume={done.run}", change)
+        assert refused.status == 1 and len(refused.err.strip().splitlines()) == 1, refused.err
+    assert (done.run / "result.json").read_text() == before
 
 
-def test_a_run_that_failed_can_be_resumed_with_a_better_value(straylight_train) -> None:
-    failed = straylight_train("detector=knn", "detector.k=1000")
-    better = straylight_train(f"resume={failed.run}", "detector.k=3")
-    assert better.status == 0, better.err
-    assert [r["status"] for r in find(failed.folder)] == ["ok"]
+def test_a_finished_run_can_be_trained_longer(straylight_train) -> None:
+    whole = straylight_train("detector=vae", "data=blobs", epochs=4, output="whole")
+    short = straylight_train("detector=vae", "data=blobs", epochs=2)
+    longer = straylight_train(f"resume={short.run}", "trainer.max_epochs=4")
+    assert longer.status == 0, longer.err
+    assert (
+        read(short.run)["metrics"] == whole.result["metrics"] and "trainer.max_epochs=4" in read(short.run)["overrides"]
+    )
+    assert Run.open(short.run).cfg.trainer.max_epochs == 4
+
+
+def test_a_fitted_detector_finishes_its_pass(tmp_path, trainer) -> None:
+    callbacks = [SignalAt(0), Interrupt(tmp_path / "interrupt.ckpt")]
+    knn = KNN((2,))
+    with pytest.raises(SystemExit):
+        trainer(max_epochs=3, callbacks=callbacks).fit(knn, datamodule=Blobs(batch_size=32, group=5))
+    assert len(knn.memory) == 450

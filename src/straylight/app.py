@@ -24,6 +24,8 @@ from straylight.groups import FOLDER
 log = logging.getLogger(__name__)
 
 _failures = 0
+#: What may be changed when a run is resumed: how long and where it runs, not what it computes.
+RESUMABLE = ("trainer.", "callbacks.", "logger.", "paths.data=", "threads=")
 #: Hydra's options that are followed by a value.
 VALUED = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
 
@@ -54,6 +56,7 @@ def task(cfg: DictConfig) -> float | None:
     overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
     fields = {
         "detector": job.runtime.choices.get("detector"),
+        "data": job.runtime.choices.get("data"),
         "overrides": overrides,
         "config_hash": config.identity(cfg),
         "variant": config.identity(cfg, seed=False),
@@ -79,8 +82,12 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
     from straylight.report.results import read
     from straylight.train import train
 
-    # of an earlier run in the same folder: until this one ends, nothing looks finished
-    (folder / "result.json").unlink(missing_ok=True)
+    # of an earlier run in the same folder: until this one ends, nothing looks finished or could be taken for its own
+    stale = [] if resume else ["scores.parquet", "shape.json", *(f"checkpoints/{n}.ckpt" for n in ("best", "last"))]
+    for name in ("result.json", *stale):
+        (folder / name).unlink(missing_ok=True)
+    if not resume:
+        (folder / "checkpoints" / "interrupt.ckpt").unlink(missing_ok=True)
 
     def conclude(status: str, reason: str | None) -> None:
         early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions(), **fields}
@@ -89,7 +96,11 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
         write_result(folder, {**early, **known, "status": status, "reason": reason})
 
     try:
-        return train(cfg, folder, fields=fields, resume=resume)
+        result = train(cfg, folder, fields=fields, resume=resume)
+        if not (folder / "result.json").exists():  # nobody recorded it
+            conclude("ok", None)
+            result = read(folder) or {}
+        return result
     except (KeyboardInterrupt, SystemExit):
         conclude("interrupted", None)
         print(
@@ -100,7 +111,7 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
     except Exception as error:
         _failures += 1
         said = isinstance(error, StraylightError | MisconfigurationException)
-        reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {error}"
+        reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
         conclude("failed", reason)
         if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
             traceback.print_exc()
@@ -122,12 +133,17 @@ def resume(folder: Path, overrides: list[str]) -> None:
     if result and result["status"] == "ok" and not overrides:
         print(f"{folder} is finished; there is nothing to resume.")
         return
-    if unknown := [o for o in overrides if "=" not in o or o.startswith(("-", "+", "~"))]:
+    if unknown := [o for o in overrides if "=" not in o or not o.startswith(RESUMABLE)]:
         raise ConfigError(
-            f"resume takes overrides of single values, such as trainer.max_epochs=50, not {unknown[0]!r}."
+            f"A run is resumed with its own data and detector: {unknown[0]!r} cannot be changed, only values of "
+            f"{', '.join(name.rstrip('.=') for name in RESUMABLE)}, such as trainer.max_epochs=50."
         )
     OmegaConf.set_struct(cfg, True)
     cfg.merge_with_dotlist(overrides)
+    config.check(cfg)
+    saved = saved_config(folder, run=None)
+    saved.merge_with_dotlist(overrides)
+    OmegaConf.save(saved, folder / ".hydra" / "config.yaml")  # what an opened or again resumed run goes by
     # relative paths were meant from where the run was started
     hydra_yaml = folder / ".hydra" / "hydra.yaml"
     if not hydra_yaml.is_file():
@@ -138,7 +154,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
         cfg.paths.data = str(Path(started["runtime"]["cwd"]) / cfg.paths.data)
     fields = {
         "detector": started["runtime"]["choices"]["detector"],
-        "overrides": started["overrides"]["task"],
+        "data": started["runtime"]["choices"]["data"],
+        "overrides": [*started["overrides"]["task"], *overrides],
         "config_hash": config.identity(cfg),
         "variant": config.identity(cfg, seed=False),
         "command": shlex.join(["straylight", "train", f"resume={folder}", *overrides]),
@@ -177,7 +194,8 @@ def _say(result: dict[str, Any], folder: Path, number: str) -> None:
 
 def _next(folder: Path) -> None:
     shown = _shown(folder)
-    print(f"\nFolder: {shown}\nNext:   straylight report {shown}\n        tensorboard --logdir {shown}")
+    typed = shlex.quote(shown)
+    print(f"\nFolder: {shown}\nNext:   straylight report {typed}\n        tensorboard --logdir {typed}")
 
 
 def _shown(folder: Path) -> str:
@@ -194,7 +212,12 @@ def _guarded(app: Any, arguments: list[str]) -> None:
     except Exception as error:
         if os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
             raise
-        sentence = str(error) if isinstance(error, StraylightError) else config.explain(error, arguments)
+        if isinstance(error, StraylightError):
+            sentence: str | None = str(error)
+        elif isinstance(error, OSError) and error.filename:
+            sentence = f"{error.filename} cannot be written or read: {error.strerror}."
+        else:
+            sentence = config.explain(error)
         if sentence is None:
             raise
         print(f"Error: {sentence}", file=sys.stderr)

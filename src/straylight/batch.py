@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from straylight.errors import DataError
+
 HIDDEN = -1  # the label of a row whose label is not served
 
 
@@ -164,19 +166,33 @@ class Events:
     ) -> Events:
         """Build from arrays or tensors; what is left out is nominal, without context and of weight one.
 
+        Raises:
+            DataError: if the lengths do not fit together, a label is not a whole number from 0, or a weight or a
+                context value cannot be used.
+
         Example:
             >>> Events.of(np.zeros((3, 2))).y.tolist()
             [0, 0, 0]
         """
         x = torch.as_tensor(x, dtype=torch.float32)
+        if x.ndim < 2:
+            raise DataError(f"Events need a row for each event, of shape (N, D) or more, not {tuple(x.shape)}.")
         n = len(x)
-        return cls(
-            x=x,
-            y=torch.zeros(n, dtype=torch.int64) if y is None else torch.as_tensor(y, dtype=torch.int64),
-            context=x.new_zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32),
-            weight=x.new_ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32),
-            meta={} if meta is None else meta,
-        )
+        labels = torch.zeros(n, dtype=torch.int64) if y is None else torch.as_tensor(y)
+        kinds = labels.to(torch.int64)
+        context = x.new_zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32)
+        weights = x.new_ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32)
+        sizes = {"y": labels.shape, "context": context.shape[:-1], "weight": weights.shape}
+        for name, shape in {**sizes, **{k: np.shape(v)[:1] for k, v in (meta or {}).items()}}.items():
+            if shape != (n,):
+                raise DataError(f"Events of {n} rows need as many values of {name!r}, not of shape {tuple(shape)}.")
+        if (kinds != labels).any() or (kinds < 0).any():
+            raise DataError("Labels must be whole numbers: 0 nominal, 1..K the kind of anomaly.")
+        if not context.isfinite().all():
+            raise DataError("The context holds a NaN or an infinity.")
+        if weight is not None and not (weights.isfinite().all() and (weights >= 0).all() and (not n or weights.any())):
+            raise DataError("Event weights must be finite, not negative, and not all zero.")
+        return cls(x, kinds, context, weights, {} if meta is None else meta)
 
     def take(self, rows: Any) -> Events:
         """The rows at these positions, in this order."""

@@ -9,13 +9,13 @@ import json
 import pydoc
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from straylight.errors import ConfigError, StraylightError
@@ -28,7 +28,7 @@ PLACES = ("paths", "logger", "hydra")
 class Main(BaseModel, extra="allow"):
     """The values of `conf/train.yaml` itself."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: PositiveInt | None
 
 
@@ -65,7 +65,7 @@ def build(cfg: DictConfig, key: str, **more: Any) -> Any:
         raise ConfigError(f"{key}: {_one_line(str(cause or error))}") from error
 
 
-def explain(error: Exception, overrides: list[str]) -> str | None:
+def explain(error: Exception) -> str | None:
     """One sentence on what is wrong with a command line or a config file; `None` if the error is of another kind."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
@@ -79,8 +79,10 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
             where = str(problem.full_key).rpartition(".")[0]
             return (
                 f"There is no key {problem.full_key!r}{_meant(str(problem.key), keys)}; "
-                f"{where or 'the config'} has {', '.join(keys)}."
+                f"{where or 'the config'} has {', '.join(keys) or 'none'}."
             )
+    if "Config group override must be a string" in f"{error} {cause}":
+        return "A config group cannot be null; choose one of its configs, such as logger=none."
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in str(error):
         name = str(error).split("'")[1]
         keys = [*GROUPS, "seed", "threads"]

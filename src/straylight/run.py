@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from straylight import config
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
+from straylight.report.results import read
 from straylight.train import load, newest
 
 
@@ -47,11 +48,10 @@ class Run:
         if not (folder / "shape.json").is_file():
             raise ConfigError(f"{folder} stopped before its data were read (no shape.json): there is nothing to open.")
         known = json.loads((folder / "shape.json").read_text())
-        path = folder / "result.json"
-        result = json.loads(path.read_text()) if path.is_file() else {}
-        checkpoint = folder / result["checkpoint"] if "checkpoint" in result else newest(folder / "checkpoints")
+        result = read(folder) or {}
+        checkpoint = folder / result["checkpoint"] if result.get("checkpoint") else newest(folder / "checkpoints")
         if checkpoint is None or not checkpoint.is_file():
-            raise ConfigError(f"{folder} holds no checkpoint: its training stopped before the first epoch ended.")
+            raise ConfigError(f"{folder} holds no checkpoint: none was kept, or training stopped before there was one.")
         detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
         return cls(folder, cfg, load(detector, checkpoint), tuple(known["kinds"]), result)
 
@@ -64,9 +64,7 @@ class Run:
         """
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
         columns = (
-            rows.new_zeros(len(rows), self.detector.context)
-            if context is None
-            else torch.as_tensor(np.asarray(context, dtype=np.float32))
+            rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, dtype=np.float32))
         )
         if rows.shape[1:] != self.detector.shape or columns.shape != (len(rows), self.detector.context):
             raise ConfigError(
@@ -81,8 +79,8 @@ class Run:
         )
 
 
-def saved_config(folder: Path) -> DictConfig:
-    """The composed config of a run.
+def saved_config(folder: Path, *, run: str | None = "") -> DictConfig:
+    """The composed config of a run, with its folder as `paths.run`; as it was saved if `run` is `None`.
 
     Raises:
         ConfigError: if the folder is not a run's.
@@ -92,5 +90,6 @@ def saved_config(folder: Path) -> DictConfig:
         raise ConfigError(f"{folder} is not a run folder: it has no .hydra/config.yaml.")
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
-    cfg.paths.run = str(folder)
+    if run is not None:
+        cfg.paths.run = run or str(folder)
     return cfg

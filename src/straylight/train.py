@@ -18,7 +18,7 @@ from straylight import config
 from straylight.callbacks import Checkpoint, Record
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
-from straylight.errors import ConfigError
+from straylight.errors import ConfigError, StraylightError
 from straylight.launcher.ddp import DDP, processes, ranks
 
 log = logging.getLogger(__name__)
@@ -51,18 +51,21 @@ def train(
     pl.seed_everything(cfg.seed, verbose=False)
 
     data: AnomalyDataModule = config.build(cfg, "data")
+    if "seed" not in cfg.data:  # a data set of the user's own whose config does not say; read when rows are
+        data.seed = cfg.seed
     data.setup()
     detector: Detector = config.build(
         cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")
     )
-    trainer = _trainer(cfg, {"data": data.name, **(fields or {})})
+    fields = {**(fields or {}), "data": data.name}
+    trainer = _trainer(cfg, fields, detector, data)
     if trainer.is_global_zero:
         known = {"shape": data.shape, "context": data.context, "kinds": data.kinds}
         (folder / "shape.json").write_text(json.dumps(known))
     count = processes(trainer) if isinstance(trainer.strategy, DDP) else 1
     with ranks(count, cfg, folder, resume) if count > 1 else nullcontext():
         if count > 1:  # built again: its rank is in the environment only now
-            trainer = _trainer(cfg, {"data": data.name, **(fields or {})})
+            trainer = _trainer(cfg, fields, detector, data)
         return _fit_and_test(cfg, trainer, detector, data, newest(folder / "checkpoints") if resume else None)
 
 
@@ -70,6 +73,8 @@ def _fit_and_test(
     cfg: DictConfig, trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None
 ) -> dict[str, Any]:
     trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
+    if not (trainer.global_step if detector.selects else trainer.current_epoch):
+        raise StraylightError("Nothing was trained: trainer.max_epochs or another limit of the Trainer left no step.")
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
@@ -83,21 +88,30 @@ def _fit_and_test(
     return result
 
 
-def _trainer(cfg: DictConfig, fields: Mapping[str, Any]) -> pl.Trainer:
-    callbacks = [config.build(cfg, f"callbacks.{name}") for name in cfg.callbacks or {}]
+def _trainer(cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule) -> pl.Trainer:
+    callbacks = _all(cfg, "callbacks")
+    if not (detector.selects and len(data.splits.val)):  # no validation loss to wait for
+        callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.EarlyStopping)]
     for callback in callbacks:
         if isinstance(callback, Record):
             callback.fields |= {"seed": cfg.seed, **fields}
     callbacks.sort(key=lambda callback: isinstance(callback, Record))  # it reads what the others measured
-    return config.build(
-        cfg,
-        "trainer",
-        **({"strategy": DDP()} if cfg.trainer.get("strategy") == "ddp" else {}),
-        callbacks=callbacks,
-        logger=[config.build(cfg, f"logger.{name}") for name in cfg.logger or {}],
-        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-        default_root_dir=cfg.paths.run,
-    )
+    parts = {
+        "callbacks": callbacks,
+        "logger": _all(cfg, "logger"),
+        "enable_checkpointing": any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        "default_root_dir": cfg.paths.run,
+    }
+    strategy = cfg.trainer.get("strategy", "auto")
+    trainer = config.build(cfg, "trainer", **parts)
+    if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
+        return config.build(cfg, "trainer", **parts, strategy=DDP())
+    return trainer
+
+
+def _all(cfg: DictConfig, group: str) -> list[Any]:
+    chosen = cfg.get(group) or {}
+    return [config.build(cfg, f"{group}.{name}") for name in chosen if chosen[name] is not None]
 
 
 def _log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, result: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ class Interrupt(pl.callbacks.Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx + 1 < trainer.num_training_batches:
+        # a detector that is fitted in one pass finishes it: half of it could not be resumed
+        if getattr(pl_module, "selects", True) and batch_idx + 1 < trainer.num_training_batches:
             self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -30,6 +30,8 @@ class Latency(pl.Callback):
         budget_s: float = 0.3,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        if not batches or min(batches) < 1:
+            raise ValueError(f"callbacks.latency.batches must be one or more positive sizes, not {list(batches)}")
         self.batches, self.budget_s, self.clock = tuple(batches), budget_s, clock
         self.entries: list[dict[str, Any]] = []
         self._sample: tuple[Tensor, Tensor] | None = None
@@ -44,13 +46,14 @@ class Latency(pl.Callback):
         self.entries = []
         for size in self.batches if trainer.is_global_zero else ():
             x, context = (rows[torch.arange(size) % len(rows)] for rows in self._sample)
-            times = measure(
-                lambda x=x, context=context: pl_module(x, context),  # type: ignore[misc]
-                events=size,
-                budget_s=self.budget_s,
-                synchronise=torch.cuda.synchronize if pl_module.device.type == "cuda" else lambda: None,
-                clock=self.clock,
-            )
+            with trainer.precision_plugin.forward_context():  # the computation that was tested
+                times = measure(
+                    lambda x=x, context=context: pl_module(x, context),  # type: ignore[misc]
+                    events=size,
+                    budget_s=self.budget_s,
+                    synchronise=torch.cuda.synchronize if pl_module.device.type == "cuda" else lambda: None,
+                    clock=self.clock,
+                )
             self.entries.append({"runtime": "eager", "batch": size, **times})
         self._sample = None
         trainer.strategy.barrier()

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from straylight.callbacks.scored import Scores, TestScores
+from straylight.errors import StraylightError
 from straylight.metrics.ranking import FPRS, ranking
 
 
@@ -20,12 +21,17 @@ class Ranking(TestScores):
 
     def __init__(self, fprs: Sequence[float] = FPRS) -> None:
         super().__init__()
+        if not all(0 < fpr < 1 for fpr in fprs):
+            raise ValueError(f"callbacks.ranking.fprs must lie between 0 and 1, not {list(fprs)}")
         self.fprs = tuple(fprs)
         self.metrics: dict[str, float] = {}
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
-        measured = ranking(scores.score, scores.y, kinds, self.fprs)
+        try:
+            measured = ranking(scores.score, scores.y, kinds, self.fprs)
+        except ValueError as error:
+            raise StraylightError(f"{type(module).__name__} cannot be ranked: {error}.") from error
         self.metrics = {f"test/{name}": value for name, value in measured.items()}
         for logger in trainer.loggers:
             logger.log_metrics(self.metrics, step=trainer.global_step)

@@ -102,10 +102,12 @@ class AnomalyDataModule(pl.LightningDataModule):
         found = self.load()
         self._check_finite(found)
         train = contaminate(found.train, found.reserve, self.contamination, self.seed)
-        if len(train) and train.weight.stride(0) != 0:  # one on average, so that a loss keeps its scale
-            train = replace(train, weight=train.weight / train.weight.mean())
         splits = found._replace(train=train)
         self._check_classes(splits)
+        if train.weight.stride(0) != 0:  # one on average over training rows, so that losses keep their scale
+            scale = train.weight.mean()
+            val = replace(found.val, weight=found.val.weight / scale)
+            splits = splits._replace(train=replace(train, weight=train.weight / scale), val=val)
         return splits
 
     @cached_property
@@ -189,8 +191,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _check_classes(self, splits: Splits) -> None:
         if not len(splits.train):
             raise DataError(
-                f"{self.name}: there are no nominal rows to train on; check the labels (0 is nominal) and "
-                "data.train_fraction."
+                f"{self.name}: there are no nominal rows to train on; check the labels (0 is nominal), "
+                "data.train_fraction and data.val_fraction."
             )
         for label, what in ((splits.test.y == 0, "nominal"), (splits.test.y > 0, "anomalous")):
             if not label.any():

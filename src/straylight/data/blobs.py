@@ -59,10 +59,17 @@ class Blobs(AnomalyDataModule):
     def load(self) -> Splits:
         from sklearn.datasets import make_blobs
 
-        blob = {"random_state": self.seed, "shuffle": False}
-        inside, _ = make_blobs(self.sizes[0], centers=self.centers, cluster_std=self.stds[0], **blob)
+        # each its own generator: with one seed for both, the anomalies would be copies of nominal rows
+        own = [np.random.RandomState(seed) for seed in ([self.seed], [self.seed, 1])]
+        inside, _ = make_blobs(
+            self.sizes[0], centers=self.centers, cluster_std=self.stds[0], shuffle=False, random_state=own[0]
+        )
         outside, _ = make_blobs(
-            self.sizes[1], centers=self.centers.mean(0, keepdims=True) + self.shift, cluster_std=self.stds[1], **blob
+            self.sizes[1],
+            centers=self.centers.mean(0, keepdims=True) + self.shift,
+            cluster_std=self.stds[1],
+            shuffle=False,
+            random_state=own[1],
         )
         y = np.repeat([0, 1], [len(inside), len(outside)])
         return self.split(Events.of(np.concatenate([inside, outside]), y))

@@ -59,6 +59,11 @@ class Gaussians(AnomalyDataModule):
             )
         self.events, self.fraction = events, fraction
 
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        d = self.means.shape[-1]
+        return "gaussians" if d == 2 else f"gaussians_{d}d"
+
     def load(self) -> Splits:
         rng = np.random.default_rng(self.seed)
         strange = round(self.fraction * self.events)

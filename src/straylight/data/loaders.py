@@ -67,6 +67,10 @@ class GroupLoader:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def steps_in(self, groups: int) -> int:
+        """How many mini-batches the first groups of an epoch hold."""
+        return sum(map(len, self._groups[:groups]))
+
     def __iter__(self) -> Iterator[Group]:
         # a generator: Lightning calls iter before set_epoch, and the epoch is read at the first next
         order = torch.randperm(

@@ -106,7 +106,7 @@ def one_class(labels: ArrayLike, nominal: int | Sequence[int], names: Sequence[s
         >>> one_class([0, 1, 2], 1, "abc")
         (array([1, 0, 2]), ('nominal', 'a', 'c'))
     """
-    wanted = {nominal} if isinstance(nominal, int) else set(nominal)
+    wanted = set(np.atleast_1d(np.asarray(nominal)).tolist())
     if not wanted or not wanted <= set(range(len(names))):
         raise DataError(f"data.nominal={nominal} must name one or more of the classes 0 to {len(names) - 1}.")
     strange = [c for c in range(len(names)) if c not in wanted]

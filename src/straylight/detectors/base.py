@@ -75,7 +75,9 @@ class Detector(GroupedTraining):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Anomaly score of events in the data's own units, `(B, *shape)` to `(B,)` float32, larger is stranger."""
         if context is None:
-            context = x.new_zeros(len(x), self.context)
+            if self.context:
+                raise ValueError(f"this {type(self).__name__} needs a context of {self.context} columns to score by")
+            context = x.new_zeros(len(x), 0)
         return self.score(self.scaling(x), context)
 
     def _scored(self, batch: Batch) -> Scored:

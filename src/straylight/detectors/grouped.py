@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -39,6 +39,7 @@ class GroupedTraining(pl.LightningModule):
         self._noise_seed: int | None = None
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
+        self._interrupted_sums: tuple[dict[str, Tensor], int] = {}, 0
         self._steps = {"unreported": 0}
 
     def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
@@ -54,9 +55,11 @@ class GroupedTraining(pl.LightningModule):
         step, rank = self.trainer.global_step, self.global_rank
         seen: list[dict[str, Tensor]] = []
         for batch, share in group.minibatches(self.trainer.world_size):
+            if 0 < self.trainer.max_steps <= step + len(seen):
+                break  # in mid-group
             self.seed_noise(step + len(seen), rank)
             seen.append(self.step(self.scaled(batch), optimizer, share))
-        self.count(seen, group.sizes)
+        self.count(seen, group.sizes[: len(seen)])
         self._report_steps()
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
@@ -96,17 +99,30 @@ class GroupedTraining(pl.LightningModule):
         """Clip the gradients, set the learning rate of this step, and take it."""
         recipe = self.optimization
         if recipe.clip is not None:
-            self.clip_gradients(optimizer.optimizer, gradient_clip_val=recipe.clip, gradient_clip_algorithm="norm")
+            if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
+                scaler.unscale_(optimizer.optimizer)
+            # not Lightning's own, which refuses a fused optimiser under bf16
+            torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), recipe.clip)
         if not recipe.constant:
-            loader: Any = self.trainer.train_dataloader
-            total = loader.steps * self.trainer.max_epochs if self.trainer.max_epochs else 0
+            rate = recipe.rate(self.trainer.global_step + self._steps["unreported"], self._total_steps())
             for parameters in optimizer.param_groups:
-                parameters["lr"] = recipe.rate(self.trainer.global_step + self._steps["unreported"], total)
+                parameters["lr"] = rate
         if self._plain:
             optimizer.optimizer.step()
             self._steps["unreported"] += 1
         else:
             optimizer.step()
+
+    def _total_steps(self) -> int:
+        trainer, loader = self.trainer, cast(Any, self.trainer.train_dataloader)
+        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            ends.append(loader.steps_in(int(trainer.num_training_batches)) * trainer.max_epochs)
+        if not ends:
+            raise StraylightError(
+                "optimizer.schedule and optimizer.warmup need to know the end: set trainer.max_epochs or max_steps."
+            )
+        return min(ends)
 
     def _report_steps(self) -> None:
         """Add the steps taken without Lightning to its count, `trainer.global_step`."""
@@ -127,7 +143,11 @@ class GroupedTraining(pl.LightningModule):
         return (
             type(self.trainer.strategy) is SingleDeviceStrategy
             and type(self.trainer.precision_plugin) is Precision
-            and all(getattr(type(one), hook) is getattr(base, hook) for one, base in listeners for hook in hooks)
+            and all(
+                getattr(getattr(one, hook), "__func__", None) is getattr(base, hook)
+                for one, base in listeners
+                for hook in hooks
+            )
             and type(self).optimizer_step is pl.LightningModule.optimizer_step
             and type(self).backward is pl.LightningModule.backward
         )
@@ -159,12 +179,14 @@ class GroupedTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["noise_seed"] = self._noise_seed
+        checkpoint["loss_sums"] = self._sums, self._rows  # of an epoch that was interrupted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._noise_seed = checkpoint.get("noise_seed")
+        self._interrupted_sums = checkpoint.get("loss_sums", ({}, 0))
 
     def on_train_epoch_start(self) -> None:
-        self._sums, self._rows = {}, 0
+        (self._sums, self._rows), self._interrupted_sums = self._interrupted_sums, ({}, 0)
 
     def on_validation_epoch_start(self) -> None:
         self._synchronise_buffers()
@@ -178,6 +200,7 @@ class GroupedTraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._synchronise_buffers()
         self._log_losses("train")
+        self._sums, self._rows = {}, 0
 
     def count(self, losses: list[dict[str, Tensor]], sizes: tuple[int, ...]) -> None:
         """Add the losses of some mini-batches to the means of this stage."""
@@ -200,7 +223,8 @@ class GroupedTraining(pl.LightningModule):
                 f"Training diverged: {stage} losses of epoch {self.current_epoch} are {means}. "
                 "Lower optimizer.lr, set optimizer.clip, or choose another detector.scaling."
             )
-        self.log_dict({f"{stage}/{name}": value for name, value in means.items()})
+        losses = {f"{stage}/{name}": value for name, value in means.items()}
+        self.log_dict(losses, sync_dist=self.trainer.world_size > 1)  # equal already; Lightning would warn otherwise
 
     def _synchronise_buffers(self) -> None:
         # in manual optimisation DDP never sends buffers again, and running statistics would drift apart

@@ -20,7 +20,8 @@ class KNN(FittedDetector):
 
     |x - t|^2 = |x|^2 + |t|^2 - 2 x.t turns the search into matrix products, on the device that trains. In float32
     that form loses digits far from the origin, so rows are centred first, a few candidates more than k are kept, and
-    their distances are taken again from the differences.
+    their distances are taken again from the differences. Where the rounding could have hidden a nearer row, the search
+    is done again without products.
 
     Assumes features of comparable scale and a distance that means something in all of them together.
 
@@ -51,6 +52,7 @@ class KNN(FittedDetector):
     sized_by_data = ("memory",)
     memory: Tensor
     centre: Tensor
+    reach: Tensor
 
     EXTRA = 8  # candidates beyond k that are ranked again
 
@@ -71,6 +73,7 @@ class KNN(FittedDetector):
         self.k, self.distance, self.budget_mb = k, distance, budget_mb
         self.register_buffer("memory", torch.empty(0, math.prod(self.shape)))
         self.register_buffer("centre", torch.zeros(math.prod(self.shape)))
+        self.register_buffer("reach", torch.zeros(()))  # the largest distance of a training row from the centre
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         if len(x) < self.k:
@@ -78,6 +81,7 @@ class KNN(FittedDetector):
         rows = x.flatten(1)
         self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
         self.memory = rows - self.centre
+        self.reach = self.memory.square().sum(1).max().sqrt()
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         rows = x.flatten(1) - self.centre
@@ -97,6 +101,22 @@ class KNN(FittedDetector):
             if best.shape[1] > q:
                 best, keep = best.topk(q, dim=1, largest=False)
                 found = found.gather(1, keep)
-        near = (self.memory[found] - rows[:, None]).square().sum(2).sqrt()
-        near = near.topk(self.k, dim=1, largest=False, sorted=True).values
+        squared = (self.memory[found] - rows[:, None]).square().sum(2)
+        squared = squared.topk(self.k, dim=1, largest=False, sorted=True).values
+        if q < len(self.memory):
+            # rows left out are no nearer than the worst candidate, up to the rounding of the product form
+            norm = rows.square().sum(1)
+            rounding = (rows.shape[1] + 2) * torch.finfo(rows.dtype).eps * (norm.sqrt() + self.reach) ** 2
+            doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
+            for some in doubtful.split(max(1, len(rows) // 4)):
+                squared[some] = self._direct(rows[some], wide)
+        near = squared.sqrt()
         return near[:, -1] if self.distance == "kth" else near.mean(1)
+
+    def _direct(self, rows: Tensor, wide: int) -> Tensor:
+        """The k smallest squared distances from differences alone: slower, for rows in a crowd far from the centre."""
+        best = rows.new_empty(len(rows), 0)
+        for part in self.memory.split(wide):
+            tile = torch.cdist(rows, part, compute_mode="donot_use_mm_for_euclid_dist").square()
+            best = torch.cat([best, tile], 1).topk(min(self.k, best.shape[1] + len(part)), dim=1, largest=False).values
+        return best

@@ -147,8 +147,8 @@ def _figure(table: list[Row], path: Path) -> None:
 
 def _teller(console: Console | None) -> Callable[..., None]:
     """Print without markup: a name or a reason may hold brackets."""
-    # a table squeezed into a pipe's 80 columns is unreadable
-    console = console or (Console() if sys.stdout.isatty() else Console(width=120))
+    # a table squeezed into a pipe's 80 columns is unreadable; it takes no more than it needs
+    console = console or (Console() if sys.stdout.isatty() else Console(width=200))
     return lambda what, **style: console.print(
         what if isinstance(what, Table) else Text(what), highlight=False, soft_wrap=not isinstance(what, Table), **style
     )

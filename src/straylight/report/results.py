@@ -16,7 +16,13 @@ def read(folder: Path) -> dict[str, Any] | None:
         result = json.loads(path.read_text())
         if not isinstance(result, dict) or "status" not in result:
             raise ValueError("it has no status")
-    except (OSError, ValueError) as error:
+        if not all(value is None or isinstance(value, int | float) for value in result.get("metrics", {}).values()):
+            raise ValueError("a metric is not a number")
+        if not all({"batch", "runtime"} <= set(entry) for entry in result.get("latency", [])):
+            raise ValueError("a latency has no batch or runtime")
+        if not isinstance(result.get("seed"), int | None):
+            raise ValueError("the seed is not a number")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return {"status": "failed", "reason": f"{path} cannot be read ({error})", "folder": str(folder)}
     return result | {"folder": str(folder)}
 
