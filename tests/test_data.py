@@ -568,3 +568,11 @@ def test_digits_take_several_nominal_digits():
     data.setup()
     assert data.kinds == ("nominal", *"01235678")
     assert set(data.splits.train.meta["digit"]) == {4, 9}
+
+
+def test_anomalous_blobs_are_not_copies_of_nominal_rows():
+    data = Blobs(std=1.0, anomaly_std=1.0, centers=[[0.0, 0.0]], shift=[6.0, 6.0])
+    data.setup()
+    rows = torch.cat([part.x[part.y == 0] for part in data.splits])
+    moved = data.splits.test.x[data.splits.test.y == 1] - 6
+    assert torch.cdist(moved.double(), rows.double()).min(1).values.gt(1e-5).all()

@@ -127,7 +127,8 @@ def test_two_ranks_give_the_numbers_of_one(name, close, sweep, straylight_train)
 def test_a_rank_that_dies_ends_the_run_and_is_named(tmp_path) -> None:
     prepare(tmp_path)
     dies = "+callbacks.dies={_target_:check.Dies}"
-    status, err = finish(start(tmp_path, *TWO, "data=blobs", dies, f"hydra.run.dir={tmp_path}/run"))
+    two = ["trainer.devices=2", *TWO[3:]]  # and without trainer=ddp
+    status, err = finish(start(tmp_path, *two, "data=blobs", dies, f"hydra.run.dir={tmp_path}/run"))
     assert status == 1
     assert "Rank 1 ended with status -9" in err.splitlines()[-1], err
     assert read(tmp_path / "run")["status"] == "failed"

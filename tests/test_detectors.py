@@ -54,6 +54,24 @@ def test_knn_finds_neighbours_beyond_one_tile_of_its_memory(monkeypatch) -> None
     assert torch.allclose(knn(test).double(), truth, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("sigma", [1e-2, 1e-3, 1e-4])
+def test_knn_is_exact_in_tight_crowds_far_from_the_centre(sigma) -> None:
+    """There the product form of the distance is all rounding in float32."""
+    rng = np.random.default_rng(0)
+    train, test = (
+        (rng.choice([-1, 1], (n, 1)) + sigma * rng.normal(size=(n, 4))).astype(np.float32) for n in (4000, 300)
+    )
+    knn = KNN((4,), scaling="none")
+    fit_rows(knn, torch.from_numpy(train))
+    near, _ = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(train.astype(float)).kneighbors(test.astype(float))
+    assert np.allclose(knn(torch.from_numpy(test)).numpy(), near[:, -1], rtol=1e-2)
+
+
+def test_a_context_that_was_trained_with_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="context of 1 column"):
+        MAF((2,), context=1)(torch.zeros(1, 2))
+
+
 def test_knn_keeps_a_row_at_distance_zero_of_itself() -> None:
     x = torch.randn(100, 5) + 1000
     knn = KNN((5,), k=1, scaling="none")

@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -290,3 +291,21 @@ def test_ranks_evaluate_every_row_and_repeat_none_but_the_first_batch(n, batch_s
 def test_length_of_an_evaluation_is_told_before_it_begins(rank, world):
     loader = BatchLoader(events(23), batch_size=4, rank=rank, world=world)
     assert len(loader) == len(list(loader)) == len(list(loader))
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        ({"x": torch.zeros(3)}, "row for each event"),
+        ({"y": [0, 1]}, "'y'"),
+        ({"y": [0, 0.5, 1]}, "whole numbers"),
+        ({"y": [0, -1, 1]}, "whole numbers"),
+        ({"context": torch.full((3, 1), float("nan"))}, "context"),
+        ({"weight": [1, -1, 1]}, "weights"),
+        ({"weight": [0, 0, 0]}, "weights"),
+        ({"meta": {"digit": np.zeros(2)}}, "'digit'"),
+    ],
+)
+def test_events_that_do_not_fit_together_are_refused(what, word):
+    with pytest.raises(DataError, match=word):
+        Events.of(**{"x": torch.zeros(3, 2), **what})

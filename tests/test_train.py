@@ -195,3 +195,83 @@ def test_real_images(straylight_train, shared) -> None:
     ended = straylight_train("data=mnist", f"paths.data={shared}", "data.nominal=1", epochs=1)
     assert ended.status == 0, ended.err
     assert ended.result["metrics"]["test/nominal"] == 1135 and ended.result["metrics"]["test/auroc"] > 0.9
+
+
+def test_limits_of_the_trainer_are_kept_in_mid_group(straylight_train) -> None:
+    ended = straylight_train("data=blobs", "data.batch_size=16", "+trainer.max_steps=10", epochs=50)
+    assert ended.status == 0 and ended.result["steps"] == 10
+
+
+@pytest.mark.parametrize("limit", ["trainer.max_epochs=0", "+trainer.limit_train_batches=0"])
+@pytest.mark.parametrize("detector", ["autoencoder", "knn"])
+def test_a_detector_that_was_not_trained_is_not_compared(detector, limit, straylight_train) -> None:
+    ended = straylight_train(f"detector={detector}", "data=blobs", limit)
+    assert ended.status == 1 and ended.result["status"] == "failed" and "Nothing was trained" in ended.err
+
+
+@pytest.mark.parametrize("schedule", ["optimizer.schedule=cosine", "optimizer.warmup=0.5"])
+def test_a_schedule_without_an_end_is_refused(schedule, straylight_train) -> None:
+    ended = straylight_train("data=blobs", schedule, "+trainer.max_time=00:00:00:05", epochs=-1)
+    assert ended.status == 1 and "max_epochs" in ended.err and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("overrides", [["detector=knn"], ["data.val_fraction=0"], ["detector=vae"]])
+def test_early_stopping_waits_only_where_there_is_something_to_wait_for(overrides, straylight_train) -> None:
+    ended = straylight_train("callbacks=early_stopping", "data=blobs", *overrides)
+    assert ended.status == 0, ended.err
+
+
+def test_a_callback_that_listens_to_every_step_is_called_at_every_step(trainer) -> None:
+    import pytorch_lightning as pl
+
+    from straylight.data import Blobs
+    from straylight.detectors import AutoEncoder
+
+    heard = []
+    listener = pl.callbacks.LambdaCallback(on_before_optimizer_step=lambda *_: heard.append(1))
+    states = []
+    for callbacks in ([], [listener]):
+        torch.manual_seed(0)
+        detector = AutoEncoder((2,), hidden=[8], latent=1)
+        fit = trainer(max_epochs=2, callbacks=callbacks)
+        fit.fit(detector, datamodule=Blobs(batch_size=32))
+        assert fit.global_step == 30
+        states.append(detector.state_dict())
+    assert len(heard) == 30
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])  # the quick way and Lightning's
+
+
+def test_a_folder_used_again_keeps_nothing_of_the_run_before(straylight_train, tmp_path) -> None:
+    here = f"hydra.run.dir={tmp_path}/here"
+    assert straylight_train("data=blobs", here).status == 0
+    assert straylight_train("data=blobs", here, "data.contamination=0.5").status == 1
+    assert not list((tmp_path / "here").rglob("*.ckpt")) and not (tmp_path / "here" / "scores.parquet").exists()
+
+
+def test_a_data_set_of_the_users_own_follows_the_seed(straylight_train, tmp_path, monkeypatch) -> None:
+    (tmp_path / "own_data.py").write_text(
+        "import numpy as np\nfrom straylight.batch import Events\nfrom straylight.data import AnomalyDataModule\n\n\n"
+        "class Mine(AnomalyDataModule):\n"
+        "    def load(self):\n"
+        "        x = np.random.default_rng(0).normal(size=(200, 3))\n"
+        "        return self.split(Events.of(x, np.arange(200) % 10 == 0))\n"
+    )
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("_target_: own_data.Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ("--config-dir", str(tmp_path / "conf"), "data=mine", "detector=knn")
+    first, second = (straylight_train(*own, f"seed={seed}", output=f"s{seed}") for seed in (1, 2))
+    assert first.status == second.status == 0, first.err
+    assert not np.array_equal(scores(first.run)["score"], scores(second.run)["score"])
+
+
+def test_several_sets_of_one_class_have_names_of_their_own(straylight_train) -> None:
+    small = ["data.events=2000", "detector=knn"]
+    ended = straylight_train("-m", "data=gaussians,gaussians_1d", *small, "data.fraction=0.01")
+    assert {result["data"] for result in ended.results} == {"gaussians", "gaussians_1d"}
+
+
+@pytest.mark.parametrize("without", [["~callbacks.record"], ["callbacks.latency=null"], ["logger=none"]])
+def test_callbacks_and_loggers_can_be_left_out(without, straylight_train) -> None:
+    cheap = straylight_train("data=blobs", "detector=knn", *without)
+    assert cheap.status == 0 and cheap.result["status"] == "ok", cheap.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -235,7 +236,17 @@ def _options_first(arguments: list[str]) -> list[str]:
         options.append(argument)
         if argument in VALUED:
             options += [value for value in [next(rest, None)] if value is not None]
-    return options + overrides
+    if not {"-m", "--multirun"} & set(options):
+        return options + overrides
+    # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
+    swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
+    return options + [_as_choice(o) if o.startswith(swept) else o for o in overrides]
+
+
+def _as_choice(override: str) -> str:
+    key, _, value = override.partition("=")
+    sweeps = ("," in value and not value.startswith(("[", "{"))) or re.match(r"[a-z]+\(", value)
+    return override if sweeps or not value else f"{key}=choice({value})"
 
 
 def _as_interrupt(*_: Any) -> NoReturn:
