@@ -108,7 +108,7 @@ class KNN(FittedDetector):
             norm = rows.square().sum(1)
             rounding = (rows.shape[1] + 2) * torch.finfo(rows.dtype).eps * (norm.sqrt() + self.reach) ** 2
             doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
-            for some in doubtful.split(max(1, len(rows) // 4)):
+            for some in doubtful.split(max(1, len(rows) // 4)) if len(doubtful) else ():
                 squared[some] = self._direct(rows[some], wide)
         near = squared.sqrt()
         return near[:, -1] if self.distance == "kth" else near.mean(1)
