@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> None:
     resumed = [a for a in arguments if a.startswith("resume=")]
     if resumed:
         rest = [a for a in arguments if not a.startswith("resume=")]
-        _guarded(lambda: resume(Path(resumed[-1].removeprefix("resume=")), rest), arguments)
+        _guarded(lambda: resume(Path(resumed[-1].removeprefix("resume=")), rest))
     else:
         # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
         os.environ["STRAYLIGHT_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR", "0")
         os.environ["HYDRA_FULL_ERROR"] = "1"
         app = hydra.main(version_base="1.3", config_path=str(FOLDER), config_name="train")(task)
-        _guarded(app, arguments)
+        _guarded(app)
     if _failures:
         sys.exit(1)
 
@@ -68,7 +68,7 @@ def task(cfg: DictConfig) -> float | None:
     if result is None:
         return None
     number = "" if single else f"#{job.job.num} "
-    _say(result, folder, number)
+    _say(result, number)
     if single:
         _next(folder)
     return result.get("metrics", {}).get("test/auroc")
@@ -84,11 +84,9 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
     from straylight.train import train
 
     # of an earlier run in the same folder: until this one ends, nothing looks finished or could be taken for its own
-    stale = [] if resume else ["scores.parquet", "shape.json", *(f"checkpoints/{n}.ckpt" for n in ("best", "last"))]
-    for name in ("result.json", *stale):
+    kept = [f"checkpoints/{name}.ckpt" for name in ("best", "last", "interrupt")]
+    for name in ["result.json"] if resume else ["result.json", "scores.parquet", "shape.json", *kept]:
         (folder / name).unlink(missing_ok=True)
-    if not resume:
-        (folder / "checkpoints" / "interrupt.ckpt").unlink(missing_ok=True)
 
     def conclude(status: str, reason: str | None) -> None:
         early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions(), **fields}
@@ -142,13 +140,13 @@ def resume(folder: Path, overrides: list[str]) -> None:
     OmegaConf.set_struct(cfg, True)
     cfg.merge_with_dotlist(overrides)
     config.check(cfg)
+    hydra_yaml = folder / ".hydra" / "hydra.yaml"
+    if not hydra_yaml.is_file():
+        raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
     saved = saved_config(folder, run=None)
     saved.merge_with_dotlist(overrides)
     OmegaConf.save(saved, folder / ".hydra" / "config.yaml")  # what an opened or again resumed run goes by
     # relative paths were meant from where the run was started
-    hydra_yaml = folder / ".hydra" / "hydra.yaml"
-    if not hydra_yaml.is_file():
-        raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
     its_own: Any = OmegaConf.to_container(OmegaConf.load(hydra_yaml), resolve=False)
     started = its_own["hydra"]
     with open_dict(cfg):
@@ -164,7 +162,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     finished = run(cfg, folder, fields, resume=True)
     if finished is not None:
-        _say(finished, folder, "")
+        _say(finished, "")
         _next(folder)
 
 
@@ -180,7 +178,7 @@ class Leaderboard(Callback):
             _next(folder)
 
 
-def _say(result: dict[str, Any], folder: Path, number: str) -> None:
+def _say(result: dict[str, Any], number: str) -> None:
     metrics = result.get("metrics", {})
     numbers = [
         f"{name} {metrics[key]:.4f}" for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap")) if key in metrics
@@ -205,7 +203,7 @@ def _shown(folder: Path) -> str:
     return str(folder) if relative.startswith("..") else relative
 
 
-def _guarded(app: Any, arguments: list[str]) -> None:
+def _guarded(app: Any) -> None:
     try:
         app()
     except KeyboardInterrupt:

@@ -136,7 +136,7 @@ class GroupedTraining(pl.LightningModule):
     def _plain(self) -> bool:
         """Whether Lightning has nothing to do around a step: one process, full precision, nobody listening.
 
-        Its wrappers around backward and step cost a small network a fifth of its training time.
+        Its wrappers around backward and step are a good part of a small network's training time.
         """
         hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
         listeners = [(self, pl.LightningModule), *((c, pl.Callback) for c in self.trainer.callbacks)]  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ class Optimization:
 
     Args:
         method: `(parameters, lr=...) -> Optimizer`; a class of `torch.optim` or a partial of one. By default Adam,
-            fused, which for small networks saves half of the step.
+            fused, the quickest for small networks.
         lr: the largest learning rate.
         schedule: `constant`, `cosine` or `linear`, the last two ending at zero.
         warmup: the fraction of all steps over which the rate rises linearly, between 0 and 1.
