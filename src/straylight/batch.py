@@ -130,11 +130,13 @@ class Scored(NamedTuple):
         index: the row's number in its split, so that padded or gathered rows can be told apart, `(B,)` int64.
         score: larger is stranger, unbounded, `(B,)` float32.
         y: the label as served, `(B,)` int64.
+        members: the scores of an ensemble's members, `(B, M)` float32; `None` for any other detector.
     """
 
     index: Tensor  # type: ignore[assignment]
     score: Tensor
     y: Tensor
+    members: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ def _trainer(cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, dat
     strategy = cfg.trainer.get("strategy", "auto")
     trainer = config.build(cfg, "trainer", **parts)
     if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
-        return config.build(cfg, "trainer", **parts, strategy=DDP())
+        return config.build(cfg, "trainer", **parts, strategy=DDP(find_unused_parameters=detector.alternates))
     return trainer
 
 

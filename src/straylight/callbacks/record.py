@@ -80,7 +80,10 @@ class Record(TestScores):
         kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
         names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
         kind = pa.DictionaryArray.from_arrays(pa.array((scores.y + 1).astype("int32")), pa.array(names))
-        table = pa.table({"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind})
+        columns = {"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind}
+        if scores.members is not None:
+            columns |= {f"member_{m}": scores.members[:, m] for m in range(scores.members.shape[1])}
+        table = pa.table(columns)
         temporary = self.folder / f".scores.{os.getpid()}.parquet"
         pq.write_table(table, temporary, compression="zstd")
         temporary.replace(self.folder / "scores.parquet")

@@ -14,11 +14,15 @@ from straylight.batch import Scored
 
 
 class Scores(NamedTuple):
-    """The rows of a split as scored: `index` and `y` int64, `score` float32, each `(N,)`, sorted by index."""
+    """The rows of a split as scored, sorted by index: `index` and `y` int64, `score` float32, each `(N,)`.
+
+    `members`, `(N, M)` float32, are the scores of an ensemble's members.
+    """
 
     index: np.ndarray  # type: ignore[assignment]
     score: np.ndarray
     y: np.ndarray
+    members: np.ndarray | None = None
 
 
 def gather(parts: Sequence[Scored]) -> Scores:
@@ -29,7 +33,8 @@ def gather(parts: Sequence[Scored]) -> Scores:
         >>> gather([part]).score.tolist()
         [4.0, 5.0]
     """
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    given = [column for column in zip(*parts, strict=True) if column[0] is not None]
+    columns = [torch.cat(column).cpu().numpy() for column in given]
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         ranks: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(ranks, columns)

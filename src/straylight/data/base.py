@@ -132,6 +132,12 @@ class AnomalyDataModule(pl.LightningDataModule):
         """The training rows as served, in chunks of `(n, *shape)`."""
         yield from self.splits.train.x.split(CHUNK)
 
+    def training_sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Up to n training rows, evenly spaced, and their context, `(n, *shape)` and `(n, C)`."""
+        train = self.splits.train
+        rows = torch.arange(0, len(train), max(1, -(-len(train) // n)))
+        return train.x.index_select(0, rows), train.context.index_select(0, rows)
+
     def train_dataloader(self) -> GroupLoader:
         rank, world = self._place
         return GroupLoader(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from straylight.batch import Batch
 from straylight.detectors.base import Detector
-from straylight.nn.mlp import Activation, mlp
+from straylight.nn import encoder_and_decoder
+from straylight.nn.mlp import Activation
 
 
 class AutoEncoder(Detector):
-    """Dense autoencoder scored by its mean squared reconstruction error.
+    """Autoencoder, dense or convolutional, scored by its mean squared reconstruction error.
 
     score(x) = |x - d(e(x))|^2 / D, with encoder e and decoder d mirrored, and D the number of features.
 
@@ -26,17 +27,22 @@ class AutoEncoder(Detector):
         M. A. Kramer, Nonlinear principal component analysis using autoassociative neural networks, AIChE J. 37 (1991)
         233, doi:10.1002/aic.690370209
         T. Heimel et al., QCD or what?, SciPost Phys. 6 (2019) 030, arXiv:1808.08979
+        E. Govorkova et al., Autoencoders on FPGAs for real-time, unsupervised new physics detection at 40 MHz, Nat.
+        Mach. Intell. 4 (2022) 154, arXiv:2108.03986 (the mask)
 
     Args:
-        shape: the shape of one event; it is flattened to D features.
+        shape: the shape of one event; a dense network flattens it to D features.
         hidden: widths of the encoder's hidden layers; the decoder mirrors them. `[128, 64, 12]` with `latent=3` is the
             784-128-64-12-3 of the MNIST tutorials, `[]` with `latent=8` the 57-8-57 of the trigger tutorial.
         latent: width of the bottleneck.
-        activation: between the layers, and at the bottleneck where there is a hidden layer.
+        channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
+        activation: between the layers.
+        mask: leave particles whose features are all zero, in the data's own units, out of the loss and the score,
+            which is then the mean over the features of the others. Events must be `(P, F)`.
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
     Raises:
-        ValueError: if a width is not positive.
+        ValueError: if a width is not positive, or the events are not of the shape that an option needs.
 
     Example:
         >>> import torch
@@ -50,24 +56,32 @@ class AutoEncoder(Detector):
         *,
         hidden: Sequence[int] = (64, 32),
         latent: int = 8,
+        channels: Sequence[int] = (),
         activation: Activation = "relu",
+        mask: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        widths = (math.prod(self.shape), *hidden, latent)
-        self.encoder = mlp(widths, activation)
-        self.decoder = mlp(widths[::-1], activation)
+        if mask and len(self.shape) != 2:
+            raise ValueError(f"detector.mask needs events of particles by features, (P, F), not {self.shape}")
+        self.encoder, self.decoder = encoder_and_decoder(
+            self.shape, latent, channels=channels, hidden=hidden, activation=activation
+        )
+        self.mask = mask
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Scaled events through the bottleneck and back, `(B, *shape)` to `(B, *shape)`."""
-        return self.decoder(self.encoder(x.flatten(1))).view_as(x)
+        return self.decoder(self.encoder(x))
 
-    def loss(self, batch: Batch) -> Tensor:
-        if not batch.even:
+    def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
+        if self.mask or not batch.even:
             return batch.mean(self.score(batch.x, batch.context))
-        x = batch.x.flatten(1)
-        return F.mse_loss(self.decoder(self.encoder(x)), x)  # the same mean, in one kernel
+        return F.mse_loss(self.reconstruct(batch.x), batch.x)  # the same mean, in one kernel
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x.flatten(1)
-        return (self.decoder(self.encoder(x)) - x).square().mean(1)
+        error = (self.reconstruct(x) - x).square()
+        if not self.mask:
+            return error.flatten(1).mean(1)
+        # a padded particle is zero in the data's own units, and so is exactly what zero is scaled to
+        real = (x != self.scaling(torch.zeros_like(x[:1]))).any(2)
+        return (error.mean(2) * real).sum(1) / real.sum(1).clamp(min=1)

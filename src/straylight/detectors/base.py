@@ -5,6 +5,7 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,11 +85,13 @@ class Detector(GroupedTraining):
         parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
         return Scored(batch.index, torch.cat([self(x, context).float() for x, context in parts]), batch.y)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
+    def validation_step(self, batch: Batch, batch_idx: int) -> Scored | None:  # type: ignore[override]
         if self.selects:
             self.seed_noise(-1 - int(batch.index[0]))
             parts = [Batch(*part) for part in zip(*(column.split(self.rows_at_once) for column in batch), strict=True)]
             self.count([self.losses(self.scaled(part)) for part in parts], tuple(len(part.x) for part in parts))
+        elif self.trainer.state.fn == "fit":
+            return None  # nothing is chosen by these scores, and they may be dear
         return self._scored(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
@@ -104,13 +107,18 @@ class Detector(GroupedTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if not self.scaling.fitted:
-            self.scaling.fit(self._training_rows())
+            self.scaling.fit(self.training_rows())
 
-    def _training_rows(self) -> Any:
+    def training_rows(self) -> Iterator[Tensor]:
+        """The training rows as served, in the data's own units, in chunks of `(n, *shape)`; all of them on every rank.
+
+        Raises:
+            StraylightError: if the Trainer has no data module that serves them.
+        """
         rows = getattr(getattr(self.trainer, "datamodule", None), "training_rows", None)
         if rows is None:
             raise StraylightError(
-                f"{type(self).__name__} fits its scaling on the training rows: give trainer.fit a "
+                f"{type(self).__name__} looks at the training rows before it is trained on them: give trainer.fit a "
                 "straylight.data.AnomalyDataModule as datamodule, or build the detector with scaling='none'."
             )
         return rows()

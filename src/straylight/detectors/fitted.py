@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from straylight.batch import Batch, Group, Scored
+from straylight.batch import Batch, Group
 from straylight.detectors.base import Detector
 
 
@@ -50,11 +50,6 @@ class FittedDetector(Detector):
         self.update(self.scaled(group.rows()))
         if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
             self.finish()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
-        if self.trainer.sanity_checking:  # nothing is fitted yet
-            return Scored(batch.index, batch.x.new_zeros(len(batch.x)), batch.y)
-        return super().validation_step(batch, batch_idx)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

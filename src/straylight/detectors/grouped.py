@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from functools import cached_property
@@ -19,6 +20,8 @@ from straylight.batch import Batch, Group
 from straylight.errors import StraylightError
 from straylight.nn import Optimization
 
+log = logging.getLogger(__name__)
+
 
 class GroupedTraining(pl.LightningModule):
     """What `Detector` trains by; a subclass of that never sees it.
@@ -32,15 +35,19 @@ class GroupedTraining(pl.LightningModule):
         optimization: the optimiser, its schedule and clipping.
     """
 
+    #: Whether a step leaves some parameters without a gradient, as it does where networks take turns.
+    alternates = False
+
     def __init__(self, optimization: Optimization) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.optimization = optimization
         self._noise_seed: int | None = None
         self._sums: dict[str, Tensor] = {}
-        self._rows = 0
-        self._interrupted_sums: tuple[dict[str, Tensor], int] = {}, 0
+        self._rows: dict[str, int] = {}
+        self._interrupted_sums: tuple[dict[str, Tensor], dict[str, int]] = {}, {}
         self._steps = {"unreported": 0}
+        self._warned: set[str] = set()
 
     def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
         """Mean loss of a mini-batch whose `x` is scaled; or several by name, of which `loss` is minimised."""
@@ -59,11 +66,16 @@ class GroupedTraining(pl.LightningModule):
                 break  # in mid-group
             self.seed_noise(step + len(seen), rank)
             seen.append(self.step(self.scaled(batch), optimizer, share))
+            self._steps["unreported"] += 1
         self.count(seen, group.sizes[: len(seen)])
         self._report_steps()
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         """One optimiser step on one mini-batch whose `x` is scaled; detectors that alternate networks override it.
+
+        Such a detector sets `alternates` and descends more than once. There is one optimiser for all its networks: a
+        parameter without a gradient stays where it is, and so do its moments. However often it descends, one
+        mini-batch counts as one step.
 
         Args:
             batch: the mini-batch, this rank's part of it.
@@ -74,10 +86,14 @@ class GroupedTraining(pl.LightningModule):
             losses by name, to be averaged over the epoch.
         """
         losses = self.losses(batch)
-        self.forget(optimizer)
-        self.backward_from(losses["loss"] if share == 1 else losses["loss"] * share)
-        self.descend(optimizer)
+        self.descend_on(losses["loss"], optimizer, share)
         return losses
+
+    def descend_on(self, loss: Tensor, optimizer: Any, share: float) -> None:
+        """One optimiser step down the gradient of a loss."""
+        self.forget(optimizer)
+        self.backward_from(loss if share == 1 else loss * share)
+        self.descend(optimizer)
 
     def forget(self, optimizer: LightningOptimizer) -> None:
         """Drop the gradients of the step before."""
@@ -101,26 +117,41 @@ class GroupedTraining(pl.LightningModule):
         if recipe.clip is not None:
             if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
                 scaler.unscale_(optimizer.optimizer)
-            # not Lightning's own, which refuses a fused optimiser under bf16
-            torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), recipe.clip)
+            self.clip_gradients(optimizer, recipe.clip)
         if not recipe.constant:
-            rate = recipe.rate(self.trainer.global_step + self._steps["unreported"], self._total_steps())
+            rate = recipe.rate(self.steps_taken, self.total_steps())
             for parameters in optimizer.param_groups:
                 parameters["lr"] = rate
         if self._plain:
             optimizer.optimizer.step()
-            self._steps["unreported"] += 1
         else:
             optimizer.step()
+            self._steps["unreported"] -= 1  # Lightning has counted it, and mini-batches are what we count
 
-    def _total_steps(self) -> int:
+    def clip_gradients(self, optimizer: LightningOptimizer, largest: float) -> None:  # type: ignore[override]
+        """Shrink the gradients together until their norm is `largest` at most."""
+        # not Lightning's own, which refuses a fused optimiser under bf16
+        torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), largest)
+
+    @property
+    def steps_taken(self) -> int:
+        """Mini-batches trained on so far."""
+        return self.trainer.global_step + self._steps["unreported"]
+
+    def total_steps(self) -> int:
+        """Mini-batches in the whole training.
+
+        Raises:
+            StraylightError: if the Trainer has no end.
+        """
         trainer, loader = self.trainer, cast(Any, self.trainer.train_dataloader)
         ends = [trainer.max_steps] if trainer.max_steps > 0 else []
         if trainer.max_epochs and trainer.max_epochs > 0:
             ends.append(loader.steps_in(int(trainer.num_training_batches)) * trainer.max_epochs)
         if not ends:
             raise StraylightError(
-                "optimizer.schedule and optimizer.warmup need to know the end: set trainer.max_epochs or max_steps."
+                "A schedule, a warm-up or a detector of several phases needs to know the end: set trainer.max_epochs "
+                "or max_steps."
             )
         return min(ends)
 
@@ -173,6 +204,7 @@ class GroupedTraining(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.__dict__.pop("_plain", None)  # of an earlier Trainer
+        self._warned.clear()
         _stop_searching_for_gpus()
         if self._noise_seed is None:
             self._noise_seed = torch.initial_seed() % 2**31
@@ -183,15 +215,15 @@ class GroupedTraining(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._noise_seed = checkpoint.get("noise_seed")
-        self._interrupted_sums = checkpoint.get("loss_sums", ({}, 0))
+        self._interrupted_sums = checkpoint.get("loss_sums", ({}, {}))
 
     def on_train_epoch_start(self) -> None:
-        (self._sums, self._rows), self._interrupted_sums = self._interrupted_sums, ({}, 0)
+        (self._sums, self._rows), self._interrupted_sums = self._interrupted_sums, ({}, {})
 
     def on_validation_epoch_start(self) -> None:
         self._synchronise_buffers()
         self._training_sums = self._sums, self._rows  # validation runs before the training epoch has ended
-        self._sums, self._rows = {}, 0
+        self._sums, self._rows = {}, {}
 
     def on_validation_epoch_end(self) -> None:
         self._log_losses("val")
@@ -199,25 +231,35 @@ class GroupedTraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._synchronise_buffers()
-        self._log_losses("train")
-        self._sums, self._rows = {}, 0
+        self.watch(self._log_losses("train"))
+        self._sums, self._rows = {}, {}
 
     def count(self, losses: list[dict[str, Tensor]], sizes: tuple[int, ...]) -> None:
-        """Add the losses of some mini-batches to the means of this stage."""
-        weights = torch.tensor(sizes, dtype=torch.double)
-        for name in losses[0]:
-            values = torch.stack([one[name].detach() for one in losses])
-            total = values.double() @ weights.to(values.device)
+        """Add the losses of some mini-batches to the means of this stage; each may have losses of its own."""
+        for name in dict.fromkeys(name for one in losses for name in one):
+            having = [(one[name].detach(), n) for one, n in zip(losses, sizes, strict=True) if name in one]
+            values, rows = torch.stack([value for value, _ in having]), [n for _, n in having]
+            total = values.double() @ torch.tensor(rows, dtype=torch.double).to(values.device)
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._rows += sum(sizes)
+            self._rows[name] = self._rows.get(name, 0) + sum(rows)
 
-    def _log_losses(self, stage: str) -> None:
+    def watch(self, means: dict[str, float]) -> None:
+        """Look at an epoch's mean losses by name, of all ranks, to warn of what goes wrong."""
+
+    def warn(self, what: str, sentence: str) -> None:
+        """Say a sentence, on the first rank and once in a training."""
+        if what not in self._warned and self.global_rank == 0:
+            log.warning(f"Epoch {self.current_epoch}: {sentence}")
+        self._warned.add(what)
+
+    def _log_losses(self, stage: str) -> dict[str, float]:
         if not self._sums:
-            return
-        sums = torch.stack([*self._sums.values(), torch.tensor(self._rows, dtype=torch.double, device=self.device)])
+            return {}
+        rows = torch.tensor([self._rows[name] for name in self._sums], dtype=torch.double, device=self.device)
+        sums = torch.stack([torch.stack([*self._sums.values()]), rows])
         if self.trainer.world_size > 1:
             dist.all_reduce(sums)
-        means = dict(zip(self._sums, (sums[:-1] / sums[-1]).tolist(), strict=True))
+        means = dict(zip(self._sums, (sums[0] / sums[1]).tolist(), strict=True))
         if not all(map(math.isfinite, means.values())):
             raise StraylightError(
                 f"Training diverged: {stage} losses of epoch {self.current_epoch} are {means}. "
@@ -225,6 +267,7 @@ class GroupedTraining(pl.LightningModule):
             )
         losses = {f"{stage}/{name}": value for name, value in means.items()}
         self.log_dict(losses, sync_dist=self.trainer.world_size > 1)  # equal already; Lightning would warn otherwise
+        return means
 
     def _synchronise_buffers(self) -> None:
         # in manual optimisation DDP never sends buffers again, and running statistics would drift apart

@@ -1,25 +1,18 @@
-"""Masked autoregressive flow: an exact density."""
+"""Masked autoregressive flow."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from torch import Tensor
-
-from straylight.batch import Batch
-from straylight.detectors.base import Detector
-from straylight.nn.flows import masked_autoregressive_flow
+from straylight.detectors.flow import FlowDetector
+from straylight.nn import autoregressive_flow
 
 
-class MAF(Detector):
-    """Masked autoregressive flow scored by its negative log-density in nats.
+class MAF(FlowDetector):
+    """Masked autoregressive flow: each feature is shifted and stretched by what the features before it say.
 
-    score(x) = -log N(f(x); 0, 1) - log |det df/dx|, with f a chain of masked affine autoregressive layers with random
-    permutations between them. The density is that of the scaled features; the constant by which it differs from that
-    of the data's own units does not change the order of events.
-
-    Assumes continuous features: on a discrete one the density grows without bound.
+    z_i = x_i exp(s_i(x_1 ... x_i-1)) + t_i(x_1 ... x_i-1), several times over with the order reversed. One pass per
+    layer scores an event; drawing one takes a pass per feature.
 
     References:
         G. Papamakarios, T. Pavlakou, I. Murray, Masked autoregressive flow for density estimation, NeurIPS 2017,
@@ -27,14 +20,7 @@ class MAF(Detector):
         C. Durkan, A. Bekasov, I. Murray, G. Papamakarios, nflows, 2020, doi:10.5281/zenodo.4296287
 
     Args:
-        shape: the shape of one event; it is flattened.
-        layers: autoregressive layers.
-        hidden: width of each layer's masked residual network.
-        blocks: residual blocks in each.
-        common: `context`, `scaling`, `optimizer`, see `Detector`; a context conditions every layer.
-
-    Raises:
-        ValueError: if a number is not positive.
+        shape, layers, hidden, blocks, noise, common: see `FlowDetector`.
 
     Example:
         >>> import torch
@@ -45,19 +31,5 @@ class MAF(Detector):
     def __init__(
         self, shape: tuple[int, ...], *, layers: int = 5, hidden: int = 64, blocks: int = 1, **common: Any
     ) -> None:
-        super().__init__(shape, **common)
-        if min(layers, hidden, blocks) < 1:
-            raise ValueError(f"detector.layers, hidden and blocks must be positive, not {layers}, {hidden}, {blocks}")
-        self.flow = masked_autoregressive_flow(
-            math.prod(self.shape), layers=layers, hidden=hidden, blocks=blocks, context=self.context
-        )
-
-    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        """Log-density of scaled events in nats, `(B, *shape)` and `(B, C)` to `(B,)`."""
-        return self.flow.log_prob(x.flatten(1), context=context if self.context else None)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return batch.mean(self.score(batch.x, batch.context))
-
-    def score(self, x: Tensor, context: Tensor) -> Tensor:
-        return -self.log_prob(x, context)
+        super().__init__(shape, layers=layers, hidden=hidden, blocks=blocks, **common)
+        self.flow = autoregressive_flow(self.features, **self.network)

@@ -1,6 +1,6 @@
 """Variational autoencoder: a latent-variable density, scored without drawing a random number.
 
-Shapes: `B` events, `Z` latent dimensions, `D` features.
+Shapes: `B` events, `Z` latent dimensions, `D` features, `K` samples.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from straylight.batch import Batch
 from straylight.detectors.base import Detector
-from straylight.nn.mlp import Activation, mlp
+from straylight.nn import encoder_and_decoder
+from straylight.nn.mlp import Activation
 
-Score = Literal["elbo", "reconstruction", "kl", "mu2"]
+Score = Literal["elbo", "log_likelihood", "reconstruction", "kl", "mu2", "rz"]
 Likelihood = Literal["gaussian", "bernoulli"]
+
+AT_ONCE = 16384  # events times samples that are decoded together
 
 
 class VAE(Detector):
     """Variational autoencoder with a diagonal Gaussian encoder and a Gaussian or Bernoulli decoder.
 
     It is trained on -log p(x | z) + beta KL(q(z | x) || N(0, 1)) with z drawn from q(z | x) = N(mu, sigma^2). Scores
-    put z = mu, so that they are deterministic:
+    draw nothing: they put z = mu, or z = mu + sigma e with the same stored noise e for every event.
 
-    * `elbo`: -log p(x | mu) + KL, the negative evidence lower bound in nats, whatever beta was;
+    * `elbo`: -log p(x | mu) + KL, the negative evidence lower bound in nats with z at its mean, whatever beta was;
+    * `log_likelihood`: -log mean_e p(x | z) p(z) / q(z | x), importance-sampled; a tighter bound on the negative
+      log-likelihood, reached as the samples grow;
     * `reconstruction`: -log p(x | mu);
     * `kl`: the divergence of q(z | x) from the prior;
-    * `mu2`: |mu|^2, which needs the encoder alone and is the cheapest in a trigger.
+    * `mu2`: |mu|^2, which needs the encoder alone and is the cheapest in a trigger;
+    * `rz`: sum of mu^2 / sigma^2, likewise.
 
     The Gaussian likelihood has one stated variance, in squared units of the scaled features: it fixes how much a
     reconstruction error counts against the divergence. The Bernoulli likelihood needs features between 0 and 1
@@ -39,30 +45,38 @@ class VAE(Detector):
     References:
         D. P. Kingma, M. Welling, Auto-encoding variational Bayes, ICLR 2014, arXiv:1312.6114
         I. Higgins et al., beta-VAE, ICLR 2017
+        C. K. Soenderby et al., Ladder variational autoencoders, NeurIPS 2016, arXiv:1602.02282 (the warm-up)
+        Y. Burda, R. Grosse, R. Salakhutdinov, Importance weighted autoencoders, ICLR 2016, arXiv:1509.00519
         O. Cerri et al., Variational autoencoders for new physics mining at the LHC, JHEP 05 (2019) 036,
         arXiv:1811.10276
         E. Govorkova et al., Autoencoders on FPGAs for real-time, unsupervised new physics detection at 40 MHz, Nat.
-        Mach. Intell. 4 (2022) 154, arXiv:2108.03986 (the score `mu2`)
+        Mach. Intell. 4 (2022) 154, arXiv:2108.03986 (the scores `mu2` and `rz`)
+        F. Chollet, Variational AutoEncoder, https://keras.io/examples/generative/vae/ (the convolutional pair)
 
     Args:
-        shape: the shape of one event; it is flattened to D features.
+        shape: the shape of one event; a dense network flattens it to D features.
         hidden: widths of the encoder's hidden layers; the decoder mirrors them. `[32, 32]` with `latent=2` on two
             features is the 2-32-32-2 of the tutorial on blobs.
         latent: Z.
+        channels: see `straylight.nn.encoder`; `[32, 64]` with `hidden=[16]` is the Keras pair for 28 x 28 pixels.
         activation: between the layers.
         likelihood: `gaussian` or `bernoulli`.
         variance: of the Gaussian likelihood, in squared scaled units.
         beta: weight of the divergence in training.
-        score: one of the four above.
+        beta_warmup: the fraction of all steps over which beta rises linearly from zero, between 0 and 1.
+        score: one of the six above.
+        samples: of the score `log_likelihood`.
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
     Raises:
-        ValueError: if a width or the variance is not positive, or a name is unknown.
+        ValueError: if a width, a number of samples or the variance is not positive, or a name is unknown.
 
     Example:
         >>> VAE((2,), hidden=[32, 32], latent=2)(torch.zeros(5, 2)).shape
         torch.Size([5])
     """
+
+    noise: Tensor
 
     def __init__(
         self,
@@ -70,11 +84,14 @@ class VAE(Detector):
         *,
         hidden: Sequence[int] = (64, 32),
         latent: int = 8,
+        channels: Sequence[int] = (),
         activation: Activation = "relu",
         likelihood: Likelihood = "gaussian",
         variance: float = 0.1,
         beta: float = 1.0,
+        beta_warmup: float = 0.0,
         score: Score = "elbo",
+        samples: int = 64,
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
@@ -84,25 +101,33 @@ class VAE(Detector):
             raise ValueError(f"detector.likelihood must be gaussian or bernoulli, not {likelihood!r}")
         if not variance > 0 or not beta >= 0:
             raise ValueError(f"detector.variance must be positive and beta not negative, not {variance} and {beta}")
-        widths = (math.prod(self.shape), *hidden)
-        self.encoder = nn.Sequential(mlp((*widths, 2 * latent), activation))
-        self.decoder = mlp((latent, *widths[::-1]), activation)
-        self.likelihood, self.variance, self.beta, self.scored_by = likelihood, variance, beta, score
+        if not 0 <= beta_warmup <= 1 or samples < 1:
+            raise ValueError(
+                "detector.beta_warmup is a fraction of the steps between 0 and 1, and samples positive, not "
+                f"{beta_warmup} and {samples}"
+            )
+        self.encoder, self.decoder = encoder_and_decoder(
+            self.shape, latent, channels=channels, hidden=hidden, activation=activation, per_latent=2
+        )
+        self.likelihood, self.variance, self.scored_by = likelihood, variance, score
+        self.beta, self.beta_warmup = beta, beta_warmup
+        if score == "log_likelihood":
+            self.register_buffer("noise", torch.randn(samples, latent))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x), each `(B, Z)`, of scaled events `(B, *shape)`."""
-        mu, log_variance = self.encoder(x.flatten(1)).chunk(2, dim=1)
+        mu, log_variance = self.encoder(x).chunk(2, dim=1)
         # a variance beyond e^+-15 is an accident of an untrained or far-off row; unbounded it overflows
         return mu, log_variance.clamp(-15, 15)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Scaled events through the mean of their latent and back, `(B, *shape)` to `(B, *shape)`."""
         out = self.decoder(self.encode(x)[0])
-        return (out.sigmoid() if self.likelihood == "bernoulli" else out).view_as(x)
+        return out.sigmoid() if self.likelihood == "bernoulli" else out
 
     def nll(self, x: Tensor, z: Tensor) -> Tensor:
         """-log p(x | z) in nats, `(B,)`."""
-        x, out = x.flatten(1), self.decoder(z)
+        x, out = x.flatten(1), self.decoder(z).flatten(1)
         if self.likelihood == "bernoulli":
             inside = x.clamp(0, 1)
             nats = F.binary_cross_entropy_with_logits(out, inside, reduction="none") + (x - inside).abs()
@@ -114,18 +139,44 @@ class VAE(Detector):
         """KL(N(mu, sigma^2) || N(0, 1)) in nats, `(B,)`."""
         return (mu.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
 
+    def log_weights(self, x: Tensor, noise: Tensor) -> Tensor:
+        """log p(x | z) p(z) / q(z | x) at z = mu + sigma e, for each e in the noise, `(K, Z)`, to `(K, B)`.
+
+        Their mean over draws is the evidence lower bound, the log of the mean of their exponentials the
+        importance-weighted one.
+        """
+        mu, log_variance = self.encode(x)
+        sigma, parts = (log_variance / 2).exp(), []
+        for e in noise.split(max(1, AT_ONCE // max(1, len(x)))):
+            z = mu + sigma * e[:, None]
+            rows = x.expand(len(e), *x.shape).flatten(0, 1)
+            nll = self.nll(rows, z.flatten(0, 1)).view(len(e), len(x))
+            prior_over_posterior = (e.square()[:, None] - z.square() + log_variance).sum(2) / 2
+            parts.append(prior_over_posterior - nll)
+        return torch.cat(parts)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         mu, log_variance = self.encode(batch.x)
         z = mu + (log_variance / 2).exp() * torch.randn_like(mu)
         nll = batch.mean(self.nll(batch.x, z))
         kl = batch.mean(self.divergence(mu, log_variance))
-        return {"loss": nll + self.beta * kl, "reconstruction": nll, "kl": kl}
+        return {"loss": nll + self.beta_now() * kl, "reconstruction": nll, "kl": kl}
+
+    def beta_now(self) -> float:
+        """The weight of the divergence at this step; in validation that of the end, so that epochs can be compared."""
+        if not (self.beta_warmup and self.training):
+            return self.beta
+        return self.beta * min(1.0, self.steps_taken / (self.beta_warmup * self.total_steps()))
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
+        if self.scored_by == "log_likelihood":
+            return math.log(len(self.noise)) - self.log_weights(x, self.noise).logsumexp(0)
         mu, log_variance = self.encode(x)
         match self.scored_by:
             case "mu2":
                 return mu.square().sum(1)
+            case "rz":
+                return (mu.square() * (-log_variance).exp()).sum(1)
             case "kl":
                 return self.divergence(mu, log_variance)
             case "reconstruction":

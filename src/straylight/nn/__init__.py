@@ -1,8 +1,19 @@
 """Building blocks of detectors."""
 
-from straylight.nn.flows import masked_autoregressive_flow
+from straylight.nn.conv import decoder, encoder, encoder_and_decoder
+from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
 from straylight.nn.mlp import mlp
 from straylight.nn.optimization import Optimization
 from straylight.nn.scaling import Scaling
 
-__all__ = ["Optimization", "Scaling", "masked_autoregressive_flow", "mlp"]
+__all__ = [
+    "Flow",
+    "Optimization",
+    "Scaling",
+    "autoregressive_flow",
+    "coupling_flow",
+    "decoder",
+    "encoder",
+    "encoder_and_decoder",
+    "mlp",
+]

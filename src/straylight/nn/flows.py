@@ -1,32 +1,239 @@
-"""Normalizing flows; the only page that knows nflows."""
+"""Normalizing flows; the only page that knows nflows.
+
+Shapes: `B` events, `D` features, `C` context columns, `K` bins of a spline.
+"""
 
 from __future__ import annotations
 
-from nflows.distributions.normal import StandardNormal
-from nflows.flows.base import Flow
-from nflows.transforms import CompositeTransform, MaskedAffineAutoregressiveTransform, RandomPermutation
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from nflows.nn.nets import ResidualNet
+from nflows.transforms import Permutation, Transform
+from nflows.transforms.autoregressive import MaskedAffineAutoregressiveTransform
+from nflows.transforms.coupling import AffineCouplingTransform, CouplingTransform
+from nflows.transforms.made import MaskedLinear as NflowsMaskedLinear
+from torch import Tensor, nn
+
+from straylight.nn.spline import rational_quadratic_spline
+
+#: A layer stretches a feature by e^5 = 148 at most, so that a chain of them stays within float32.
+LARGEST_LOG_SCALE = 5.0
 
 
-def masked_autoregressive_flow(features: int, *, layers: int, hidden: int, blocks: int, context: int = 0) -> Flow:
-    """A standard normal base under masked affine autoregressive layers with random permutations between them.
+class Flow(nn.Module):
+    """The density of x where f(x) is standard normal: log p(x) = log N(f(x); 0, 1) + log |det df/dx|.
 
     Args:
-        features: dimensions of one event, flattened.
+        features: D.
+        transforms: of nflows, from data to noise, in this order.
+
+    Example:
+        >>> flow = autoregressive_flow(2, layers=1, hidden=8, blocks=1)
+        >>> flow(torch.zeros(3, 2)).shape, flow.sample(4).shape
+        (torch.Size([3]), torch.Size([4, 2]))
+    """
+
+    def __init__(self, features: int, transforms: Sequence[Transform]) -> None:
+        super().__init__()
+        self.features = features
+        self.transforms = nn.ModuleList(transforms)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-density in nats, `(B, D)` and `(B, C)` to `(B,)`."""
+        z, log_determinant = self.to_noise(x, context)
+        return log_determinant - z.square().sum(1) / 2 - self.features * math.log(2 * math.pi) / 2
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """f(x), `(B, D)`, and log |det df/dx|, `(B,)`."""
+        parts = []
+        for transform in self.transforms:
+            x, log_determinant = transform(x, context)
+            parts.append(log_determinant)
+        return x, sum(parts[1:], start=parts[0])
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        """Events drawn from the density, `(n, D)`, one for each row of the context where there is one."""
+        like = next(self.parameters())  # nflows' own base draws float32 whatever the flow is in
+        x = torch.randn(n, self.features, dtype=like.dtype, device=like.device)
+        for transform in reversed(self.transforms):
+            x, _ = transform.inverse(x, context)
+        return x
+
+
+def autoregressive_flow(features: int, *, layers: int, hidden: int, blocks: int, context: int = 0) -> Flow:
+    """Masked affine autoregressive layers, the order of the features reversed between them.
+
+    Args:
+        features: D, flattened.
         layers: autoregressive layers.
         hidden: width of each layer's masked residual network.
         blocks: residual blocks in each.
-        context: columns that every layer is conditioned on.
-
-    Example:
-        >>> import torch
-        >>> masked_autoregressive_flow(2, layers=1, hidden=8, blocks=1).log_prob(torch.zeros(3, 2)).shape
-        torch.Size([3])
+        context: C, columns that every layer is conditioned on.
     """
-    transforms = []
+    options = {"context_features": context or None, "num_blocks": blocks}
+    return Flow(
+        features, [MaskedAffine(features, hidden, backwards=layer % 2 == 1, **options) for layer in range(layers)]
+    )
+
+
+def coupling_flow(
+    features: int, *, layers: int, hidden: int, blocks: int, context: int = 0, spline: tuple[int, float] | None = None
+) -> Flow:
+    """Coupling layers: half of the features are transformed, each by numbers that a network makes of the other half.
+
+    Two layers with the halves swapped make a pair; the features are permuted at random between pairs.
+
+    Args:
+        features: D, flattened; at least 2.
+        layers, hidden, blocks, context: as in `autoregressive_flow`.
+        spline: bins and half-width of monotonic rational-quadratic splines; `None` makes the layers affine.
+
+    Raises:
+        ValueError: if there is a single feature.
+    """
+    if features < 2:
+        raise ValueError("a coupling flow needs two or more features; use detector=maf for one")
+    network = partial(
+        ResidualNet, hidden_features=hidden, context_features=context or None, num_blocks=blocks
+    )  # of inputs and outputs
+    transforms: list[Transform] = []
     for layer in range(layers):
-        if layer and features > 1:
-            transforms.append(RandomPermutation(features))
-        transforms.append(
-            MaskedAffineAutoregressiveTransform(features, hidden, context_features=context or None, num_blocks=blocks)
+        if layer and not layer % 2 and features > 2:
+            transforms.append(Permutation(torch.randperm(features)))
+        half = (torch.arange(features) + layer) % 2
+        transforms.append(AffineCoupling(half, network) if spline is None else SplineCoupling(half, network, *spline))
+    return Flow(features, transforms)
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """A log-scale within +-`LARGEST_LOG_SCALE`; clamped, since any smooth bound costs several times as much."""
+    return raw.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+
+
+class MaskedLinear(nn.Linear):
+    """nflows' masked linear layer, with weights that are zero where the mask is: unless they are trained, it is plain.
+
+    Args:
+        masked: the layer to take over.
+        outputs, inputs: the order of its rows and columns.
+    """
+
+    mask: Tensor
+
+    def __init__(self, masked: NflowsMaskedLinear, outputs: Tensor | slice, inputs: Tensor | slice) -> None:
+        super().__init__(masked.in_features, masked.out_features)
+        self.register_buffer("mask", masked.mask[outputs][:, inputs])
+        self.weight = nn.Parameter(masked.weight.detach()[outputs][:, inputs] * self.mask)
+        self.bias = nn.Parameter(masked.bias.detach()[outputs])
+
+    def forward(self, x: Tensor) -> Tensor:
+        # while it is trained, the product keeps gradients from what is masked, and so zeros zero
+        weight = self.weight * self.mask if torch.is_grad_enabled() else self.weight
+        return nn.functional.linear(x, weight, self.bias)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        with torch.no_grad():
+            self.weight.mul_(self.mask)  # of weights that nflows trained, too
+
+
+class MaskedAffine(MaskedAffineAutoregressiveTransform):
+    """nflows' masked affine autoregressive layer at a fraction of its cost: z_i = x_i exp(s_i(x_<i)) + t_i(x_<i).
+
+    The two halves of the network's output are contiguous, the scale is a bounded exponential, whose logarithm is free,
+    masks are in the weights, and so is the order of the features.
+
+    Args:
+        features, hidden_features, options: see nflows.
+        backwards: whether a feature depends on those after it instead.
+    """
+
+    def __init__(self, features: int, hidden_features: int, *, backwards: bool, **options: Any) -> None:
+        super().__init__(features, hidden_features, **options)
+        order = torch.arange(features).flip(0) if backwards else torch.arange(features)
+        network = self.autoregressive_net
+        network.initial_layer = MaskedLinear(network.initial_layer, slice(None), order)
+        # nflows: scale and shift of the first feature, scale and shift of the second, ...
+        halves = torch.cat([2 * order, 2 * order + 1])
+        network.final_layer = MaskedLinear(network.final_layer, halves, slice(None))
+        for block in network.blocks:
+            block.linear_layers = nn.ModuleList(
+                MaskedLinear(layer, slice(None), slice(None)) for layer in block.linear_layers
+            )
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._elementwise_forward(inputs, self._numbers(inputs, context))
+
+    def _numbers(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """nflows' masked residual network, with what can be done in place done there."""
+        network = self.autoregressive_net
+        h = network.initial_layer(x)
+        if context is not None:
+            h += network.context_layer(context).relu_()
+        for block in network.blocks:
+            first, second = block.linear_layers
+            inner = first(h.relu())
+            if context is not None:
+                inner += block.context_layer(context)
+            h += second(inner.relu_())
+        return network.final_layer(h)
+
+    def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = parameters.chunk(2, 1)
+        log_scale = bounded(raw)
+        return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.sum(1)
+
+    def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = parameters.chunk(2, 1)
+        log_scale = bounded(raw)
+        return (inputs - shift) * (-log_scale).exp(), -log_scale.sum(1)
+
+
+class AffineCoupling(AffineCouplingTransform):
+    """nflows' affine coupling layer with a scale that can grow as well as shrink."""
+
+    def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = transform_params.chunk(2, 1)
+        log_scale = bounded(raw)
+        return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.sum(1)
+
+    def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = transform_params.chunk(2, 1)
+        log_scale = bounded(raw)
+        return (inputs - shift) * (-log_scale).exp(), -log_scale.sum(1)
+
+
+class SplineCoupling(CouplingTransform):
+    """A coupling layer of monotonic rational-quadratic splines.
+
+    Args:
+        mask: what is transformed, `(D,)`.
+        network: makes the layer's network of its numbers of inputs and outputs.
+        bins: K.
+        bound: the splines bend between -bound and bound and are the identity beyond.
+    """
+
+    def __init__(self, mask: Tensor, network: Callable[[int, int], nn.Module], bins: int, bound: float) -> None:
+        self.bins, self.bound = bins, bound
+        super().__init__(mask, network)
+
+    def _transform_dim_multiplier(self) -> int:
+        return 3 * self.bins - 1
+
+    def _bend(self, x: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        numbers = raw.unflatten(1, (-1, 3 * self.bins - 1))
+        y, log_slope = rational_quadratic_spline(
+            x, *numbers.split([self.bins, self.bins, self.bins - 1], 2), bound=self.bound, inverse=inverse
         )
-    return Flow(CompositeTransform(transforms), StandardNormal([features]))
+        return y, log_slope.sum(1)
+
+    def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
+        return self._bend(inputs, transform_params, inverse=False)
+
+    def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
+        return self._bend(inputs, transform_params, inverse=True)

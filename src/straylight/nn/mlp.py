@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 from torch import nn
 
-Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "identity"]
+Activation = Literal["relu", "leaky_relu", "leaky_relu_0.2", "elu", "gelu", "silu", "tanh", "sigmoid", "identity"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
+    "leaky_relu_0.2": partial(nn.LeakyReLU, 0.2),  # the slope that GANs are mostly trained with
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
@@ -22,16 +24,19 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def mlp(widths: Sequence[int], activation: Activation = "relu", bias: bool = True) -> nn.Sequential:
+def mlp(
+    widths: Sequence[int], activation: Activation = "relu", bias: bool = True, dropout: float = 0.0
+) -> nn.Sequential:
     """Linear layers of the given widths with an activation between them, none after the last.
 
     Args:
         widths: inputs, hidden widths, outputs; at least two.
         activation: between the layers.
         bias: whether the layers have one.
+        dropout: the fraction of hidden units that are left out at a time while training.
 
     Raises:
-        ValueError: if a width is not positive or the activation is unknown.
+        ValueError: if a width is not positive, the activation unknown or the dropout out of range.
 
     Example:
         >>> [tuple(p.shape) for p in mlp((57, 8, 57)).parameters()]
@@ -39,9 +44,21 @@ def mlp(widths: Sequence[int], activation: Activation = "relu", bias: bool = Tru
     """
     if len(widths) < 2 or min(widths) < 1:
         raise ValueError(f"a dense network needs two or more positive widths, not {list(widths)}")
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
+    dropped = [nn.Dropout(dropout)] if dropout else []
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs, bias=bias), _ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])
+        layers += [nn.Linear(inputs, outputs, bias=bias), activated(activation), *dropped]
+    return nn.Sequential(*layers[: -1 - len(dropped)])
+
+
+def activated(name: Activation) -> nn.Module:
+    """The activation of this name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {name!r}")
+    return _ACTIVATIONS[name]()

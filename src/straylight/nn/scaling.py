@@ -1,4 +1,7 @@
-"""From the data's own units to those a network likes, fitted on the training rows in one pass."""
+"""From the data's own units to those a network likes, fitted on the training rows in one pass.
+
+Shapes: `B` events, `*shape` one event.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Method = Literal["standard", "minmax", "standard_common", "minmax_common", "none"]
+Method = Literal["standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "none"]
 
 
 class Scaling(nn.Module):
     """An affine map per feature, `(x - shift) * factor`, whose two buffers travel in the checkpoint.
 
     `standard`: mean 0 and variance 1. `minmax`: the training rows span 0 to 1. The `_common` forms use one shift and
-    one factor for all features, which keeps the relative size of pixels. `none`: the identity.
+    one factor for all features, which keeps the relative size of pixels. `gcn_l1`: global contrast normalization with
+    the L1 norm, each event less its mean and divided by its mean absolute deviation, and then `minmax_common`; how
+    bright an image is no longer tells it from others (L. Ruff et al., ICML 2018). `none`: the identity.
 
     Sums are kept in float64 and merged chunk by chunk (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for
     computing the sample variance, Am. Stat. 37 (1983) 242, doi:10.1080/00031305.1983.10483115), so that data larger
@@ -50,14 +55,31 @@ class Scaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, *shape)` to `(B, *shape)`."""
-        return x if self.method == "none" else (x - self.shift) * self.factor
+        if self.method == "none":
+            return x
+        return ((contrast(x) if self.method == "gcn_l1" else x) - self.shift) * self.factor
+
+    @property
+    def bounded(self) -> bool:
+        """Whether training rows lie between 0 and 1."""
+        return self.method in ("minmax", "minmax_common", "gcn_l1")
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Scaled events in the data's own units again.
+
+        Raises:
+            ValueError: for `gcn_l1`, which forgets each event's mean and contrast.
+        """
+        if self.method == "gcn_l1":
+            raise ValueError("scaling gcn_l1 has no inverse: it forgets the mean and the contrast of each event")
+        return x if self.method == "none" else x / self.factor + self.shift
 
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> Scaling:
         """Fit to training rows that come in chunks of `(n, *shape)`."""
         if self.method == "none":
             return self
-        common = self.method.endswith("_common")
+        common = self.method.endswith("_common") or self.method == "gcn_l1"
         count, mean, squares, low, high = (
             0,
             torch.zeros(()),
@@ -69,6 +91,7 @@ class Scaling(nn.Module):
             x = chunk.flatten(1).to("cpu", torch.float64)
             if not len(x):
                 continue
+            x = contrast(x) if self.method == "gcn_l1" else x
             x = x.reshape(-1, 1) if common else x
             n, m = len(x), x.mean(0)
             step = m - mean
@@ -89,3 +112,17 @@ class Scaling(nn.Module):
         self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))
         self.fitted.fill_(True)
         return self
+
+
+def contrast(x: Tensor) -> Tensor:
+    """Each event less its mean, over its mean absolute deviation, `(B, *shape)` to the same; zeros where it has none.
+
+    Example:
+        >>> contrast(torch.tensor([[1., 3.], [2., 2.]]))
+        tensor([[-1.,  1.],
+                [ 0.,  0.]])
+    """
+    axes = tuple(range(1, x.ndim))
+    centred = x - x.mean(axes, keepdim=True)
+    deviation = centred.abs().mean(axes, keepdim=True)
+    return centred / torch.where(deviation > 0, deviation, 1)

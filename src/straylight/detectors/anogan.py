@@ -1,0 +1,131 @@
+"""AnoGAN: an event is strange if no latent makes the generator come close to it.
+
+Shapes: `B` events, `K` starts, `Z` latent dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from straylight.batch import Batch
+from straylight.detectors.adversarial import GAN
+from straylight.detectors.latent_search import latent_search
+
+Discrimination = Literal["features", "logit", "discriminator"]
+Residual = Literal["absolute", "squared"]
+
+SEARCHED_AT_ONCE = 1024  # events times starts
+# Products of fewer rows are added up in another order, and the search would carry the last bit far: a batch is filled
+# up to a multiple of this, so that an event scores the same alone and in any batch.
+FILLED_UP_TO = 8
+
+
+class AnoGAN(GAN):
+    """Generative adversarial network whose latent space is searched for each event.
+
+    score(x) = min_z R(x, G(z)) + weight * D(x, z), with R the sum of absolute differences over the features, and D by
+    `discrimination`:
+
+    * `features`: sum |f(x) - f(G(z))| over the discriminator's last hidden layer;
+    * `logit`: -log D(G(z)), how little the discriminator believes what was generated;
+    * `discriminator`: no search at all: score(x) = -logit D(x), what the discriminator itself thinks of the event.
+
+    The minimum is searched by Adam for all events of a batch at once, from starts that are stored, so that scoring
+    draws no random number. The paper writes (1 - weight) R + weight * D; the order of events is that of weight /
+    (1 - weight) here.
+
+    Assumes features of comparable scale. Costly: `steps` passes through both networks and back per event.
+
+    References:
+        T. Schlegl et al., Unsupervised anomaly detection with generative adversarial networks to guide marker
+        discovery, IPMI 2017, arXiv:1703.05921
+        I. Goodfellow et al., Generative adversarial nets, NeurIPS 2014, arXiv:1406.2661 (the non-saturating loss)
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        weight: of the discrimination, lambda in the paper.
+        discrimination: see above.
+        residual: `absolute` or `squared` differences.
+        steps: of the search.
+        lr: of the search.
+        starts: K; a search goes from each, the best is kept.
+        common: `latent`, `generator`, `discriminator`, `activation`, see `GAN`; and those of `Detector`.
+
+    Raises:
+        ValueError: if a number is not positive or a name unknown.
+
+    Example:
+        >>> gan = AnoGAN((2,), latent=2, generator=[8], discriminator=[8], steps=10)
+        >>> gan(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    selects = False  # an adversarial loss does not tell a good epoch from a bad one
+    starts: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        weight: float = 0.1,
+        discrimination: Discrimination = "features",
+        residual: Residual = "absolute",
+        steps: int = 500,
+        lr: float = 1e-2,
+        starts: int = 1,
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        if not weight >= 0 or steps < 1 or not lr > 0 or starts < 1:
+            raise ValueError(
+                "detector.weight must not be negative, and steps, lr and starts must be positive, not "
+                f"{weight}, {steps}, {lr} and {starts}"
+            )
+        for name, value, known in (
+            ("discrimination", discrimination, Discrimination),
+            ("residual", residual, Residual),
+        ):
+            if value not in known.__args__:  # type: ignore[attr-defined]
+                raise ValueError(f"detector.{name} must be one of {', '.join(known.__args__)}, not {value!r}")  # type: ignore[attr-defined]
+        self.weight, self.discrimination, self.residual = weight, discrimination, residual
+        self.steps, self.lr = steps, lr
+        self.register_buffer("starts", torch.randn(starts, self.latent))
+        if discrimination != "discriminator":
+            self.rows_at_once = max(1, SEARCHED_AT_ONCE // starts)
+
+    def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
+        return self.play(batch, optimizer, share)
+
+    def distance(self, x: Tensor, features: Tensor, z: Tensor) -> Tensor:
+        """R + weight * D of scaled events `(B, *shape)` with features `(B, F)` at latents `(K, B, Z)`, `(K, B)`."""
+        k, b, _ = z.shape
+        made = self.generator(z.flatten(0, 1))
+        difference = made.view(k, *x.shape) - x
+        error = difference.abs() if self.residual == "absolute" else difference.square()
+        distance = error.flatten(2).sum(2)
+        if not self.weight:
+            return distance
+        seen = self.features(made)
+        if self.discrimination == "logit":
+            return distance + self.weight * F.softplus(-self.head(seen)).view(k, b)
+        return distance + self.weight * (seen.view(k, b, -1) - features).abs().sum(2)
+
+    def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest latents of scaled events, `(B, Z)`, and their distances, `(B,)`."""
+        b = len(x)
+        with torch.inference_mode(False), torch.no_grad():
+            x = torch.cat([x, x[:1].expand(-b % FILLED_UP_TO, *self.shape)])  # a copy also where there is none to add
+            features = self.features(x)
+        z, distance = latent_search(
+            lambda z: self.distance(x, features, z), self.starts, len(x), steps=self.steps, lr=self.lr
+        )
+        return z[:b], distance[:b]
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        if self.discrimination == "discriminator":
+            return -self.discriminate(x)
+        return self.search(x)[1]
