@@ -89,6 +89,10 @@ class GAN(Adversarial):
         self.features = nn.Sequential(nn.Flatten(), *features)
         self.head = head
 
+    def draw(self, n: int) -> Tensor:
+        """Latents drawn from the prior, standard normal, `(n, Z)`."""
+        return torch.randn(n, self.latent, device=self.device)
+
     def discriminate(self, x: Tensor) -> Tensor:
         """Logit of an event's being real, `(B, *shape)` to `(B,)`."""
         return self.head(self.features(x)).squeeze(1)
@@ -103,9 +107,8 @@ class GAN(Adversarial):
 
     def play(self, batch: Batch, optimizer: Any, share: float, *, generator: bool = True) -> dict[str, Tensor]:
         """A step of the discriminator, and one of the generator unless it is not its turn."""
-        z = torch.randn(len(batch.x), self.latent, device=batch.x.device)
         with torch.set_grad_enabled(generator):
-            fake = self.generator(z)
+            fake = self.generator(self.draw(len(batch.x)))
         losses = {"discriminator": self.discriminator_loss(batch, fake.detach())}
         self.descend_on(losses["discriminator"], optimizer, share)
         if generator:

@@ -93,9 +93,13 @@ class AnoGAN(GAN):
                 raise ValueError(f"detector.{name} must be one of {', '.join(known.__args__)}, not {value!r}")  # type: ignore[attr-defined]
         self.weight, self.discrimination, self.residual = weight, discrimination, residual
         self.steps, self.lr = steps, lr
-        self.register_buffer("starts", torch.randn(starts, self.latent))
+        self.register_buffer("starts", self.draw(starts))
         if discrimination != "discriminator":
             self.rows_at_once = max(1, SEARCHED_AT_ONCE // starts)
+
+    def draw(self, n: int) -> Tensor:
+        """Latents drawn from the prior, uniform between -1 and 1, `(n, Z)`."""
+        return torch.empty(n, self.latent, device=self.device).uniform_(-1, 1)
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         return self.play(batch, optimizer, share)
@@ -121,7 +125,7 @@ class AnoGAN(GAN):
             x = torch.cat([x, x[:1].expand(-b % FILLED_UP_TO, *self.shape)])  # a copy also where there is none to add
             features = self.features(x)
         z, distance = latent_search(
-            lambda z: self.distance(x, features, z), self.starts, len(x), steps=self.steps, lr=self.lr
+            lambda z: self.distance(x, features, z), self.starts, len(x), steps=self.steps, lr=self.lr, bound=1.0
         )
         return z[:b], distance[:b]
 

@@ -50,6 +50,8 @@ class AutoEncoder(Detector):
         torch.Size([5])
     """
 
+    rowwise = True
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -47,6 +47,9 @@ class Detector(GroupedTraining):
 
     #: Whether validation selects among epochs; False for detectors that are fitted in one pass.
     selects = True
+    #: Whether the loss is the mean over rows of something that depends on that row alone, so that rows of several
+    #: detectors may be put into one call.
+    rowwise = False
     #: Rows of an evaluation batch that are scored together: what fits the processor's cache.
     rows_at_once = 16384
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.

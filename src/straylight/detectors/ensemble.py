@@ -6,17 +6,16 @@ Shapes: `B` events, `M` members.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from straylight.batch import Batch, Group, Scored
 from straylight.detectors.base import Detector
 from straylight.detectors.fitted import FittedDetector
-from straylight.detectors.grouped import GroupedTraining
 from straylight.nn import Optimization
+from straylight.nn.stacked import stack, stackable
 
 SAMPLE = 4096  # training rows that scores are standardised by
 
@@ -28,9 +27,9 @@ class Ensemble(Detector):
     own scores, whose spread says how far one trained detector can be trusted, come from `member_scores` and are kept in
     `scores.parquet` as `member_0`, `member_1`, ...
 
-    All members see the same mini-batches. Where the detector allows it, their parameters are stacked and one pass
-    trains them all, each down its own gradient; otherwise each takes its step in turn. Gradients are clipped member by
-    member.
+    All members see the same mini-batches. Dense detectors whose loss is a mean over rows are stacked: one pass, over
+    the rows of all members, trains them all, each down its own gradient, at half the cost of `torch.func.vmap`.
+    Others take their steps in turn. Gradients are clipped member by member.
 
     References:
         B. Lakshminarayanan, A. Pritzel, C. Blundell, Simple and scalable predictive uncertainty estimation using deep
@@ -57,7 +56,6 @@ class Ensemble(Detector):
 
     centre: Tensor
     width: Tensor
-    _detectors: list[Detector]
 
     def __init__(
         self,
@@ -78,11 +76,12 @@ class Ensemble(Detector):
         self.selects, self.rows_at_once = first.selects, first.rows_at_once
         self.register_buffer("centre", torch.zeros(members))
         self.register_buffer("width", torch.ones(members))
-        self.stack = Stack(built) if Stack.takes(first) else None
-        self.members = nn.ModuleList([] if self.stack else built)
-        self.alternates = not self.stack  # each in its turn
-        # past nn.Module, since the parameters of a pattern are nobody's
-        self.__dict__["_detectors"] = [first] if self.stack else built
+        self.size = members
+        self.stacked = members > 1 and first.rowwise and stackable(first)
+        if self.stacked:
+            stack(built)
+        self.alternates = not self.stacked  # each in its turn
+        self.members = nn.ModuleList(built[:1] if self.stacked else built)
 
     # training
 
@@ -94,16 +93,26 @@ class Ensemble(Detector):
         return None
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
-        if self.stack is None:
+        if not self.stacked:
             return _mean([member.step(batch, optimizer, share) for member in self._detectors])
-        losses = self.stack(lambda member: member.losses(batch))
-        self.descend_on(losses["loss"].sum(), optimizer, share)
-        return {name: loss.detach().mean() for name, loss in losses.items()}
+        losses = self.losses(batch)
+        # the mean over the rows of all: times M, each member has the gradient of its own mean
+        self.descend_on(losses["loss"] * self.size, optimizer, share)
+        return losses
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        if self.stack is None:
+        if not self.stacked:
             return _mean([member.losses(batch) for member in self._detectors])
-        return {name: loss.mean() for name, loss in self.stack(lambda member: member.losses(batch)).items()}
+        x, y, context, weight, index = batch
+        n = self.size
+        weight = weight[:1].expand(n * len(x)) if batch.even else weight.repeat(n)
+        return self._detectors[0].losses(
+            Batch(self._repeat(x), y.repeat(n), self._repeat(context), weight, index.repeat(n))
+        )
+
+    def _repeat(self, rows: Tensor) -> Tensor:
+        """The rows of each member one after the other, `(B, ...)` to `(M * B, ...)`."""
+        return rows.expand(self.size, *rows.shape).flatten(0, 1)
 
     def clip_gradients(self, optimizer: Any, largest: float) -> None:  # type: ignore[override]
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -119,9 +128,9 @@ class Ensemble(Detector):
 
     def member_scores(self, x: Tensor, context: Tensor) -> Tensor:
         """The scores of all members for scaled events, `(B, *shape)` and `(B, C)` to `(B, M)`."""
-        if self.stack is None:
+        if not self.stacked:
             return torch.stack([member.score(x, context) for member in self._detectors], 1)
-        return self.stack(lambda member: {"score": member.score(x, context)})["score"].T
+        return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T
 
     def standardised(self, scores: Tensor) -> Tensor:
         """The mean of standardised scores, `(B, M)` to `(B,)`."""
@@ -146,6 +155,10 @@ class Ensemble(Detector):
         self.width.copy_(torch.where(width > 0, width, 1))
 
     # hooks, handed on to the members
+
+    @property
+    def _detectors(self) -> list[Detector]:
+        return cast(list[Detector], list(self.members))
 
     @property
     def _fitted(self) -> bool:
@@ -177,12 +190,6 @@ class Ensemble(Detector):
             self._standardise()
             self.train(training)
 
-    def train(self, mode: bool = True) -> Ensemble:
-        super().train(mode)
-        for member in self.__dict__.get("_detectors", ()):
-            member.train(mode)
-        return self
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["members"] = [{} for _ in self._detectors]
@@ -193,75 +200,6 @@ class Ensemble(Detector):
         super().on_load_checkpoint(checkpoint)
         for member, own in zip(self._detectors, checkpoint["members"], strict=True):
             member.on_load_checkpoint(own)
-
-
-class Stack(nn.Module):
-    """The parameters of M like detectors, joined so that one call computes for all of them.
-
-    Args:
-        members: detectors of one class and one set of widths, whose `losses` change none of their buffers.
-    """
-
-    def __init__(self, members: list[Detector]) -> None:
-        super().__init__()
-        parameters, buffers = stack_module_state(members)  # type: ignore[arg-type]
-        # a dot in a name would be taken for a module inside a module
-        self.own = nn.ParameterDict({_key(name): nn.Parameter(p.detach()) for name, p in parameters.items()})
-        self.fixed = nn.Module()
-        for name, buffer in buffers.items():
-            if not name.startswith("scaling."):
-                self.fixed.register_buffer(_key(name), buffer)
-        self.__dict__["_pattern"] = _Calls(members[0])  # past nn.Module: its own parameters are nobody's
-
-    def forward(self, what: Callable[[Detector], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What a function of a detector returns for each of them, each value with a leading axis of M."""
-        state = {**dict(self.own.items()), **dict(self.fixed.named_buffers())}
-
-        def call(one: dict[str, Tensor]) -> dict[str, Tensor]:
-            return functional_call(self._pattern, {_name(key): value for key, value in one.items()}, (what,))
-
-        return vmap(call, randomness="different")(state)
-
-    @classmethod
-    @torch.no_grad()
-    def takes(cls, detector: Detector) -> bool:
-        """Whether members like this one can be stacked: they take plain steps, and torch can map their loss."""
-        if type(detector).step is not GroupedTraining.step or not list(detector.parameters()):
-            return False
-        if any(isinstance(module, nn.modules.batchnorm._NormBase) for module in detector.modules()):
-            return False
-        x = torch.zeros(2, *detector.shape)
-        even = torch.ones(1).expand(2)
-        batch = Batch(x, torch.full((2,), -1), x.new_zeros(2, detector.context), even, torch.arange(2))
-        before = {name: buffer.clone() for name, buffer in detector.named_buffers()}
-        with torch.random.fork_rng(devices=[]):
-            try:
-                detector.eval()
-                cls([detector, detector])(lambda member: member.losses(batch))
-            except (RuntimeError, ValueError, NotImplementedError):
-                return False
-            finally:
-                detector.train()
-        return all(torch.equal(buffer, before[name]) for name, buffer in detector.named_buffers())
-
-
-class _Calls(nn.Module):
-    """Lets `functional_call`, which calls a module's forward, call any method of a detector."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, what: Callable[[Detector], dict[str, Tensor]]) -> dict[str, Tensor]:
-        return what(self.detector)
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")
-
-
-def _name(key: str) -> str:
-    return f"detector.{key.replace('/', '.')}"
 
 
 def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ class FlowDetector(Detector):
         ValueError: if a number is not positive, or the noise negative.
     """
 
+    rowwise = True
     flow: Flow
 
     def __init__(

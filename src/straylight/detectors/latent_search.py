@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def latent_search(
-    distance: Callable[[Tensor], Tensor], starts: Tensor, events: int, *, steps: int, lr: float
+    distance: Callable[[Tensor], Tensor], starts: Tensor, events: int, *, steps: int, lr: float, bound: float = math.inf
 ) -> tuple[Tensor, Tensor]:
     """Descend from every start for every event by Adam, and keep the nearest latent that any of them came by.
 
@@ -31,6 +31,7 @@ def latent_search(
         events: B.
         steps: of Adam.
         lr: of Adam.
+        bound: latents stay between -bound and bound, where a generator trained on those alone knows what to make.
 
     Returns:
         the nearest latents `(B, Z)` and their distances `(B,)`.
@@ -55,7 +56,7 @@ def latent_search(
             mean.lerp_(gradient, 0.1)
             square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
             below = square.sqrt().div_(math.sqrt(1 - 0.999**step)).add_(1e-8)
-            z = z.addcdiv(mean, below, value=-lr / (1 - 0.9**step))
+            z = z.addcdiv(mean, below, value=-lr / (1 - 0.9**step)).clamp_(-bound, bound)
     with torch.no_grad():
         reached = distance(z)
         where = torch.where((reached < nearest)[..., None], z, where)

@@ -76,6 +76,7 @@ class VAE(Detector):
         torch.Size([5])
     """
 
+    rowwise = True
     noise: Tensor
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nflows.nn.nets import ResidualNet
@@ -60,7 +60,7 @@ class Flow(nn.Module):
         """Events drawn from the density, `(n, D)`, one for each row of the context where there is one."""
         like = next(self.parameters())  # nflows' own base draws float32 whatever the flow is in
         x = torch.randn(n, self.features, dtype=like.dtype, device=like.device)
-        for transform in reversed(self.transforms):
+        for transform in cast(list[Transform], list(self.transforms)[::-1]):
             x, _ = transform.inverse(x, context)
         return x
 
