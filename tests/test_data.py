@@ -123,7 +123,7 @@ def test_loaders_of_a_data_set_serve_its_splits_and_hide_the_training_labels(nam
     assert torch.equal(torch.cat([batch.y for batch in data.test_dataloader()]), data.splits.test.y)
     halves = [sum(len(batch.x) for batch in half()) for half in (data.val_dataloader, data.calibration_dataloader)]
     assert sum(halves) == len(data.splits.val) and halves[0] - halves[1] in (0, 1)
-    assert sum(len(chunk) for chunk in data.training_rows()) == len(data.splits.train)
+    assert sum(len(chunk) for chunk, _ in data.training_rows()) == len(data.splits.train)
 
 
 # the base

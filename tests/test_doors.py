@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 import pytorch_lightning as pl
@@ -10,18 +11,20 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from straylight import config
-from straylight.batch import Batch, Events, Splits
+from straylight.batch import Events, Splits
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import Detector
+from straylight.errors import ConfigError
 from straylight.groups import FOLDER, choices
 from straylight.metrics import auroc
+from straylight.nn import Scaling
 
 NAMES = choices("detector")
 
 
-def build(name: str, shape: tuple[int, ...], context: int = 0) -> Detector:
+def build(name: str, shape: tuple[int, ...], context: int = 0, optimizer: Sequence[str] = ()) -> Detector:
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
-        cfg = compose("train", overrides=[f"detector={name}", "paths.run=."])
+        cfg = compose("train", overrides=[f"detector={name}", "paths.run=.", *optimizer])
     pl.seed_everything(0, verbose=False)
     return config.build(cfg, "detector", shape=shape, context=context, optimizer=config.build(cfg, "optimizer"))
 
@@ -37,9 +40,33 @@ class Rows(AnomalyDataModule):
         return self.given
 
 
-def rows(n: int, d: int = 3, seed: int = 0, labels=None) -> Events:
-    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+def shape_for(name: str, features: int) -> tuple[int, ...]:
+    """An event of as many features, or the smallest image where a detector takes images only."""
+    try:
+        build(name, (features,))
+    except ConfigError as error:
+        assert "images of shape (C, H, W)" in str(error)
+        return (1, 4, 4)
+    return (features,)
+
+
+def rows(n: int, shape: tuple[int, ...], seed: int = 0, labels=None) -> Events:
+    x = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     return Events.of(x, labels if labels is not None else [0] * (n - 1) + [1])
+
+
+def none(shape: tuple[int, ...]) -> Events:
+    return rows(0, shape, labels=[])
+
+
+def blobs(shape: tuple[int, ...]) -> AnomalyDataModule:
+    """The two blobs and the tight one beside them, in as many dimensions as the shape has."""
+    d = torch.Size(shape).numel()
+    beside = [0.0] * (d - 2)
+    centers = [[-2.0, 0.0, *beside], [2.0, 0.0, *beside]]
+    drawn = Blobs(centers=centers, shift=[6.0, 6.0, *beside], seed=0).load()
+    shaped = [Events.of(part.x.view(-1, *shape), part.y) for part in drawn]
+    return Rows(Splits(*shaped), batch_size=32, contamination=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +74,12 @@ def fitted():
     """Each detector, trained on the blobs once."""
     known = {}
 
-    def get(name: str) -> tuple[Detector, Blobs]:
+    def get(name: str) -> tuple[Detector, AnomalyDataModule]:
         if name not in known:
-            data = Blobs(seed=0, batch_size=32)
-            detector = build(name, (2,))
-            trainer = pl.Trainer(
-                accelerator="cpu",
-                max_epochs=40,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
+            shape = shape_for(name, 2)
+            data, detector = blobs(shape), build(name, shape)
+            options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer = pl.Trainer(accelerator="cpu", max_epochs=40, enable_model_summary=False, **options)
             trainer.fit(detector, datamodule=data)
             known[name] = detector.eval(), data
         return known[name]
@@ -81,7 +102,9 @@ def test_the_blobs_are_ranked_and_a_far_point_outscores_a_near_one(name, fitted)
     test = data.splits.test
     score = detector(test.x)
     assert auroc(score[test.y == 0].numpy(), score[test.y == 1].numpy()) > 0.9
-    near, far = detector(torch.tensor([[2.0, 0.0], [40.0, 40.0]]))
+    points = torch.zeros(2, *detector.shape).flatten(1)
+    points[0, 0], points[1] = 2, 40
+    near, far = detector(points.view(2, *detector.shape))
     assert far > near
 
 
@@ -93,8 +116,9 @@ def test_a_row_scores_the_same_alone_in_a_batch_and_permuted(name, fitted) -> No
     whole = detector(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
     single = torch.cat([detector(row[None]) for row in x])
-    assert torch.allclose(single, whole, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(detector(x[order]), whole[order], rtol=1e-5, atol=1e-6)
+    near_zero = 1e-6 * detector(data.splits.test.x).max().item()  # an error is a small difference of larger numbers
+    assert torch.allclose(single, whole, rtol=1e-5, atol=near_zero)
+    assert torch.allclose(detector(x[order]), whole[order], rtol=1e-5, atol=near_zero)
     assert torch.equal(detector(x), whole)  # and twice
 
 
@@ -114,32 +138,32 @@ def test_saved_and_loaded_it_gives_the_same_scores(name, fitted) -> None:
     file = io.BytesIO()
     torch.save(detector.state_dict(), file)
     file.seek(0)
-    again = build(name, (2,))
+    again = build(name, detector.shape)
     again.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(again.eval()(data.splits.test.x), detector(data.splits.test.x))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_trainable_parameter_gets_a_gradient(name) -> None:
-    detector = build(name, (3,))
+def test_every_trainable_parameter_is_trained(name, trainer) -> None:
+    shape = shape_for(name, 3)
+    detector = build(name, shape)
     if not list(detector.parameters()):
         assert not detector.selects  # fitted in one pass
         return
-    x = torch.randn(64, 3)
-    batch = Batch(x, torch.full((64,), -1), x[:, :0], torch.ones(1).expand(64), torch.arange(64))
-    losses = detector.loss(batch)
-    (losses["loss"] if isinstance(losses, dict) else losses).backward()
-    silent = [n for n, p in detector.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not silent
+    before = {n: p.detach().clone() for n, p in detector.named_parameters() if p.requires_grad}
+    data = Rows(Splits(rows(64, shape), none(shape), rows(20, shape, 3), none(shape)), batch_size=8)
+    trainer(max_epochs=4).fit(detector, datamodule=data)
+    assert [n for n, p in detector.named_parameters() if torch.equal(p, before[n])] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_never_read(name, trainer) -> None:
     scores = []
     for labels in ([0] * 63 + [1], [0] + [1] * 63):
-        train = rows(64, labels=labels)
-        data = Rows(Splits(train, rows(8, seed=2), rows(20, seed=3), rows(0, labels=[])), batch_size=16)
-        detector = build(name, (3,))
+        shape = shape_for(name, 3)
+        train = rows(64, shape, labels=labels)
+        data = Rows(Splits(train, rows(8, shape, 2), rows(20, shape, 3), none(shape)), batch_size=16)
+        detector = build(name, shape)
         trainer(max_epochs=2).fit(detector, datamodule=data)
         scores.append(detector.eval()(data.splits.test.x))
     assert torch.equal(*scores)
@@ -147,18 +171,20 @@ def test_labels_are_never_read(name, trainer) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fewer_rows_than_a_batch_train(name, trainer) -> None:
-    data = Rows(Splits(rows(7), rows(0, labels=[]), rows(20, seed=3), rows(0, labels=[])), batch_size=128)
-    detector = build(name, (3,))
+    shape = shape_for(name, 3)
+    data = Rows(Splits(rows(7, shape), none(shape), rows(20, shape, 3), none(shape)), batch_size=128)
+    detector = build(name, shape)
     trainer(max_epochs=2).fit(detector, datamodule=data)
     assert detector.eval()(data.splits.test.x).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_constant_feature_does_no_harm(name, trainer) -> None:
-    train, test = rows(64), rows(20, seed=3)
-    train.x[:, 1] = test.x[:, 1] = 1e6
-    data = Rows(Splits(train, rows(0, labels=[]), test, rows(0, labels=[])), batch_size=16)
-    detector = build(name, (3,))
+    shape = shape_for(name, 3)
+    train, test = rows(64, shape), rows(20, shape, 3)
+    train.x.flatten(1)[:, 1] = test.x.flatten(1)[:, 1] = 1e6
+    data = Rows(Splits(train, none(shape), test, none(shape)), batch_size=16)
+    detector = build(name, shape)
     trainer(max_epochs=2).fit(detector, datamodule=data)
     assert detector.eval()(test.x).isfinite().all()
 
@@ -177,19 +203,27 @@ def test_images_and_context_are_taken(name, trainer) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_event_weights_reach_the_loss(name, trainer) -> None:
-    """A row of weight zero is a row that is not there, for a detector that is trained by gradients."""
-    if not build(name, (3,)).selects:
+def test_a_row_of_weight_zero_teaches_nothing(name, trainer) -> None:
+    if not list(build(name, shape_for(name, 3)).parameters()):
         pytest.skip("fitted in one pass, without a loss")
-    x = torch.randn(64, 3)
-    y, index, none = torch.full((64,), -1), torch.arange(64), x[:, :0]
-    weight = torch.zeros(64)
-    weight[:32] = 2.0
-    losses = []
-    for batch in (Batch(x, y, none, weight, index), Batch(x[:32], y[:32], none[:32], torch.ones(1).expand(32), index)):
-        torch.manual_seed(5)  # a loss that draws noise draws it row by row
-        detector = build(name, (3,))
-        torch.manual_seed(5)
-        out = detector.loss(batch)
-        losses.append(out["loss"] if isinstance(out, dict) else out)
-    assert torch.allclose(*losses, rtol=1e-5)
+    weights = []
+    for turn in (0, 1):
+        shape = shape_for(name, 3)
+        train = rows(64, shape)
+        train.x[32:] = rows(32, shape, seed=5 + turn).x
+        train.weight.data = torch.tensor([2.0, 0.0]).repeat_interleave(32)
+        data = Rows(Splits(train, none(shape), rows(20, shape, 3), none(shape)), batch_size=16)
+        detector = build(name, shape)
+        detector.scaling = Scaling(shape, "none")
+        trainer(max_epochs=2).fit(detector, datamodule=data)
+        weights.append(torch.cat([p.detach().flatten() for p in detector.parameters()]))
+    assert torch.allclose(*weights, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clipping_a_schedule_and_bfloat16_are_choices_for_all(name, trainer) -> None:
+    shape = shape_for(name, 3)
+    data = Rows(Splits(rows(64, shape), rows(8, shape, 2), rows(20, shape, 3), none(shape)), batch_size=16)
+    detector = build(name, shape, optimizer=["optimizer.clip=0.1", "optimizer.schedule=cosine", "optimizer.warmup=0.1"])
+    trainer(max_epochs=3, precision="bf16-mixed").fit(detector, datamodule=data)
+    assert detector.eval()(data.splits.test.x).isfinite().all()

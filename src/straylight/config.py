@@ -30,6 +30,7 @@ class Main(BaseModel, extra="allow"):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: PositiveInt | None
+    compile: bool = False  # runs of earlier versions do not say
 
 
 def check(cfg: DictConfig) -> None:
@@ -85,7 +86,7 @@ def explain(error: Exception) -> str | None:
         return "A config group cannot be null; choose one of its configs, such as logger=none."
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in str(error):
         name = str(error).split("'")[1]
-        keys = [*GROUPS, "seed", "threads"]
+        keys = [*GROUPS, "seed", "threads", "compile"]
         return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
     if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
         return _one_line(str(error)) + (

@@ -57,6 +57,8 @@ def train(
     detector: Detector = config.build(
         cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")
     )
+    if cfg.get("compile"):
+        detector.compile_networks()
     fields = {**(fields or {}), "data": data.name}
     trainer = _trainer(cfg, fields, detector, data)
     if trainer.is_global_zero:

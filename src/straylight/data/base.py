@@ -128,9 +128,10 @@ class AnomalyDataModule(pl.LightningDataModule):
         if not len(self.splits.val) and self.trainer:
             self.trainer.limit_val_batches = 0  # Lightning warns of a loader without rows, and this is meant
 
-    def training_rows(self) -> Iterator[Tensor]:
-        """The training rows as served, in chunks of `(n, *shape)`."""
-        yield from self.splits.train.x.split(CHUNK)
+    def training_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training rows as served and their weights, in chunks of `(n, *shape)` and `(n,)`."""
+        train = self.splits.train
+        yield from zip(train.x.split(CHUNK), train.weight.split(CHUNK), strict=True)
 
     def training_sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Up to n training rows, evenly spaced, and their context, `(n, *shape)` and `(n, C)`."""

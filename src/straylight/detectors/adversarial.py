@@ -60,10 +60,13 @@ class GAN(Adversarial):
         discriminator: widths of its hidden layers.
         activation: between the layers.
         dropout: the fraction of the discriminator's hidden units that are left out at a time while training.
+        noise: standard deviation of what is added to real and generated events, scaled, before the discriminator sees
+            them while training; keeps it from winning (M. Arjovsky, L. Bottou, ICLR 2017, arXiv:1701.04862).
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
     Raises:
-        ValueError: if a width is not positive, the dropout out of range, or the discriminator without a hidden layer.
+        ValueError: if a width is not positive, the dropout out of range, the noise negative, or the discriminator
+            without a hidden layer.
     """
 
     def __init__(
@@ -75,11 +78,15 @@ class GAN(Adversarial):
         discriminator: Sequence[int] = (512, 256),
         activation: Activation = "leaky_relu_0.2",
         dropout: float = 0.0,
+        noise: float = 0.0,
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
         if not discriminator:
             raise ValueError("detector.discriminator needs a hidden layer, whose activations are its features")
+        if not noise >= 0:
+            raise ValueError(f"detector.noise must not be negative, not {noise}")
+        self.noise = noise
         self.latent, self.hidden, self.activation = latent, tuple(generator), activation
         self.generator = nn.Sequential(
             *decoder(self.shape, latent, hidden=self.hidden[::-1], activation=activation),
@@ -92,6 +99,10 @@ class GAN(Adversarial):
     def draw(self, n: int) -> Tensor:
         """Latents drawn from the prior, standard normal, `(n, Z)`."""
         return torch.randn(n, self.latent, device=self.device)
+
+    def noisy(self, x: Tensor) -> Tensor:
+        """Scaled events with noise on them, as the discriminator is shown them."""
+        return x + self.noise * torch.randn_like(x) if self.noise else x
 
     def discriminate(self, x: Tensor) -> Tensor:
         """Logit of an event's being real, `(B, *shape)` to `(B,)`."""
@@ -109,11 +120,12 @@ class GAN(Adversarial):
         """A step of the discriminator, and one of the generator unless it is not its turn."""
         with torch.set_grad_enabled(generator):
             fake = self.generator(self.draw(len(batch.x)))
-        losses = {"discriminator": self.discriminator_loss(batch, fake.detach())}
+        shown = batch._replace(x=self.noisy(batch.x))
+        losses = {"discriminator": self.discriminator_loss(shown, self.noisy(fake.detach()))}
         self.descend_on(losses["discriminator"], optimizer, share)
         if generator:
             with frozen(self.features, self.head):
-                losses["generator"] = self.generator_loss(fake)
+                losses["generator"] = self.generator_loss(self.noisy(fake))
                 self.descend_on(losses["generator"], optimizer, share)
         losses["diversity"] = spread(fake.detach()) / spread(batch.x).clamp(min=1e-12)
         return losses

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from straylight.batch import Batch, Scored
 from straylight.detectors.grouped import GroupedTraining
@@ -52,6 +52,8 @@ class Detector(GroupedTraining):
     rowwise = False
     #: Rows of an evaluation batch that are scored together: what fits the processor's cache.
     rows_at_once = 16384
+    #: Networks that are not compiled.
+    eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
     sized_by_data: tuple[str, ...] = ()
 
@@ -67,6 +69,14 @@ class Detector(GroupedTraining):
         self.shape = tuple(int(n) for n in shape)
         self.context = context
         self.scaling = Scaling(self.shape, scaling)
+
+    def compile_networks(self) -> None:
+        """Compile the networks in place with `torch.compile`; names, weights and checkpoints stay as they are."""
+        for detector in self.modules():
+            if isinstance(detector, Detector):
+                for name, network in detector.named_children():
+                    if name not in ("scaling", *detector.eager) and type(network).forward is not nn.Module.forward:
+                        network.compile()
 
     # what a subclass writes, beside `loss`
 
@@ -110,10 +120,12 @@ class Detector(GroupedTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if not self.scaling.fitted:
-            self.scaling.fit(self.training_rows())
+            self.scaling.fit(x for x, _ in self.training_rows())
 
-    def training_rows(self) -> Iterator[Tensor]:
-        """The training rows as served, in the data's own units, in chunks of `(n, *shape)`; all of them on every rank.
+    def training_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training rows and their weights, in chunks of `(n, *shape)` and `(n,)`, in the data's own units.
+
+        All of them are served on every rank.
 
         Raises:
             StraylightError: if the Trainer has no data module that serves them.

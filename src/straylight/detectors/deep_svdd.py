@@ -93,11 +93,12 @@ class DeepSVDD(Phased):
     def begin(self, phase: str) -> None:
         if phase != "svdd":
             return
-        total, rows = torch.zeros_like(self.centre, dtype=torch.double), 0
-        for chunk in self.training_rows():
-            for x in chunk.split(self.rows_at_once):
-                total += self.encoder(self.scaling(x.to(self.device))).double().sum(0)
-                rows += len(x)
+        total, rows = torch.zeros_like(self.centre, dtype=torch.double), 0.0
+        for chunk, weights in self.training_rows():
+            for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
+                made = self.encoder(self.scaling(x.to(self.device))).double()
+                total += weight.to(self.device, torch.double) @ made
+                rows += float(weight.sum())
         centre = (total / rows).to(self.centre.dtype)
         # a coordinate near zero can be matched trivially by zero weights
         self.centre.copy_(torch.where(centre.abs() < CLOSE, torch.where(centre < 0, -CLOSE, CLOSE), centre))

@@ -45,6 +45,7 @@ class FAnoGAN(Phased, GAN):
     """
 
     shares = {"gan": 2, "encoder": 1}
+    eager = ("features", "head")  # the gradient penalty is differentiated twice, which compiled networks do not allow
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class FAnoGAN(Phased, GAN):
     def discriminator_loss(self, batch: Batch, fake: Tensor) -> Tensor:
         """The Wasserstein distance's negative, E[D(G(z))] - E[D(x)], and the penalty on gradient norms off 1."""
         part = torch.rand(len(fake), *[1] * (fake.ndim - 1), device=fake.device)
-        between = torch.lerp(fake, batch.x, part).requires_grad_(True)
+        between = torch.lerp(fake.to(batch.x.dtype), batch.x, part).requires_grad_(True)
         (gradient,) = torch.autograd.grad(self.discriminate(between).sum(), between, create_graph=True)
         penalty = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt().sub(1).square()
         return self.discriminate(fake).mean() + batch.mean(self.penalty * penalty - self.discriminate(batch.x))

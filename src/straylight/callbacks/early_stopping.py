@@ -1,0 +1,24 @@
+"""An end to training when what is monitored no longer falls."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Lightning's early stopping, which waits until there is something to monitor.
+
+    Detectors that are trained in phases have a validation loss in the last one only, and Lightning's own stops with an
+    error in the first.
+
+    Args:
+        options: see `pytorch_lightning.callbacks.EarlyStopping`.
+    """
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.monitor in trainer.callback_metrics:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
