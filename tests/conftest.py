@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 
 from straylight import app
+from straylight.batch import Events, Splits
+from straylight.data import AnomalyDataModule
 from straylight.report.results import find
 from straylight.train import quiet
 
@@ -50,6 +52,22 @@ def trainer() -> Callable[..., pl.Trainer]:
         return pl.Trainer(**{**quiet_options, **options})
 
     return make
+
+
+@pytest.fixture
+def serving() -> type[AnomalyDataModule]:
+    """A data module that trains on the rows it is given and validates on others, or on none."""
+
+    class Serving(AnomalyDataModule):
+        def __init__(self, x: torch.Tensor, val: torch.Tensor | None = None, **common: object) -> None:
+            super().__init__(contamination=None, **common)
+            self.x, self.val = x, x[:0] if val is None else val
+
+        def load(self) -> Splits:
+            test = Events.of(self.x[:2], [0, 1])
+            return Splits(Events.of(self.x), Events.of(self.val), test, test.take([]))
+
+    return Serving
 
 
 class Ended(NamedTuple):

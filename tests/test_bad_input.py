@@ -29,6 +29,8 @@ def sentence(ended) -> str:
         ("detector.scaling=minimax", ("'minmax'", "'minimax'")),
         ("optimizer.lr=-1", ("optimizer.lr", "positive", "-1")),
         ("optimizer.lr=fast", ("optimizer.lr", "number", "'fast'")),
+        ("optimizer.method.betas=3", ("optimizer.method.betas", "list", "3")),
+        ("optimizer.method.betas=[0.5,x]", ("optimizer.method.betas", "number", "'x'")),
         ("trainer.max_epochs=abc", ("trainer.max_epochs", "'abc'")),
         ("trainer.accelerator=gpuu", ("gpuu", "cpu")),
         ("seed=abc", ("seed", "'abc'")),

@@ -1,6 +1,8 @@
-"""Scaling against scikit-learn, learning rates at their ends, dense networks, and flows that are densities."""
+"""Scaling against scikit-learn, learning rates at their ends, dense networks, and many networks in one."""
 
+import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import nn
 
-from straylight.nn import Optimization, Scaling, masked_autoregressive_flow, mlp
+from straylight.nn import Optimization, Scaling, autoregressive_flow, coupling_flow, encoder, mlp
+from straylight.nn.flows import MaskedLinear
+from straylight.nn.stacked import StackedLinear, stack, stackable
 
 SKLEARN = {"standard": StandardScaler, "minmax": MinMaxScaler}
 
@@ -109,6 +113,71 @@ def test_fitting_a_scaling_to_no_row_is_refused(chunks):
         Scaling((3,)).fit(chunks)
 
 
+def images(n=60, seed=0):
+    """Of very different brightness and contrast, in whole numbers from 0 to 255."""
+    rng = np.random.default_rng(seed)
+    dark, bright = np.sort(rng.integers(0, 256, (2, n, 1, 1, 1)), axis=0)
+    return torch.from_numpy(np.round(dark + (bright - dark + 1) * rng.random((n, 2, 5, 3)) ** 2)).float()
+
+
+def contrast_normalised(x):
+    """`global_contrast_normalization(x, scale="l1")` of L. Ruff's Deep-SVDD-PyTorch, image by image in float64."""
+    out = x.double().numpy().copy()
+    for image in out:
+        image -= image.mean()
+        image /= np.abs(image).mean()
+    return out
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 60])
+def test_gcn_l1_is_ruffs_contrast_normalization_and_then_minmax_over_all_training_values(chunk):
+    train, test = images(), images(seed=1)
+    scaling = Scaling((2, 5, 3), "gcn_l1").fit(train.split(chunk))
+    low, high = contrast_normalised(train).min(), contrast_normalised(train).max()
+    for x in (train, test):
+        expected = (contrast_normalised(x) - low) / (high - low)
+        np.testing.assert_allclose(scaling(x).numpy(), expected, rtol=2e-5, atol=1e-6)
+    assert scaling(train).min() == pytest.approx(0, abs=1e-6) and scaling(train).max() == pytest.approx(1, abs=1e-6)
+
+
+def test_gcn_l1_forgets_how_bright_and_how_sharp_an_image_is():
+    x = images()
+    scaling = Scaling((2, 5, 3), "gcn_l1").fit([x])
+    torch.testing.assert_close(scaling(3 * x + 100), scaling(x), rtol=1e-4, atol=1e-5)
+    assert (scaling(-x) - scaling(x)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 255.0])
+def test_an_image_without_contrast_is_scaled_as_its_mean_is(value):
+    x = images()
+    scaling = Scaling((2, 5, 3), "gcn_l1").fit([torch.cat([x, torch.full_like(x[:1], value)])])
+    low, high = contrast_normalised(x).min(), contrast_normalised(x).max()
+    torch.testing.assert_close(scaling(torch.full_like(x, value)), torch.full_like(x, -low / (high - low)))
+
+
+@pytest.mark.parametrize("method", ["standard", "minmax", "standard_common", "minmax_common", "none"])
+def test_the_inverse_of_a_scaling_brings_the_datas_own_units_back(method):
+    x = rows(offset=5.0)
+    scaling = Scaling((3,), method).fit([x])
+    torch.testing.assert_close(scaling.inverse(scaling(x)), x, rtol=1e-5, atol=1e-4)
+    if method != "none":
+        assert (scaling(x) - x).abs().max() > 1
+
+
+def test_gcn_l1_has_no_inverse_and_says_why():
+    scaling = Scaling((2, 5, 3), "gcn_l1").fit([images()])
+    with pytest.raises(ValueError, match="forgets the mean and the contrast"):
+        scaling.inverse(torch.zeros(1, 2, 5, 3))
+
+
+def test_scalings_that_lead_into_the_unit_interval_say_so_and_do():
+    x = images()
+    for method in ("standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "none"):
+        scaled = (scaling := Scaling((2, 5, 3), method).fit([x]))(x)
+        inside = bool(scaled.min() >= -1e-6 and scaled.max() <= 1 + 1e-6)
+        assert scaling.bounded is inside, method
+
+
 # Optimization
 
 
@@ -197,60 +266,97 @@ def test_an_unknown_activation_is_refused_with_those_that_exist():
         mlp((3, 2), "swish")
 
 
-# masked_autoregressive_flow
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_a_dropout_out_of_range_is_refused(dropout):
+    with pytest.raises(ValueError, match=f"at least 0 and below 1, not {dropout}"):
+        mlp((3, 2), dropout=dropout)
 
 
-def flow(features, context=0, layers=3, scale=0.3):
-    torch.manual_seed(0)
-    made = masked_autoregressive_flow(features, layers=layers, hidden=16, blocks=2, context=context).eval()
-    with torch.no_grad():  # nflows begins close to the identity; this leaves it
-        for weight in made.parameters():
-            weight.add_(scale * torch.randn_like(weight))
-    return made.double()
+def test_dropout_follows_every_hidden_activation_and_not_the_output():
+    net = mlp((5, 4, 3, 2), dropout=0.5)
+    kinds = [type(layer) for layer in net]
+    assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
 
 
-@torch.no_grad()
-def test_a_flow_of_two_features_integrates_to_one():
-    made, axis = flow(2), torch.linspace(-14, 14, 1201, dtype=torch.float64)
-    points = torch.cartesian_prod(axis, axis)
-    density = torch.cat([made.log_prob(part) for part in points.split(200_000)]).exp()
-    assert density.sum() * (axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=2e-3)
-    normal = torch.distributions.Normal(0.0, 1.0).log_prob(points).sum(1).exp()
-    assert (density - normal).abs().max() > 0.02  # it is not the base that was integrated
+# stacked
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("given", [-1.0, 2.0])
-def test_a_flow_of_one_feature_integrates_to_one_for_each_context(given):
-    made, axis = flow(1, context=1), torch.linspace(-60, 60, 40001, dtype=torch.float64)
-    density = made.log_prob(axis[:, None], context=torch.full((40001, 1), given, dtype=torch.float64)).exp()
-    assert torch.trapezoid(density, axis) == pytest.approx(1, abs=2e-3)
+def perturbed(make, seed):
+    """A network away from where it began, where many weights are next to nothing."""
+    torch.manual_seed(0)  # like networks permute features alike
+    network, draw = make(), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=draw))
+    network.load_state_dict(network.state_dict())  # masks weights
+    return network.double()
 
 
-@pytest.mark.parametrize("features, context", [(1, 0), (3, 0), (4, 2)])
-def test_log_determinant_of_a_flow_is_that_of_its_jacobian(features, context):
-    made = flow(features, context)
-    x = torch.randn(5, features, dtype=torch.float64)
-    c = torch.randn(5, context, dtype=torch.float64) if context else None
-    z, log_determinant = made._transform(x, context=c)
-    for i in range(5):
-        given = c[i : i + 1] if context else None
-        jacobian = torch.autograd.functional.jacobian(
-            lambda v, g=given: made._transform(v[None], context=g)[0][0], x[i]
-        )
-        assert log_determinant[i].item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-9)
-    base = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
-    torch.testing.assert_close(made.log_prob(x, context=c), base + log_determinant)
+LIKE = {
+    "dense": lambda: mlp((3, 7, 5, 2), "tanh"),
+    "without biases": lambda: mlp((3, 7, 2), bias=False),
+    "flattened images": lambda: nn.Sequential(nn.Unflatten(1, (1, 3, 1)), encoder((1, 3, 1), 2, hidden=[4])),
+    "autoregressive flow": lambda: autoregressive_flow(3, layers=2, hidden=8, blocks=1),
+    "affine coupling flow": lambda: coupling_flow(3, layers=4, hidden=8, blocks=1),
+    "spline coupling flow": lambda: coupling_flow(3, layers=4, hidden=8, blocks=1, spline=(4, 3.0)),
+}
 
 
-@torch.no_grad()
-def test_context_changes_the_density_of_a_flow():
-    made, x = flow(2, context=3), torch.randn(6, 2, dtype=torch.float64)
-    a, b = (made.log_prob(x, context=torch.full((6, 3), value, dtype=torch.float64)) for value in (0.0, 1.0))
-    assert (a != b).all()
+@pytest.mark.parametrize("kind", LIKE)
+def test_stacked_networks_give_the_outputs_and_gradients_of_separate_ones(kind):
+    apart = [perturbed(LIKE[kind], seed) for seed in range(3)]
+    assert all(map(stackable, apart))
+    together = copy.deepcopy(apart)
+    stack(together)
+    x = torch.randn(12, 3, dtype=torch.float64, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+
+    expected = torch.cat([one(part) for one, part in zip(apart, x.chunk(3), strict=True)])
+    found = together[0](y)
+    torch.testing.assert_close(found, expected)
+    assert (expected.unflatten(0, (3, -1))[0] - apart[1](x[:4])).abs().max() > 1e-3  # the networks differ
+    with torch.no_grad():
+        torch.testing.assert_close(together[0](y), expected)
+
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    torch.testing.assert_close(y.grad, x.grad)
+    separate = [dict(one.named_parameters()) for one in apart]
+    for name, weights in together[0].named_parameters():
+        torch.testing.assert_close(weights.grad, torch.stack([one[name].grad for one in separate]), msg=name)
+    assert {name for name, _ in together[0].named_parameters()} == set(separate[0])
 
 
-def test_a_flow_permutes_between_its_layers_but_not_one_feature():
-    kinds = [type(t).__name__ for t in flow(2, layers=3)._transform._transforms]
-    assert kinds.count("RandomPermutation") == 2 and kinds.count("MaskedAffineAutoregressiveTransform") == 3
-    assert len(flow(1, layers=3)._transform._transforms) == 3
+def test_a_network_given_its_context_is_stacked_too():
+    apart = [
+        perturbed(partial(autoregressive_flow, 2, layers=2, hidden=6, blocks=1, context=1), seed) for seed in range(2)
+    ]
+    together = copy.deepcopy(apart)
+    stack(together)
+    x, context = torch.randn(8, 2, dtype=torch.float64), torch.randn(8, 1, dtype=torch.float64)
+    expected = torch.cat([one(*part) for one, *part in zip(apart, x.chunk(2), context.chunk(2), strict=True)])
+    torch.testing.assert_close(together[0](x, context), expected)
+
+
+def test_weights_of_stacked_masked_layers_stay_zero_where_they_are_masked():
+    flows = [perturbed(partial(autoregressive_flow, 4, layers=2, hidden=8, blocks=1), seed) for seed in range(2)]
+    stack(flows)
+    layers = [m for m in flows[0].modules() if isinstance(m, StackedLinear) and m.mask is not None]
+    optimizer = torch.optim.AdamW(flows[0].parameters(), lr=0.1, weight_decay=0.1)
+    before = [layer.weight.detach().clone() for layer in layers]
+    for _ in range(3):
+        optimizer.zero_grad()
+        flows[0](torch.randn(10, 4, dtype=torch.float64)).sum().backward()
+        optimizer.step()
+    assert len(layers) == 2 * 4 and not any(isinstance(m, MaskedLinear) for m in flows[0].modules())
+    for layer, was in zip(layers, before, strict=True):
+        masked = (layer.mask == 0).expand_as(layer.weight)
+        assert masked.any() and (layer.weight[masked] == 0).all()
+        assert (layer.weight[~masked] != was[~masked]).all()
+
+
+def test_networks_with_parameters_outside_of_linear_layers_are_not_stacked():
+    networks = [encoder((1, 8, 8), 2, channels=[3]) for _ in range(2)]
+    assert not stackable(networks[0]) and not stackable(nn.ReLU())
+    with pytest.raises(ValueError, match="all in linear layers"):
+        stack(networks)

@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from straylight.data import Blobs, Digits
 from straylight.groups import choices
 from straylight.run import Run
 
@@ -21,17 +22,25 @@ def scores(run: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
+def chosen(detector: str) -> list[str]:
+    """A detector, its search shortened where it has one."""
+    return [f"detector={detector}", *(["detector.steps=10"] if detector == "anogan" else [])]
+
+
 @pytest.mark.parametrize("detector", choices("detector"))
 def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
-    ended = straylight_train(f"detector={detector}", "data=blobs", "seed=3")
+    images = detector.endswith("_conv")
+    own = "data=digits" if images else "data=blobs"
+    ended = straylight_train(*chosen(detector), own, "seed=3")
     assert ended.status == 0, ended.err
+    data = Digits(seed=3, train_fraction=0.4) if images else Blobs(seed=3)
     result, table = ended.result, scores(ended.run)
     assert result["status"] == "ok" and result["reason"] is None
-    assert (result["detector"], result["data"], result["seed"]) == (detector, "blobs", 3)
+    assert (result["detector"], result["data"], result["seed"]) == (detector, data.name, 3)
     assert {"config_hash", "command", "versions", "duration_s", "parameters", "device"} <= set(result)
     assert "torch" in result["versions"]
     # the metrics are those of the scores that were written
-    assert list(table["index"]) == list(range(550)) and set(table["kind"]) == {"nominal", "anomaly"}
+    assert list(table["index"]) == list(range(len(data.splits.test))) and set(table["kind"]) == set(data.kinds)
     strange = table["y"] > 0
     assert result["metrics"]["test/auroc"] == pytest.approx(roc_auc_score(strange, table["score"]), abs=1e-12)
     assert result["metrics"]["test/ap"] == pytest.approx(average_precision_score(strange, table["score"]), abs=1e-12)
@@ -42,17 +51,14 @@ def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
     assert [entry["batch"] for entry in result["latency"]] == [1, 32, 1024]
     # and opened again, the run gives the same scores, bit for bit
     run = Run.open(ended.run)
-    from straylight.data import Blobs
-
-    data = Blobs(seed=3)
     assert np.array_equal(run.score(data.splits.test.x), table["score"])
-    assert run.kinds == ("nominal", "anomaly")
+    assert run.kinds == data.kinds
 
 
 @pytest.mark.parametrize("detector", choices("detector"))
 def test_the_same_seed_gives_the_same_scores_bit_for_bit(detector, straylight_train) -> None:
     first, again, other = (
-        straylight_train(f"detector={detector}", "data=digits", f"seed={seed}", output=output)
+        straylight_train(*chosen(detector), "data=digits", f"seed={seed}", output=output)
         for seed, output in ((0, "a"), (0, "b"), (1, "c"))
     )
     assert np.array_equal(scores(first.run)["score"], scores(again.run)["score"])
@@ -215,7 +221,9 @@ def test_a_schedule_without_an_end_is_refused(schedule, straylight_train) -> Non
     assert ended.status == 1 and "max_epochs" in ended.err and "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("overrides", [["detector=knn"], ["data.val_fraction=0"], ["detector=vae"]])
+@pytest.mark.parametrize(
+    "overrides", [["detector=knn"], ["data.val_fraction=0"], ["detector=vae"], ["detector=deep_svdd"]]
+)
 def test_early_stopping_waits_only_where_there_is_something_to_wait_for(overrides, straylight_train) -> None:
     ended = straylight_train("callbacks=early_stopping", "data=blobs", *overrides)
     assert ended.status == 0, ended.err
@@ -275,3 +283,30 @@ def test_several_sets_of_one_class_have_names_of_their_own(straylight_train) -> 
 def test_callbacks_and_loggers_can_be_left_out(without, straylight_train) -> None:
     cheap = straylight_train("data=blobs", "detector=knn", *without)
     assert cheap.status == 0 and cheap.result["status"] == "ok", cheap.err
+
+
+def test_early_stopping_looks_at_the_last_phase_alone(straylight_train) -> None:
+    """Whose first epoch may be worse than all of another phase."""
+    stop = [
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=2",
+        "+callbacks.early_stopping.min_delta=1e9",
+    ]
+    ended = straylight_train("detector=deep_svdd", "data=blobs", *stop, epochs=20)
+    assert ended.status == 0, ended.err
+    assert ended.result["epochs"] == 13  # ten of the autoencoder, the best of the other phase, two in vain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detector", ["autoencoder", "fanogan", "maf"])
+def test_compiled_networks_train_and_score_as_plain_ones_do(detector, straylight_train) -> None:
+    plain, compiled = (
+        straylight_train(f"detector={detector}", "data=blobs", f"compile={how}", output=how)
+        for how in ("false", "true")
+    )
+    assert compiled.status == 0, compiled.err
+    assert np.allclose(scores(plain.run)["score"], scores(compiled.run)["score"], rtol=1e-3, atol=1e-4)
+    states = [
+        torch.load(e.run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for e in (plain, compiled)
+    ]
+    assert states[0].keys() == states[1].keys()

@@ -151,6 +151,8 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
         except (PydanticSchemaGenerationError, TypeError, NameError):
             continue
         try:
+            if isinstance(value, list) and tuple in (takes[name], typing.get_origin(takes[name])):
+                value = tuple(value)  # which YAML does not have
             adapter.validate_python(value, strict=True)
         except PydanticError as error:
             _refuse(f"{key}.{name}", error)
@@ -186,7 +188,7 @@ def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
     problems = error.errors(include_url=False)
     where = key or ".".join(map(str, problems[0]["loc"]))
     said = dict.fromkeys(
-        p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a int", "an int") for p in problems
+        p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a tuple", "a list").replace("a int", "an int") for p in problems
     )
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
 

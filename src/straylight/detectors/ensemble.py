@@ -130,7 +130,7 @@ class Ensemble(Detector):
         """The scores of all members for scaled events, `(B, *shape)` and `(B, C)` to `(B, M)`."""
         if not self.stacked:
             return torch.stack([member.score(x, context) for member in self._detectors], 1)
-        return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T
+        return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T.contiguous()
 
     def standardised(self, scores: Tensor) -> Tensor:
         """The mean of standardised scores, `(B, M)` to `(B,)`."""
