@@ -98,7 +98,9 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 def linear_generator(seed: int = 0, **options) -> tuple[AnoGAN, np.ndarray, np.ndarray]:
     """An AnoGAN whose generator is z -> W z + b, and these two."""
     torch.manual_seed(seed)
-    gan = AnoGAN((5,), latent=2, generator=[], discriminator=[8], scaling="none", weight=0, residual="squared", **options)
+    gan = AnoGAN(
+        (5,), latent=2, generator=[], discriminator=[8], scaling="none", weight=0, residual="squared", **options
+    )
     (layer,) = [m for m in gan.generator.modules() if isinstance(m, nn.Linear)]
     with torch.no_grad():
         layer.weight.copy_(torch.randn(5, 2))
@@ -154,7 +156,7 @@ def test_no_row_is_no_score() -> None:
     assert AnoGAN((3,), **SMALL, steps=2)(torch.zeros(0, 3)).shape == (0,)
 
 
-def test_more_starts_never_score_higher() -> None:
+def test_the_best_of_several_starts_is_kept() -> None:
     torch.manual_seed(0)
     gan = AnoGAN((3,), **SMALL, steps=20, starts=4)
     x = drawn(16, 3)
@@ -405,7 +407,9 @@ def test_what_the_two_minimise_is_binary_cross_entropy() -> None:
     torch.manual_seed(0)
     gan = AnoGAN((3,), **SMALL, scaling="none")
     x, fake, weight = drawn(32, 3), drawn(32, 3, seed=1), torch.rand(32)
-    real, made = (torch.from_numpy(dense(gan.head, dense(gan.features, rows.double().numpy()))[:, 0]) for rows in (x, fake))
+    real, made = (
+        torch.from_numpy(dense(gan.head, dense(gan.features, rows.double().numpy()))[:, 0]) for rows in (x, fake)
+    )
     one, zero = torch.ones(32).double(), torch.zeros(32).double()
     cross_entropy = F.binary_cross_entropy_with_logits
     for batch, w in ((batch_of(x), one), (batch_of(x, weight), weight.double())):
@@ -421,6 +425,12 @@ def fitted_beside_a_twin(detector: Detector, data: Rows, epochs: int, trainer) -
     fit.fit(detector, datamodule=data)
     twin._noise_seed = detector._noise_seed
     return twin, dict(fit.callback_metrics)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def assert_close(detector: Detector, twin: Detector) -> None:
@@ -449,12 +459,13 @@ def test_anogans_training_is_a_loop_with_two_optimisers(noise, trainer) -> None:
         fake = twin.generator(2 * torch.rand(len(x), 2) - 1)
         shown = [rows + noise * torch.randn_like(rows) if noise else rows for rows in (x, fake.detach())]
         first = cross_entropy(judge(shown[0]), one) + cross_entropy(judge(shown[1]), zero)
-        judges.zero_grad(), first.backward(), judges.step()
+        descend(judges, first)
         shown = fake + noise * torch.randn_like(fake) if noise else fake
         second = cross_entropy(judge(shown), one)
-        makers.zero_grad(), second.backward(), makers.step()
+        descend(makers, second)
         diversity = math.sqrt(np.var(fake.detach().numpy(), 0).mean() / np.var(x.numpy(), 0).mean())
-        losses.append((first.item(), second.item(), diversity)), sizes.append(len(x))
+        losses.append((first.item(), second.item(), diversity))
+        sizes.append(len(x))
     assert_close(detector, twin)
     assert set(logged) == {"train/discriminator", "train/generator", "train/diversity"}
     for name, column in zip(("discriminator", "generator", "diversity"), zip(*losses, strict=True), strict=True):
@@ -481,16 +492,17 @@ def test_fanogans_training_is_a_loop_with_three_optimisers(trainer) -> None:
             (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
             penalty = (slope.norm(dim=1) - 1).square().mean()
             loss = critic(fake.detach()).mean() - critic(x).mean() + 4.0 * penalty
-            critics.zero_grad(), loss.backward(), critics.step()
+            descend(critics, loss)
             if step % 3 == 2:
                 loss = -critic(fake).mean()
-                makers.zero_grad(), loss.backward(), makers.step()
+                descend(makers, loss)
         else:
             made = twin.generator(twin.encoder(x))
             features = (twin.features(x) - twin.features(made)).square().mean()
             loss = (x - made).square().mean() + 0.7 * features
-            finders.zero_grad(), loss.backward(), finders.step()
-            losses.append(loss.item()), sizes.append(len(x))
+            descend(finders, loss)
+            losses.append(loss.item())
+            sizes.append(len(x))
     assert_close(detector, twin)
     assert {"train/critic", "train/generator", "train/diversity", "train/loss"} == set(logged)
     assert logged["train/loss"].item() == pytest.approx(mean_of_last(losses, sizes, 5), rel=1e-4)
@@ -509,11 +521,12 @@ def test_the_adversarial_autoencoders_training_is_a_loop_with_two_optimisers(tra
         one, zero = torch.ones(len(x), 1), torch.zeros(len(x), 1)
         z = twin.encoder(x)
         error, believed = F.mse_loss(twin.decoder(z), x), cross_entropy(twin.critic(z), one)
-        autoencoders.zero_grad(), (error + 0.5 * believed).backward(), autoencoders.step()
+        descend(autoencoders, error + 0.5 * believed)
         z = z.detach()
         told = cross_entropy(twin.critic(torch.randn_like(z)), one) + cross_entropy(twin.critic(z), zero)
-        critics.zero_grad(), told.backward(), critics.step()
-        losses.append((error.item(), believed.item(), told.item())), sizes.append(len(x))
+        descend(critics, told)
+        losses.append((error.item(), believed.item(), told.item()))
+        sizes.append(len(x))
     assert_close(detector, twin)
     assert set(logged) == {"train/loss", "train/generator", "train/discriminator"}
     for name, column in zip(("loss", "generator", "discriminator"), zip(*losses, strict=True), strict=True):
@@ -624,7 +637,8 @@ def test_the_critics_loss_and_its_gradient_are_those_worked_out_by_hand() -> Non
         part = torch.rand(64, 1).double()
         torch.manual_seed(5)
         loss = gan.discriminator_loss(batch_of(x, w), fake)
-        gan.zero_grad(), loss.backward()
+        gan.zero_grad()
+        loss.backward()
         w1, b1, w2 = (p.detach().double().requires_grad_(True) for p in (layer.weight, layer.bias, gan.head.weight))
         between = fake + part * (x - fake)
 
@@ -711,14 +725,16 @@ def test_phases_of_other_names_or_less_than_nothing_are_refused(phases) -> None:
         fanogan(phases=phases)
 
 
-@pytest.mark.parametrize("phases", [{"gan": 1, "encoder": 0}, {"gan": 0, "encoder": 0}, {"gan": 1, "encoder": math.nan}])
+@pytest.mark.parametrize(
+    "phases", [{"gan": 1, "encoder": 0}, {"gan": 0, "encoder": 0}, {"gan": 1, "encoder": math.nan}]
+)
 def test_a_last_phase_without_a_share_is_refused(phases) -> None:
     with pytest.raises(ValueError, match="the last one more than zero"):
         fanogan(phases=phases)
 
 
-class Phases(pl.Callback):
-    """What is known of phases at the end of each validation."""
+class Validations(pl.Callback):
+    """Whether each validation gave a loss to select by."""
 
     def __init__(self) -> None:
         self.selecting: list[bool] = []
@@ -747,15 +763,15 @@ def watched(detector: FAnoGAN) -> tuple[list[str], list[tuple[str, int]]]:
 
 def test_each_phase_begins_once_with_a_fresh_optimiser_and_only_the_last_selects(trainer) -> None:
     torch.manual_seed(0)
-    detector, phases = fanogan(), Phases()
+    detector, validations = fanogan(), Validations()
     begun, steps = watched(detector)
     data = Rows(drawn(64, 3), drawn(20, 3, seed=1), batch_size=16, group=3)
-    trainer(max_epochs=6, callbacks=[phases]).fit(detector, datamodule=data)
+    trainer(max_epochs=6, callbacks=[validations]).fit(detector, datamodule=data)
     assert begun == ["gan", "encoder"]
     assert [phase for phase, _ in steps] == ["gan"] * 16 + ["encoder"] * 8
     fresh = [number for number, (_, history) in enumerate(steps) if history == 0]
     assert fresh == [0, 16]
-    assert phases.selecting == [False] * 4 + [True] * 2
+    assert validations.selecting == [False] * 4 + [True] * 2
 
 
 class SaveAt(pl.Callback):
@@ -870,7 +886,9 @@ def test_epochs_of_an_adversarial_autoencoder_are_selected_by_the_reconstruction
     assert fit.callback_metrics["val/loss"].item() == pytest.approx(detector(served).mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("options", "said"), [({"score": "critics"}, "reconstruction, critic"), ({"weight": -1}, "weight")])
+@pytest.mark.parametrize(
+    ("options", "said"), [({"score": "critics"}, "reconstruction, critic"), ({"weight": -1}, "weight")]
+)
 def test_what_an_adversarial_autoencoder_cannot_be_is_said(options, said) -> None:
     with pytest.raises(ValueError, match=said):
         AAE((3,), **options)

@@ -85,9 +85,7 @@ class Exact:
     """All that can be known of a machine by going through its states, in float64."""
 
     def __init__(self, rbm: RBM) -> None:
-        self.w, self.a, self.b = (
-            p.detach().double().numpy() for p in (rbm.weight, rbm.visible_bias, rbm.hidden_bias)
-        )
+        self.w, self.a, self.b = (p.detach().double().numpy() for p in (rbm.weight, rbm.visible_bias, rbm.hidden_bias))
         self.gaussian = rbm.visible == "gaussian"
         self.hidden = binary(self.w.shape[1])
 
@@ -528,7 +526,9 @@ def test_its_training_is_two_loops_one_after_the_other_each_with_an_optimiser_of
         if boundary == "soft":
             radius2 = float(np.quantile(distance.detach().numpy(), 0.8))
             loss = radius2 + (distance - radius2).clamp(min=0).mean() / 0.2
-        adam.zero_grad(), loss.backward(), adam.step()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
         losses.append(loss.item())
     for name, p in detector.named_parameters():
         assert torch.allclose(p, twin.get_parameter(name), rtol=1e-4, atol=1e-5), name

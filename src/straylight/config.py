@@ -188,7 +188,12 @@ def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
     problems = error.errors(include_url=False)
     where = key or ".".join(map(str, problems[0]["loc"]))
     said = dict.fromkeys(
-        p["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a tuple", "a list").replace("a int", "an int") for p in problems
+        p["msg"]
+        .removeprefix("Input should be ")
+        .replace("a valid ", "a ")
+        .replace("a tuple", "a list")
+        .replace("a int", "an int")
+        for p in problems
     )
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
 

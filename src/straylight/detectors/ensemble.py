@@ -106,9 +106,8 @@ class Ensemble(Detector):
         x, y, context, weight, index = batch
         n = self.size
         weight = weight[:1].expand(n * len(x)) if batch.even else weight.repeat(n)
-        return self._detectors[0].losses(
-            Batch(self._repeat(x), y.repeat(n), self._repeat(context), weight, index.repeat(n))
-        )
+        rows = Batch(self._repeat(x), y.repeat(n), self._repeat(context), weight, index.repeat(n))
+        return self._detectors[0].losses(rows)
 
     def _repeat(self, rows: Tensor) -> Tensor:
         """The rows of each member one after the other, `(B, ...)` to `(M * B, ...)`."""
@@ -182,9 +181,8 @@ class Ensemble(Detector):
         if self._fitted:
             for member in self._detectors:
                 member.on_train_epoch_end()
-        trainer = self.trainer
-        last = trainer.should_stop or self.steps_taken >= self.total_steps() if not self.selects else True
-        if last:  # an epoch that cannot be chosen need not be scored, which may be dear
+        # an epoch that cannot be chosen need not be scored, which may be dear
+        if self.selects or self.trainer.should_stop or self.steps_taken >= self.total_steps():
             training = self.training
             self.eval()
             self._standardise()

@@ -62,7 +62,8 @@ class Phased(Detector):
         now = self.phase_at(self.steps_taken, self.total_steps())
         while self._begun < now:
             self._begun += 1
-            optimizer.optimizer.state.clear()
+            for parameter in self.parameters():
+                optimizer.state.pop(parameter, None)
             self.begin(self.order[self._begun])
         return self.step_in(self.order[now], batch, optimizer, share)
 
