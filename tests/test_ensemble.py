@@ -254,6 +254,7 @@ def test_stacked_scores_are_those_of_members_rebuilt_slice_by_slice(name, traine
     torch.manual_seed(0)
     ensemble = Ensemble(shape, member=member, members=3, context=context)
     assert ensemble.stacked and len(ensemble.members) == 1
+    ensemble.scaling.fit([2 * drawn(100, *shape, seed=4) + 1])
     with torch.no_grad():
         for p in ensemble.parameters():  # flows begin near the identity, all alike
             p.add_(0.2 * torch.randn_like(p))
@@ -261,7 +262,7 @@ def test_stacked_scores_are_those_of_members_rebuilt_slice_by_slice(name, traine
             if getattr(layer, "mask", None) is not None and isinstance(layer, StackedLinear):
                 layer.weight.mul_(layer.mask)
         for n in (1, 7, 40):
-            x, c = drawn(n, *shape), drawn(n, context, seed=3)
+            x, c = 2 * drawn(n, *shape) + 1, drawn(n, context, seed=3)
             if "particles" in name:
                 x[::2, -1] = 0
             found = ensemble.member_scores(ensemble.scaling(x), c)

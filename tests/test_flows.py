@@ -18,6 +18,7 @@ from nflows.transforms.splines.rational_quadratic import rational_quadratic_spli
 from scipy import stats
 from torch import nn
 
+from straylight.batch import Batch
 from straylight.data import Gaussians
 from straylight.detectors import MAF, NSF, RealNVP
 from straylight.nn import Optimization, autoregressive_flow, coupling_flow
@@ -271,10 +272,29 @@ def test_a_coupling_layer_leaves_what_it_conditions_on_alone(kind):
     assert moved.all(0).tolist() == moved.any(0).tolist() == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize("make", [*(FLOWS[kind] for kind in COUPLING)], ids=COUPLING)
-def test_a_coupling_flow_of_one_feature_is_refused_in_words(make):
+@pytest.mark.parametrize("kind", COUPLING)
+def test_coupling_layers_permute_three_or_more_features_between_pairs(kind):
+    """Without weights all that is left of a flow is its permutations."""
+
+    def ends(features, layers, seed):
+        torch.manual_seed(seed)
+        made = FLOWS[kind](features, layers=layers, hidden=8, blocks=1)
+        with torch.no_grad():
+            for weight in made.parameters():
+                weight.zero_()
+        z, log_determinant = made.to_noise(torch.linspace(-2, 2, features)[None])
+        torch.testing.assert_close(log_determinant, torch.zeros(1))
+        torch.testing.assert_close(z.sort().values[0], torch.linspace(-2, 2, features))
+        return tuple(z.argsort()[0].tolist())
+
+    assert len({ends(5, 4, seed) for seed in range(6)}) > 3
+    assert ends(5, 2, 0) == (0, 1, 2, 3, 4) and {ends(2, 4, seed) for seed in range(6)} == {(0, 1)}
+
+
+@pytest.mark.parametrize("kind", COUPLING)
+def test_a_coupling_flow_of_one_feature_is_refused_in_words(kind):
     with pytest.raises(ValueError, match="two or more features; use detector=maf"):
-        make(1, layers=2, hidden=8, blocks=1)
+        FLOWS[kind](1, layers=2, hidden=8, blocks=1)
 
 
 @pytest.mark.parametrize("detector", [RealNVP, NSF])
@@ -355,6 +375,17 @@ def test_a_masked_layer_is_nflows_own_network_with_the_halves_of_its_output_apar
     torch.testing.assert_close(z, x * raw.exp() + shift)
     torch.testing.assert_close(log_determinant, raw.sum(1))
     assert raw.abs().max() < LARGEST_LOG_SCALE and raw.std() > 0.1
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_masked_layer_begins_with_nflows_own_weights(backwards):
+    torch.manual_seed(2)
+    stock = MaskedAffineAutoregressiveTransform(5, 16, num_blocks=1)
+    torch.manual_seed(2)
+    layer = MaskedAffine(5, 16, backwards=backwards, num_blocks=1)
+    x, order = torch.randn(50, 5), [4, 3, 2, 1, 0] if backwards else [0, 1, 2, 3, 4]
+    raw, shift = stock.autoregressive_net(x[:, order]).view(50, 5, 2)[:, order].unbind(2)
+    torch.testing.assert_close(layer(x), (x * raw.exp() + shift, raw.sum(1)), rtol=1e-5, atol=1e-5)
 
 
 def test_masked_weights_are_zero_before_and_after_steps_of_adam_with_weight_decay():
@@ -484,6 +515,22 @@ def test_the_score_of_a_flow_is_its_negative_log_density_of_flattened_scaled_fea
     scaled = (x - x.mean(0)) / x.std(0, correction=0)
     torch.testing.assert_close(flow(x), -flow.flow(scaled.flatten(1)), rtol=1e-4, atol=1e-4)
     assert flow.sample(7).shape == (7, 2, 3)
+
+
+@pytest.mark.parametrize("detector", [MAF, RealNVP, NSF])
+def test_noise_is_added_to_scaled_features_in_the_loss_and_never_in_the_score(detector):
+    x, none = 5 * torch.randn(400, 3), torch.empty(400, 0)
+    torch.manual_seed(0)
+    flow = detector((3,), layers=2, hidden=8, noise=0.5)
+    flow.scaling.fit([x])
+    batch = Batch(flow.scaling(x), torch.zeros(400), none, torch.ones(1).expand(400), torch.arange(400))
+    torch.manual_seed(1)
+    loss = flow.loss(batch)
+    torch.manual_seed(1)
+    expected = -flow.flow(batch.x + 0.5 * torch.randn(400, 3)).mean()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(flow(x), -flow.flow(batch.x))
+    assert (loss - flow(x).mean()).abs() > 0.01
 
 
 @pytest.mark.parametrize("wrong", [{"layers": 0}, {"hidden": 0}, {"blocks": 0}, {"noise": -0.1}], ids=str)

@@ -28,6 +28,8 @@ class Adversarial(Detector):
     """
 
     alternates = True
+    #: What to do about either.
+    remedy = "Lower optimizer.lr, or the discriminator's widths."
     _was_diverse = False
 
     def watch(self, means: dict[str, float]) -> None:
@@ -35,7 +37,7 @@ class Adversarial(Detector):
             self.warn(
                 "won",
                 f"The discriminator of {type(self).__name__} has won: its loss is {means['discriminator']:.2g}, and "
-                "the other network learns next to nothing from it. Lower optimizer.lr, or make it smaller.",
+                f"the other network learns next to nothing from it. {self.remedy}",
             )
         diversity = means.get("diversity", COLLAPSED)
         # a generator that has hardly been trained makes much the same of all latents
@@ -44,7 +46,7 @@ class Adversarial(Detector):
             self.warn(
                 "collapsed",
                 f"The generator of {type(self).__name__} has collapsed: what it makes is spread out by "
-                f"{diversity:.2g} of what real events are. Lower optimizer.lr, or train it for longer.",
+                f"{diversity:.2g} of what real events are. {self.remedy}",
             )
 
 
@@ -68,6 +70,8 @@ class GAN(Adversarial):
         ValueError: if a width is not positive, the dropout out of range, the noise negative, or the discriminator
             without a hidden layer.
     """
+
+    remedy = "Raise detector.noise or detector.dropout, or lower optimizer.lr."
 
     def __init__(
         self,
