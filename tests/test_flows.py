@@ -378,14 +378,20 @@ def test_a_masked_layer_is_nflows_own_network_with_the_halves_of_its_output_apar
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_masked_layer_begins_with_nflows_own_weights(backwards):
-    torch.manual_seed(2)
-    stock = MaskedAffineAutoregressiveTransform(5, 16, num_blocks=1)
-    torch.manual_seed(2)
-    layer = MaskedAffine(5, 16, backwards=backwards, num_blocks=1)
-    x, order = torch.randn(50, 5), [4, 3, 2, 1, 0] if backwards else [0, 1, 2, 3, 4]
-    raw, shift = stock.autoregressive_net(x[:, order]).view(50, 5, 2)[:, order].unbind(2)
-    torch.testing.assert_close(layer(x), (x * raw.exp() + shift, raw.sum(1)), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("hidden", [3, 8, 11, 12, 40])
+def test_every_feature_conditions_those_after_it_however_few_units_there_are(hidden, backwards):
+    torch.manual_seed(0)
+    layer = MaskedAffine(13, hidden, backwards=backwards, num_blocks=1).double()
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.abs_().add_(0.1)  # nothing is cancelled, no unit is silent
+    x = torch.rand(13, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda v: layer(v[None])[0][0], x)
+    reached = (jacobian.flip(0, 1) if backwards else jacobian).abs() > 0
+    assert not reached.triu(1).any()
+    assert reached[12].all() and reached.any(1).all()
+    if hidden >= 12:
+        assert torch.equal(reached, torch.ones(13, 13).tril().bool())
 
 
 def test_masked_weights_are_zero_before_and_after_steps_of_adam_with_weight_decay():

@@ -116,7 +116,7 @@ class AnoGAN(GAN):
         seen = self.features(made)
         if self.discrimination == "logit":
             return distance + self.weight * F.softplus(-self.head(seen)).view(k, b)
-        return distance + self.weight * (seen.view(k, b, -1) - features).abs().sum(2)
+        return distance + self.weight * (seen.unflatten(0, (k, b)) - features).abs().sum(2)
 
     def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest latents of scaled events, `(B, Z)`, and their distances, `(B,)`."""

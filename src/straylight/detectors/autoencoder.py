@@ -66,6 +66,8 @@ class AutoEncoder(Detector):
         super().__init__(shape, **common)
         if mask and len(self.shape) != 2:
             raise ValueError(f"detector.mask needs events of particles by features, (P, F), not {self.shape}")
+        if mask and self.scaling.method == "gcn_l1":
+            raise ValueError("detector.mask cannot tell padding under detector.scaling=gcn_l1; choose another scaling")
         self.encoder, self.decoder = encoder_and_decoder(
             self.shape, latent, channels=channels, hidden=hidden, activation=activation
         )

@@ -112,11 +112,19 @@ class DeepSVDD(Phased):
         z = self.encoder(batch.x)
         distance = (z - self.centre).square().sum(1)
         if self.boundary == "soft":
-            self.radius2.copy_(distance.detach().float().quantile(1 - self.nu))
+            self.radius2.copy_(self.quantile(batch, distance.detach().float()))
         loss = self.objective(batch, distance)
         self.descend_on(loss, optimizer, share)
         spread = z.detach().var(0, correction=0).sum().sqrt() / self.centre.norm()
         return {"loss": loss, "spread": spread}
+
+    def quantile(self, batch: Batch, distance: Tensor) -> Tensor:
+        """The distance that a fraction nu of the events, by weight, exceeds."""
+        if batch.even:
+            return distance.quantile(1 - self.nu)
+        distance, order = distance.sort()
+        reached = batch.weight[order].cumsum(0)
+        return distance[torch.searchsorted(reached, (1 - self.nu) * reached[-1]).clamp(max=len(distance) - 1)]
 
     def objective(self, batch: Batch, distance: Tensor) -> Tensor:
         """What phase `svdd` minimises, of squared distances `(B,)`."""

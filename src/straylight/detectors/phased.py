@@ -60,6 +60,8 @@ class Phased(Detector):
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         now = self.phase_at(self.steps_taken, self.total_steps())
+        if now < self._begun:  # trained once more
+            self._begun = -1
         while self._begun < now:
             self._begun += 1
             for parameter in self.parameters():
@@ -70,9 +72,11 @@ class Phased(Detector):
     def phase_at(self, step: int, total: int) -> int:
         """The number of the phase that a mini-batch belongs to.
 
-        Example: with shares 2 and 1, mini-batches 0 to 3 of 6 belong to phase 0, 4 and 5 to phase 1.
+        Example: with shares 2 and 1, mini-batches 0 to 3 of 6 belong to phase 0, 4 and 5 to phase 1. The last phase
+        gets one mini-batch at least.
         """
-        return next((i for i, end in enumerate(self.ends) if step < round(end * total)), len(self.ends) - 1)
+        ends = (min(round(end * total), total - 1) for end in self.ends[:-1])
+        return next((i for i, end in enumerate(ends) if step < end), len(self.ends) - 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return super().losses(batch) if self.last_phase else {}

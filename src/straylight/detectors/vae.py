@@ -149,12 +149,12 @@ class VAE(Detector):
         mu, log_variance = self.encode(x)
         sigma, parts = (log_variance / 2).exp(), []
         for e in noise.split(max(1, AT_ONCE // max(1, len(x)))):
-            z = mu + sigma * e[:, None]
-            rows = x.expand(len(e), *x.shape).flatten(0, 1)
-            nll = self.nll(rows, z.flatten(0, 1)).view(len(e), len(x))
-            prior_over_posterior = (e.square()[:, None] - z.square() + log_variance).sum(2) / 2
+            z = mu[:, None] + sigma[:, None] * e
+            # the samples of a row stay together, as stacked networks need them
+            nll = self.nll(x.repeat_interleave(len(e), 0), z.flatten(0, 1)).view(len(x), len(e))
+            prior_over_posterior = (e.square() - z.square() + log_variance[:, None]).sum(2) / 2
             parts.append(prior_over_posterior - nll)
-        return torch.cat(parts)
+        return torch.cat(parts, 1).T
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         mu, log_variance = self.encode(batch.x)

@@ -15,7 +15,6 @@ from nflows.nn.nets import ResidualNet
 from nflows.transforms import Permutation, Transform
 from nflows.transforms.autoregressive import MaskedAffineAutoregressiveTransform
 from nflows.transforms.coupling import AffineCouplingTransform, CouplingTransform
-from nflows.transforms.made import MaskedLinear as NflowsMaskedLinear
 from torch import Tensor, nn
 
 from straylight.nn.spline import rational_quadratic_spline
@@ -116,20 +115,20 @@ def bounded(raw: Tensor) -> Tensor:
 
 
 class MaskedLinear(nn.Linear):
-    """nflows' masked linear layer, with weights that are zero where the mask is: unless they are trained, it is plain.
+    """A linear layer with weights that are zero where its mask is: unless they are trained, it is a plain one.
 
     Args:
-        masked: the layer to take over.
-        outputs, inputs: the order of its rows and columns.
+        layer: whose weights it takes over.
+        mask: ones and zeros, `(outputs, inputs)`.
     """
 
     mask: Tensor
 
-    def __init__(self, masked: NflowsMaskedLinear, outputs: Tensor | slice, inputs: Tensor | slice) -> None:
-        super().__init__(masked.in_features, masked.out_features)
-        self.register_buffer("mask", masked.mask[outputs][:, inputs])
-        self.weight = nn.Parameter(masked.weight.detach()[outputs][:, inputs] * self.mask)
-        self.bias = nn.Parameter(masked.bias.detach()[outputs])
+    def __init__(self, layer: nn.Linear, mask: Tensor) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        self.register_buffer("mask", mask.to(layer.weight.dtype))
+        self.weight = nn.Parameter(layer.weight.detach() * self.mask)
+        self.bias = nn.Parameter(layer.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         # while it is trained, the product keeps gradients from what is masked, and so zeros zero
@@ -146,7 +145,8 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
     """nflows' masked affine autoregressive layer at a fraction of its cost: z_i = x_i exp(s_i(x_<i)) + t_i(x_<i).
 
     The two halves of the network's output are contiguous, the scale is a bounded exponential, whose logarithm is free,
-    masks are in the weights, and so is the order of the features.
+    masks are in the weights, and so is the order of the features. Where there are fewer hidden units than features,
+    every feature is seen by some all the same: nflows' units would see the first few alone.
 
     Args:
         features, hidden_features, options: see nflows.
@@ -155,16 +155,18 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
 
     def __init__(self, features: int, hidden_features: int, *, backwards: bool, **options: Any) -> None:
         super().__init__(features, hidden_features, **options)
-        order = torch.arange(features).flip(0) if backwards else torch.arange(features)
-        network = self.autoregressive_net
-        network.initial_layer = MaskedLinear(network.initial_layer, slice(None), order)
-        # nflows: scale and shift of the first feature, scale and shift of the second, ...
-        halves = torch.cat([2 * order, 2 * order + 1])
-        network.final_layer = MaskedLinear(network.final_layer, halves, slice(None))
+        rank = torch.arange(features, 0, -1) if backwards else torch.arange(1, features + 1)
+        unit = torch.arange(hidden_features)
+        # a unit sees the features up to its own rank
+        if hidden_features < features - 1:
+            unit = (unit + 1) * (features - 1) // hidden_features
+        else:
+            unit = unit % max(1, features - 1) + min(1, features - 1)
+        network, inner = self.autoregressive_net, unit[:, None] >= unit
+        network.initial_layer = MaskedLinear(network.initial_layer, unit[:, None] >= rank)
+        network.final_layer = MaskedLinear(network.final_layer, torch.cat([rank, rank])[:, None] > unit)
         for block in network.blocks:
-            block.linear_layers = nn.ModuleList(
-                MaskedLinear(layer, slice(None), slice(None)) for layer in block.linear_layers
-            )
+            block.linear_layers = nn.ModuleList(MaskedLinear(layer, inner) for layer in block.linear_layers)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._elementwise_forward(inputs, self._numbers(inputs, context))

@@ -125,4 +125,7 @@ def contrast(x: Tensor) -> Tensor:
     axes = tuple(range(1, x.ndim))
     centred = x - x.mean(axes, keepdim=True)
     deviation = centred.abs().mean(axes, keepdim=True)
-    return centred / torch.where(deviation > 0, deviation, 1)
+    # a deviation below float32's resolution of the values themselves is rounding, not contrast
+    largest = x.abs().amax(axes, keepdim=True)
+    flat = deviation <= 4 * torch.finfo(torch.float32).eps * largest
+    return torch.where(flat, 0, centred / torch.where(flat, 1, deviation))

@@ -62,7 +62,7 @@ def rational_quadratic_spline(
     if inverse:
         rise = inside - y0
         a, b, c = height * (s - d0) + rise * bend, height * d0 - rise * bend, -s * rise
-        t = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())
+        t = (2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())).clamp(0, 1)
     else:
         t = (inside - x0) / width
     u = t * (1 - t)

@@ -51,13 +51,17 @@ class StackedLinear(nn.Module):
 
 
 def stackable(network: nn.Module) -> bool:
-    """Whether all parameters of a network are those of linear layers."""
+    """Whether all parameters of a network are those of linear layers, and nothing in it keeps running statistics."""
+    if any(isinstance(m, nn.modules.batchnorm._NormBase) for m in network.modules()):
+        return False
     linear = [m for m in network.modules() if type(m) in (nn.Linear, MaskedLinear)]
     return bool(linear) and {id(p) for m in linear for p in m.parameters()} == {id(p) for p in network.parameters()}
 
 
 def stack(networks: Sequence[nn.Module]) -> None:
     """Make the first of like networks compute for all of them, by putting `StackedLinear` in its linear layers' places.
+
+    What else a network drew when it was made, such as permutations of features, is the first one's for all.
 
     Raises:
         ValueError: if a network has parameters elsewhere.
