@@ -29,6 +29,8 @@ def sentence(ended) -> str:
         ("detector.scaling=minimax", ("'minmax'", "'minimax'")),
         ("optimizer.lr=-1", ("optimizer.lr", "positive", "-1")),
         ("optimizer.lr=fast", ("optimizer.lr", "number", "'fast'")),
+        ("detector=vae detector.likelihood=bernoulli", ("detector.scaling=minmax", "standard")),
+        ("detector=rbm detector.visible=bernoulli", ("detector.scaling=minmax", "standard")),
         ("optimizer.method.betas=3", ("optimizer.method.betas", "list", "3")),
         ("optimizer.method.betas=[0.5,x]", ("optimizer.method.betas", "number", "'x'")),
         ("trainer.max_epochs=abc", ("trainer.max_epochs", "'abc'")),
@@ -46,7 +48,7 @@ def sentence(ended) -> str:
     ],
 )
 def test_a_typo_or_a_bad_value_is_answered_with_the_choices(override, words, straylight_train) -> None:
-    said = sentence(straylight_train(override))
+    said = sentence(straylight_train(*override.split()))
     assert all(word in said for word in words), said
 
 

@@ -544,3 +544,19 @@ def test_noise_is_added_to_scaled_features_in_the_loss_and_never_in_the_score(de
 def test_a_flow_of_no_positive_size_is_refused_by_its_key(detector, wrong):
     with pytest.raises(ValueError, match=rf"detector\..*{next(iter(wrong))}.*not.* {next(iter(wrong.values()))}"):
         detector((2,), **wrong)
+
+
+@pytest.mark.parametrize("kind", [MAF, RealNVP, NSF])
+def test_a_trained_flow_is_a_density_under_bfloat16(kind):
+    """Whose knots would fall together and whose log-determinants be rounded if they were kept in it."""
+    torch.manual_seed(0)
+    flow = kind((6,), layers=2, hidden=16, scaling="none")
+    with torch.no_grad():
+        for weight in flow.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        x = 2 * torch.randn(4000, 6)
+        exact = flow(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = flow(x)
+    assert rough.isfinite().all() and rough.dtype == torch.float32
+    assert ((rough - exact).abs() / (1 + exact.abs())).median() < 0.05

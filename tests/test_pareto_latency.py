@@ -77,10 +77,11 @@ def test_warm_up_calls_do_not_count():
     assert log.count("call") == 5
 
 
-def test_a_call_much_longer_than_the_budget_is_made_once():
-    found, log = measured([50.0, 1.0, 1.0], warmup=2, budget_s=4.0, repeats=(2, 3))
-    assert found["p50_us"] == 50e6 and found["repeats"] == log.count("call") == 1
-    found, log = measured([39.0, 30.0, 1.0, 2.0], warmup=2, budget_s=4.0, repeats=(2, 2))
+def test_a_call_much_longer_than_the_budget_is_timed_once():
+    found, log = measured([90.0, 50.0, 1.0, 1.0], warmup=3, budget_s=4.0, repeats=(2, 3))
+    assert found["p50_us"] == 50e6 and found["repeats"] == 1 and log.count("call") == 2
+    # the first may take as long as it likes: a network is compiled then
+    found, log = measured([90.0, 39.0, 1.0, 2.0], warmup=2, budget_s=4.0, repeats=(2, 2))
     assert found["mean_us"] == 1.5e6 and log.count("call") == 4
 
 

@@ -51,7 +51,7 @@ def test_the_tutorials_networks_are_configurations():
 
 
 def test_the_keras_pair_has_the_numbers_of_parameters_that_its_tutorial_prints():
-    keras = VAE((1, 28, 28), channels=[32, 64], hidden=[16], latent=2, likelihood="bernoulli")
+    keras = VAE((1, 28, 28), channels=[32, 64], hidden=[16], latent=2, likelihood="bernoulli", scaling="minmax")
     assert count(keras.encoder) == 69_076 and count(keras.decoder) == 65_089
 
 

@@ -71,7 +71,8 @@ class Run:
                 f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of "
                 f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
-        parts = zip(rows.split(batch_size), columns.split(batch_size), strict=True)
+        size = min(batch_size, self.detector.rows_at_once)
+        parts = zip(rows.split(size), columns.split(size), strict=True)
         return (
             torch.cat([self.detector(*part).float() for part in parts]).numpy()
             if len(rows)

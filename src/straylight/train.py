@@ -77,6 +77,11 @@ def _fit_and_test(
     trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
     if not (trainer.global_step if detector.selects else trainer.current_epoch):
         raise StraylightError("Nothing was trained: trainer.max_epochs or another limit of the Trainer left no step.")
+    if not detector.last_phase:
+        raise StraylightError(
+            "Training ended before the detector's last phase, without which its scores mean nothing: give it more "
+            "time, or another share in detector.phases."
+        )
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)

@@ -16,9 +16,9 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     """
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.monitor in trainer.callback_metrics:
+        if getattr(pl_module, "last_phase", True):
             super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.monitor in trainer.callback_metrics:
+        if getattr(pl_module, "last_phase", True):
             super().on_train_epoch_end(trainer, pl_module)

@@ -46,7 +46,7 @@ class Interrupt(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # a detector that is fitted in one pass finishes it: half of it could not be resumed
-        if getattr(pl_module, "selects", True) and batch_idx + 1 < trainer.num_training_batches:
+        if not getattr(pl_module, "one_pass", False) and batch_idx + 1 < trainer.num_training_batches:
             self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

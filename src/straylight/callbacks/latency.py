@@ -54,7 +54,8 @@ class Latency(pl.Callback):
                     synchronise=torch.cuda.synchronize if pl_module.device.type == "cuda" else lambda: None,
                     clock=self.clock,
                 )
-            self.entries.append({"runtime": "eager", "batch": size, **times})
+            compiled = getattr(pl_module, "compiled", False)
+            self.entries.append({"runtime": "compiled" if compiled else "eager", "batch": size, **times})
         self._sample = None
         trainer.strategy.barrier()
 

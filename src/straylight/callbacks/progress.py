@@ -21,7 +21,7 @@ class Progress(pl.Callback):
         self._bar: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        once = trainer.max_epochs == 1 or not getattr(pl_module, "selects", True)
+        once = trainer.max_epochs == 1 or getattr(pl_module, "one_pass", False)
         if once or not trainer.is_global_zero or not sys.stderr.isatty():
             return
         self._bar = tqdm(

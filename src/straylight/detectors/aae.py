@@ -37,7 +37,7 @@ class AAE(Adversarial):
 
     Args:
         shape: the shape of one event; a dense network flattens it to D features.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
+        hidden: widths of the encoder's dense layers; a dense decoder mirrors them.
         latent: width of the bottleneck.
         channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
         critic: widths of the critic's hidden layers.

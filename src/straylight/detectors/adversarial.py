@@ -42,7 +42,7 @@ class Adversarial(Detector):
         diversity = means.get("diversity", COLLAPSED)
         # a generator that has hardly been trained makes much the same of all latents
         self._was_diverse |= diversity > 2 * COLLAPSED
-        if diversity < COLLAPSED and (self._was_diverse or self.steps_taken > self.total_steps() / 2):
+        if diversity < COLLAPSED and (self._was_diverse or (self.done or 0) > 0.5):
             self.warn(
                 "collapsed",
                 f"The generator of {type(self).__name__} has collapsed: what it makes is spread out by "

@@ -47,7 +47,7 @@ class AnoGAN(GAN):
 
     Args:
         shape: the shape of one event; it is flattened.
-        weight: of the discrimination, lambda in the paper.
+        weight: of the discrimination, lambda / (1 - lambda) in the paper.
         discrimination: see above.
         residual: `absolute` or `squared` differences.
         steps: of the search.

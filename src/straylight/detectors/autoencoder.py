@@ -32,8 +32,8 @@ class AutoEncoder(Detector):
 
     Args:
         shape: the shape of one event; a dense network flattens it to D features.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them. `[128, 64, 12]` with `latent=3` is the
-            784-128-64-12-3 of the MNIST tutorials, `[]` with `latent=8` the 57-8-57 of the trigger tutorial.
+        hidden: widths of the encoder's dense layers; a dense decoder mirrors them. `[128, 64, 12]` with `latent=3` is
+            the 784-128-64-12-3 of the MNIST tutorials, `[]` with `latent=8` the 57-8-57 of the trigger tutorial.
         latent: width of the bottleneck.
         channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
         activation: between the layers.

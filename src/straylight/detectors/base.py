@@ -45,13 +45,17 @@ class Detector(GroupedTraining):
         tensor([2.], grad_fn=<SumBackward1>)
     """
 
-    #: Whether validation selects among epochs; False for detectors that are fitted in one pass.
+    #: Whether validation selects among epochs.
     selects = True
     #: Whether the loss is the mean over rows of something that depends on that row alone, so that rows of several
     #: detectors may be put into one call.
     rowwise = False
     #: Rows of an evaluation batch that are scored together: what fits the processor's cache.
     rows_at_once = 16384
+    #: Whether training is one pass over the rows, of which half would be nothing.
+    one_pass = False
+    #: Whether `compile_networks` was called.
+    compiled = False
     #: Networks that are not compiled.
     eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
@@ -72,6 +76,7 @@ class Detector(GroupedTraining):
 
     def compile_networks(self) -> None:
         """Compile the networks in place with `torch.compile`; names, weights and checkpoints stay as they are."""
+        self.compiled = True
         for detector in self.modules():
             if isinstance(detector, Detector):
                 for name, network in detector.named_children():
@@ -93,6 +98,11 @@ class Detector(GroupedTraining):
                 raise ValueError(f"this {type(self).__name__} needs a context of {self.context} columns to score by")
             context = x.new_zeros(len(x), 0)
         return self.score(self.scaling(x), context)
+
+    @property
+    def last_phase(self) -> bool:
+        """Whether training has come as far as its last phase, without which scores mean nothing."""
+        return True
 
     def _scored(self, batch: Batch) -> Scored:
         parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
@@ -137,6 +147,11 @@ class Detector(GroupedTraining):
                 "straylight.data.AnomalyDataModule as datamodule, or build the detector with scaling='none'."
             )
         return rows()
+
+    def training_sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Up to n training rows, evenly spaced, and their context, as the data module serves them."""
+        next(iter(self.training_rows()))  # refuses a Trainer without one
+        return self.trainer.datamodule.training_sample(n)  # type: ignore[attr-defined]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in self.sized_by_data:

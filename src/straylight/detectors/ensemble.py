@@ -23,9 +23,9 @@ SAMPLE = 4096  # training rows that scores are standardised by
 class Ensemble(Detector):
     """M detectors that differ by their initial weights, scored by the mean of their standardised scores.
 
-    score(x) = mean_m (s_m(x) - mean s_m) / std s_m, with mean and standard deviation over training rows. The members'
-    own scores, whose spread says how far one trained detector can be trusted, come from `member_scores` and are kept in
-    `scores.parquet` as `member_0`, `member_1`, ...
+    score(x) = mean_m (s_m(x) - mean s_m) / std s_m, with mean and standard deviation over training rows. Those of
+    the members, whose spread says how far one trained detector can be trusted, are kept in `scores.parquet` as
+    `member_0`, `member_1`, ...; `member_scores` gives them as they are.
 
     All members see the same mini-batches. Dense detectors whose loss is a mean over rows are stacked: one pass, over
     the rows of all members, trains them all, each down its own gradient, at half the cost of `torch.func.vmap`.
@@ -73,11 +73,12 @@ class Ensemble(Detector):
         super().__init__(shape, context=context, scaling=first.scaling.method, optimizer=optimizer)
         for one in built:
             one.scaling = self.scaling  # fitted once, for all
-        self.selects, self.rows_at_once = first.selects, first.rows_at_once
+        self.selects, self.one_pass = first.selects, first.one_pass
         self.register_buffer("centre", torch.zeros(members))
         self.register_buffer("width", torch.ones(members))
         self.size = members
         self.stacked = members > 1 and first.rowwise and stackable(first)
+        self.rows_at_once = max(1, first.rows_at_once // members) if self.stacked else first.rows_at_once
         if self.stacked:
             stack(built)
         self.alternates = not self.stacked  # each in its turn
@@ -132,21 +133,26 @@ class Ensemble(Detector):
         return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T.contiguous()
 
     def standardised(self, scores: Tensor) -> Tensor:
-        """The mean of standardised scores, `(B, M)` to `(B,)`."""
-        return ((scores - self.centre) / self.width).mean(1)
+        """Scores of members in units of their own spread over training rows, `(B, M)` to the same."""
+        return (scores - self.centre) / self.width
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        return self.standardised(self.member_scores(x, context))
+        return self.standardised(self.member_scores(x, context)).mean(1)
+
+    @property
+    def last_phase(self) -> bool:
+        return self._detectors[0].last_phase
 
     def _scored(self, batch: Batch) -> Scored:
         parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
-        members = torch.cat([self.member_scores(self.scaling(x), context).float() for x, context in parts])
-        return Scored(batch.index, self.standardised(members), batch.y, members)
+        scores = torch.cat([self.member_scores(self.scaling(x), context).float() for x, context in parts])
+        members = self.standardised(scores)
+        return Scored(batch.index, members.mean(1), batch.y, members)
 
     @torch.no_grad()
     def _standardise(self) -> None:
         """Set mean and standard deviation of each member's scores by training rows."""
-        x, context = (rows.to(self.device) for rows in self.trainer.datamodule.training_sample(SAMPLE))  # type: ignore[attr-defined]
+        x, context = (rows.to(self.device) for rows in self.training_sample(SAMPLE))
         parts = zip(x.split(self.rows_at_once), context.split(self.rows_at_once), strict=True)
         scores = torch.cat([self.member_scores(self.scaling(x), context).double() for x, context in parts])
         self.centre.copy_(scores.mean(0))
@@ -169,7 +175,7 @@ class Ensemble(Detector):
             member.trainer = self.trainer
             member._steps = self._steps  # one mini-batch is one step, however many take it
             member.on_fit_start()
-            member._noise_seed = (self._noise_seed or 0) + number
+            member._noise_seed = ((self._noise_seed or 0) * 1_000_003 + number) % 2**31  # no two seeds share a member
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -182,7 +188,7 @@ class Ensemble(Detector):
             for member in self._detectors:
                 member.on_train_epoch_end()
         # an epoch that cannot be chosen need not be scored, which may be dear
-        if self.selects or self.trainer.should_stop or self.steps_taken >= self.total_steps():
+        if self.selects or self.trainer.should_stop or self.done in (None, 1):
             training = self.training
             self.eval()
             self._standardise()

@@ -83,9 +83,11 @@ class FAnoGAN(Phased, GAN):
             losses = self.play(batch, optimizer, share, generator=turn)
             # a Wasserstein critic's loss is a distance, which nobody wins
             return {"critic" if name == "discriminator" else name: loss for name, loss in losses.items()}
+        self.features.eval()  # what it leaves out in training would tell an event from its own copy
         with frozen(self.generator, self.features):
             losses = self.losses(batch)
             self.descend_on(losses["loss"], optimizer, share)
+        self.features.train()
         return losses
 
     def loss(self, batch: Batch) -> Tensor:

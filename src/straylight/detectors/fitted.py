@@ -29,6 +29,7 @@ class FittedDetector(Detector):
     """
 
     selects = False
+    one_pass = True
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""

@@ -155,6 +155,14 @@ class GroupedTraining(pl.LightningModule):
             )
         return min(ends)
 
+    @property
+    def done(self) -> float | None:
+        """The fraction of the training that is over; `None` if the Trainer has no end."""
+        try:
+            return min(1.0, self.steps_taken / max(1, self.total_steps()))
+        except StraylightError:
+            return None
+
     def _report_steps(self) -> None:
         """Add the steps taken without Lightning to its count, `trainer.global_step`."""
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -218,7 +226,8 @@ class GroupedTraining(pl.LightningModule):
         self._interrupted_sums = checkpoint.get("loss_sums", ({}, {}))
 
     def on_train_epoch_start(self) -> None:
-        (self._sums, self._rows), self._interrupted_sums = self._interrupted_sums, ({}, {})
+        (sums, self._rows), self._interrupted_sums = self._interrupted_sums, ({}, {})
+        self._sums = {name: total.to(self.device) for name, total in sums.items()}  # checkpoints are read on the CPU
 
     def on_validation_epoch_start(self) -> None:
         self._synchronise_buffers()

@@ -17,8 +17,8 @@ class Phased(Detector):
 
     Phases take shares of the whole training, so that `trainer.max_epochs` says how long it is: `{gan: 2, encoder: 1}`
     gives the last third of the mini-batches to the encoder. Shares that add up to `trainer.max_epochs` are epochs.
-    Each phase begins with a fresh optimiser. Only the last one's validation loss is `val/loss`, by which epochs are
-    selected, since those of different phases cannot be compared.
+    Each phase begins with fresh moments of the optimiser; a schedule spans them all. Only the last one's validation
+    loss is `val/loss`, by which epochs are selected, since those of different phases cannot be compared.
 
     Args:
         shape: the shape of one event.
@@ -55,13 +55,13 @@ class Phased(Detector):
 
     @property
     def last_phase(self) -> bool:
-        """Whether training has reached its last phase."""
         return self._begun == len(self.order) - 1
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
-        now = self.phase_at(self.steps_taken, self.total_steps())
-        if now < self._begun:  # trained once more
+        if not self.steps_taken:  # perhaps trained once more
             self._begun = -1
+        # a resumed training that was made longer does not go back
+        now = max(self._begun, self.phase_at(self.steps_taken, self.total_steps()))
         while self._begun < now:
             self._begun += 1
             for parameter in self.parameters():

@@ -77,6 +77,11 @@ class RBM(Detector):
             raise ValueError(f"detector.hidden, k and chains must be positive, not {hidden}, {k} and {chains}")
         if visible not in Visible.__args__:  # type: ignore[attr-defined]
             raise ValueError(f"detector.visible must be bernoulli or gaussian, not {visible!r}")
+        if visible == "bernoulli" and not (self.scaling.bounded or self.scaling.method == "none"):
+            raise ValueError(
+                f"detector.visible=bernoulli needs features between 0 and 1: set detector.scaling=minmax or "
+                f"minmax_common, not {self.scaling.method}"
+            )
         features = math.prod(self.shape)
         self.visible, self.k, self.persistent = visible, k, persistent
         # widths as in G. E. Hinton, A practical guide to training restricted Boltzmann machines, UTML TR 2010-003

@@ -55,7 +55,7 @@ class VAE(Detector):
 
     Args:
         shape: the shape of one event; a dense network flattens it to D features.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them. `[32, 32]` with `latent=2` on two
+        hidden: widths of the encoder's dense layers; a dense decoder mirrors them. `[32, 32]` with `latent=2` on two
             features is the 2-32-32-2 of the tutorial on blobs.
         latent: Z.
         channels: see `straylight.nn.encoder`; `[32, 64]` with `hidden=[16]` is the Keras pair for 28 x 28 pixels.
@@ -100,6 +100,11 @@ class VAE(Detector):
             raise ValueError(f"detector.score must be one of {', '.join(Score.__args__)}, not {score!r}")  # type: ignore[attr-defined]
         if likelihood not in Likelihood.__args__:  # type: ignore[attr-defined]
             raise ValueError(f"detector.likelihood must be gaussian or bernoulli, not {likelihood!r}")
+        if likelihood == "bernoulli" and not (self.scaling.bounded or self.scaling.method == "none"):
+            raise ValueError(
+                f"detector.likelihood=bernoulli needs features between 0 and 1: set detector.scaling=minmax or "
+                f"minmax_common, not {self.scaling.method}"
+            )
         if not variance > 0 or not beta >= 0:
             raise ValueError(f"detector.variance must be positive and beta not negative, not {variance} and {beta}")
         if not 0 <= beta_warmup <= 1 or samples < 1:

@@ -109,9 +109,26 @@ def coupling_flow(
     return Flow(features, transforms)
 
 
+def exact(numbers: Tensor) -> Tensor:
+    """What a network says in float32 or float64: knots and log-scales of half precision are no density."""
+    return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
+
+
 def bounded(raw: Tensor) -> Tensor:
     """A log-scale within +-`LARGEST_LOG_SCALE`; clamped, since any smooth bound costs several times as much."""
     return raw.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+
+
+def stretched(x: Tensor, raw: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """x e^s + t with s the bounded raw log-scale, each `(B, D)`, and the log-determinant, `(B,)`."""
+    log_scale = bounded(raw)
+    return torch.addcmul(shift, x, log_scale.exp()), log_scale.sum(1)
+
+
+def shrunk(z: Tensor, raw: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of `stretched`, (z - t) e^-s."""
+    log_scale = bounded(raw)
+    return (z - shift) * (-log_scale).exp(), -log_scale.sum(1)
 
 
 class MaskedLinear(nn.Linear):
@@ -186,28 +203,24 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
         return network.final_layer(h)
 
     def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = parameters.chunk(2, 1)
-        log_scale = bounded(raw)
-        return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.sum(1)
+        raw, shift = exact(parameters).chunk(2, 1)
+        return stretched(inputs, raw, shift)
 
     def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = parameters.chunk(2, 1)
-        log_scale = bounded(raw)
-        return (inputs - shift) * (-log_scale).exp(), -log_scale.sum(1)
+        raw, shift = exact(parameters).chunk(2, 1)
+        return shrunk(inputs, raw, shift)
 
 
 class AffineCoupling(AffineCouplingTransform):
     """nflows' affine coupling layer with a scale that can grow as well as shrink."""
 
     def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = transform_params.chunk(2, 1)
-        log_scale = bounded(raw)
-        return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.sum(1)
+        shift, raw = exact(transform_params).chunk(2, 1)
+        return stretched(inputs, raw, shift)
 
     def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = transform_params.chunk(2, 1)
-        log_scale = bounded(raw)
-        return (inputs - shift) * (-log_scale).exp(), -log_scale.sum(1)
+        shift, raw = exact(transform_params).chunk(2, 1)
+        return shrunk(inputs, raw, shift)
 
 
 class SplineCoupling(CouplingTransform):
@@ -228,7 +241,7 @@ class SplineCoupling(CouplingTransform):
         return 3 * self.bins - 1
 
     def _bend(self, x: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        numbers = raw.unflatten(1, (-1, 3 * self.bins - 1))
+        numbers = exact(raw).unflatten(1, (-1, 3 * self.bins - 1))
         y, log_slope = rational_quadratic_spline(
             x, *numbers.split([self.bins, self.bins, self.bins - 1], 2), bound=self.bound, inverse=inverse
         )
