@@ -17,7 +17,7 @@ SMALL = {
     "scoring.py": ["--rows", "5000"],
     "flow.py": ["--rows", "2048", "--epochs", "1", "--seeds", "1"],
     "anogan_search.py": ["--images", "8", "--steps", "20"],
-    "detectors.py": ["--rows", "512"],
+    "detectors.py": ["--rows", "512", "--epochs", "1"],
 }
 
 

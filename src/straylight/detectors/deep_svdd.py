@@ -20,6 +20,7 @@ Boundary = Literal["hard", "soft"]
 
 CLOSE = 0.1  # a coordinate of the centre nearer to zero than this could be matched by zero weights
 COLLAPSED = 1e-3  # the spread of what the network makes, in units of the centre's norm
+LOOKS = 8  # mini-batches from one look at that spread to the next
 
 
 class DeepSVDD(Phased):
@@ -115,8 +116,10 @@ class DeepSVDD(Phased):
             self.radius2.copy_(self.quantile(batch, distance.detach().float()))
         loss = self.objective(batch, distance)
         self.descend_on(loss, optimizer, share)
-        spread = z.detach().var(0, correction=0).sum().sqrt() / self.centre.norm()
-        return {"loss": loss, "spread": spread}
+        losses = {"loss": loss}
+        if not self.steps_taken % LOOKS:
+            losses["spread"] = z.detach().var(0, correction=0).sum().sqrt() / self.centre.norm()
+        return losses
 
     def quantile(self, batch: Batch, distance: Tensor) -> Tensor:
         """The distance that a fraction nu of the events, by weight, exceeds."""

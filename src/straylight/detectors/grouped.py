@@ -48,6 +48,7 @@ class GroupedTraining(pl.LightningModule):
         self._interrupted_sums: tuple[dict[str, Tensor], dict[str, int]] = {}, {}
         self._steps = {"unreported": 0}
         self._warned: set[str] = set()
+        self._total: int | None = None
 
     def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:
         """Mean loss of a mini-batch whose `x` is scaled; or several by name, of which `loss` is minimised."""
@@ -144,16 +145,18 @@ class GroupedTraining(pl.LightningModule):
         Raises:
             StraylightError: if the Trainer has no end.
         """
-        trainer, loader = self.trainer, cast(Any, self.trainer.train_dataloader)
-        ends = [trainer.max_steps] if trainer.max_steps > 0 else []
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            ends.append(loader.steps_in(int(trainer.num_training_batches)) * trainer.max_epochs)
-        if not ends:
-            raise StraylightError(
-                "A schedule, a warm-up or a detector of several phases needs to know the end: set trainer.max_epochs "
-                "or max_steps."
-            )
-        return min(ends)
+        if self._total is None:
+            trainer, loader = self.trainer, cast(Any, self.trainer.train_dataloader)
+            ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+            if trainer.max_epochs and trainer.max_epochs > 0:
+                ends.append(loader.steps_in(int(trainer.num_training_batches)) * trainer.max_epochs)
+            if not ends:
+                raise StraylightError(
+                    "A schedule, a warm-up or a detector of several phases needs to know the end: set "
+                    "trainer.max_epochs or max_steps."
+                )
+            self._total = min(ends)
+        return self._total
 
     @property
     def done(self) -> float | None:
@@ -213,6 +216,7 @@ class GroupedTraining(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.__dict__.pop("_plain", None)  # of an earlier Trainer
         self._warned.clear()
+        self._total = None
         _stop_searching_for_gpus()
         if self._noise_seed is None:
             self._noise_seed = torch.initial_seed() % 2**31
