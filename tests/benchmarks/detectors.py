@@ -4,8 +4,8 @@
 
 Rows of 57 features (28 x 28 pixels where a detector takes images), batch 256, six epochs, so that what a Trainer
 costs once counts little. The bare loops are what one would write by hand: a permutation, a gathered mini-batch, losses,
-`backward`, a fused Adam for each network that takes turns. Phases are compared one by one. Scaling is left out of both. The last line is the ensemble's ratio: eight
-autoencoders at batch 128 against one, in wall time on two threads.
+`backward`, a fused Adam for each network that takes turns. Phases are compared one by one. Scaling is left out of both.
+The last line is the ensemble's ratio: eight autoencoders at batch 128 against one, in wall time on two threads.
 """
 
 from __future__ import annotations
