@@ -28,7 +28,7 @@ class Ensemble(Detector):
     `member_0`, `member_1`, ...; `member_scores` gives them as they are.
 
     All members see the same mini-batches. Dense detectors whose loss is a mean over rows are stacked: one pass, over
-    the rows of all members, trains them all, each down its own gradient, at half the cost of `torch.func.vmap`.
+    the rows of all members, trains them all, each down its own gradient, without what `torch.func.vmap` costs per call.
     Others take their steps in turn. Gradients are clipped member by member.
 
     References:
@@ -144,17 +144,19 @@ class Ensemble(Detector):
         return self._detectors[0].last_phase
 
     def _scored(self, batch: Batch) -> Scored:
-        parts = zip(batch.x.split(self.rows_at_once), batch.context.split(self.rows_at_once), strict=True)
-        scores = torch.cat([self.member_scores(self.scaling(x), context).float() for x, context in parts])
-        members = self.standardised(scores)
+        members = self.standardised(self._in_parts(batch.x, batch.context).float())
         return Scored(batch.index, members.mean(1), batch.y, members)
+
+    def _in_parts(self, x: Tensor, context: Tensor) -> Tensor:
+        """`member_scores` of events in the data's own units, a slice at a time."""
+        parts = zip(x.split(self.rows_at_once), context.split(self.rows_at_once), strict=True)
+        return torch.cat([self.member_scores(self.scaling(x), context) for x, context in parts])
 
     @torch.no_grad()
     def _standardise(self) -> None:
         """Set mean and standard deviation of each member's scores by training rows."""
         x, context = (rows.to(self.device) for rows in self.training_sample(SAMPLE))
-        parts = zip(x.split(self.rows_at_once), context.split(self.rows_at_once), strict=True)
-        scores = torch.cat([self.member_scores(self.scaling(x), context).double() for x, context in parts])
+        scores = self._in_parts(x, context).double()
         self.centre.copy_(scores.mean(0))
         width = scores.std(0, correction=0)
         self.width.copy_(torch.where(width > 0, width, 1))

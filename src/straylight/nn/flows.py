@@ -115,7 +115,7 @@ def exact(numbers: Tensor) -> Tensor:
 
 
 def bounded(raw: Tensor) -> Tensor:
-    """A log-scale within +-`LARGEST_LOG_SCALE`; clamped, since any smooth bound costs several times as much."""
+    """A log-scale within +-`LARGEST_LOG_SCALE`; clamped, which is one kernel where a smooth bound takes several."""
     return raw.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
 
 
