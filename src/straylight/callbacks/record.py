@@ -104,6 +104,7 @@ class Record(TestScores):
             if callable(own := getattr(callback, "result", None)):
                 result |= own()
         result |= {
+            "notices": list(getattr(module, "notices", [])),
             "parameters": sum(p.numel() for p in module.parameters()),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,

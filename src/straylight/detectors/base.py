@@ -5,6 +5,7 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from straylight.detectors.grouped import GroupedTraining
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, Scaling
 from straylight.nn.scaling import Method
+
+log = logging.getLogger(__name__)
 
 
 class Detector(GroupedTraining):
@@ -73,6 +76,14 @@ class Detector(GroupedTraining):
         self.shape = tuple(int(n) for n in shape)
         self.context = context
         self.scaling = Scaling(self.shape, scaling)
+        self.notices: list[str] = []  # what was done otherwise than asked for, for want of time or memory
+
+    def notice(self, sentence: str) -> None:
+        """Say what was done otherwise than asked for, in the log and in the run's record."""
+        if sentence not in self.notices:
+            self.notices.append(sentence)
+            if self._trainer is None or self.global_rank == 0:
+                log.warning(sentence)
 
     def compile_networks(self) -> None:
         """Compile the networks in place with `torch.compile`; names, weights and checkpoints stay as they are."""
@@ -131,6 +142,14 @@ class Detector(GroupedTraining):
         super().on_fit_start()
         if not self.scaling.fitted:
             self.scaling.fit(x for x, _ in self.training_rows())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["notices"] = list(self.notices)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.notices = list(checkpoint.get("notices", []))
 
     def training_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The training rows and their weights, in chunks of `(n, *shape)` and `(n,)`, in the data's own units.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,7 +18,16 @@ class FittedDetector(Detector):
 
     Rows come back in the order of the split, gathered over all ranks, so that neither shuffling nor the number of
     processes changes what is fitted. One that needs only sums of the rows overrides `update` and `finish` and keeps
-    no row.
+    no row. Reduced precision is for networks: here autocast is off.
+
+    Args:
+        shape: the shape of one event.
+        budget_mb: memory in MiB that one matrix of rows by training rows, components or pixels may take; more rows
+            are taken in turns.
+        common: `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if the budget is not positive.
 
     Example:
         >>> class Mean(FittedDetector):
@@ -30,6 +42,35 @@ class FittedDetector(Detector):
 
     selects = False
     one_pass = True
+
+    def __init__(self, shape: tuple[int, ...], *, budget_mb: float = 64, **common: Any) -> None:
+        super().__init__(shape, **common)
+        if not budget_mb > 0:
+            raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
+        self.budget_mb = budget_mb
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x, context)
+
+    @property
+    def seed(self) -> int:
+        """What random choices of a fit are drawn from."""
+        return (torch.initial_seed() if self._noise_seed is None else self._noise_seed) % 2**32
+
+    def in_turns(self, rows: Tensor, numbers: int, itemsize: int = 8) -> Iterator[Tensor]:
+        """Rows in parts for which as many numbers each, of so many bytes, stay within the budget."""
+        tall = max(1, int(self.budget_mb * 2**20 / (itemsize * max(1, numbers))))
+        return iter(rows.split(tall)) if len(rows) else iter((rows,))
+
+    def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
+        """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
+        n = len(columns[0])
+        if limit is None or n <= limit:
+            return columns
+        self.notice(f"{type(self).__name__} is fitted to {limit:,} of {n:,} training rows, drawn by seed: {why}.")
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
+        return tuple(column.index_select(0, order.to(column.device)) for column in columns)
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""
@@ -55,6 +96,7 @@ class FittedDetector(Detector):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._kept: list[Batch] = []
+        self.notices.clear()
 
     def on_train_epoch_end(self) -> None:
         self.trainer.should_stop = True  # one pass is all there is

@@ -3,11 +3,13 @@
 from straylight.nn.conv import decoder, encoder, encoder_and_decoder
 from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
 from straylight.nn.mlp import mlp
+from straylight.nn.neighbours import Neighbours
 from straylight.nn.optimization import Optimization
 from straylight.nn.scaling import Scaling
 
 __all__ = [
     "Flow",
+    "Neighbours",
     "Optimization",
     "Scaling",
     "autoregressive_flow",

@@ -1,0 +1,91 @@
+"""Bayesian Gaussian mixture."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sklearn.mixture import BayesianGaussianMixture
+from torch import Tensor
+
+from straylight.detectors.scikit import ScikitDetector
+
+
+class BayesianGMM(ScikitDetector):
+    """Negative log-density under a mixture of Gaussians that leaves components it does not need empty.
+
+    The weights of the components have a Dirichlet process prior and their means and covariances a normal-Wishart one;
+    the posterior is approximated by variational inference. Assumes features of comparable scale.
+
+    References:
+        D. M. Blei, M. I. Jordan, Variational inference for Dirichlet process mixtures, Bayesian Anal. 1 (2006) 121,
+        doi:10.1214/06-BA104
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        components: as many as there may be at most.
+        covariance: `full`, `diag`, `tied` or `spherical`.
+        restarts: from k-means; the one with the highest lower bound is kept.
+        concentration: of the prior on the weights; low values empty more components. `None` is 1 / components.
+        regularization: added to the variances, in scaled units.
+        max_iterations: of each restart.
+        max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
+        common: `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if a number cannot be used or the covariance is unknown.
+
+    Example:
+        >>> import torch
+        >>> gmm = BayesianGMM((1,), components=2, scaling="none")
+        >>> gmm.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
+        >>> near, far = gmm(torch.tensor([[0.], [9.]]))
+        >>> bool(far > near)
+        True
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        components: int = 8,
+        covariance: Literal["full", "diag", "tied", "spherical"] = "full",
+        restarts: int = 1,
+        concentration: float | None = None,
+        regularization: float = 1e-6,
+        max_iterations: int = 200,
+        max_rows: int | None = 50_000,
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        if min(components, restarts, max_iterations) < 1 or (max_rows is not None and max_rows < 2):
+            raise ValueError(
+                "detector.components, restarts and max_iterations must be positive and max_rows null or at least 2, "
+                f"not {components}, {restarts}, {max_iterations} and {max_rows}"
+            )
+        if covariance not in ("full", "diag", "tied", "spherical"):
+            raise ValueError(f"detector.covariance must be full, diag, tied or spherical, not {covariance!r}")
+        if regularization < 0 or (concentration is not None and not concentration > 0):
+            raise ValueError(
+                "detector.regularization must not be negative and concentration null or positive, not "
+                f"{regularization} and {concentration}"
+            )
+        self.components, self.covariance, self.restarts = components, covariance, restarts
+        self.concentration, self.regularization = concentration, regularization
+        self.max_iterations, self.max_rows = max_iterations, max_rows
+
+    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        return self.drawn(self.max_rows, rows, weight, why="its cost grows with them (detector.max_rows)")
+
+    def build(self, rows: Any) -> BayesianGaussianMixture:
+        k = min(self.components, len(rows))
+        if k < self.components:
+            self.notice(f"BayesianGMM has {k} rows for detector.components={self.components} and takes as many.")
+        return BayesianGaussianMixture(
+            n_components=k,
+            covariance_type=self.covariance,
+            n_init=self.restarts,
+            weight_concentration_prior=self.concentration,
+            reg_covar=self.regularization,
+            max_iter=self.max_iterations,
+            random_state=self.seed,
+        )

@@ -1,0 +1,92 @@
+"""Distance to the nearest core point of DBSCAN's clusters.
+
+Shapes: `B` events, `N` training rows, `D` features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from straylight.detectors.fitted import FittedDetector
+from straylight.errors import DataError
+from straylight.nn import Neighbours
+
+
+class DBSCAN(FittedDetector):
+    """Distance to the nearest core point: a training row with `min_samples` rows, itself included, within eps.
+
+    An event nearer than eps would join a cluster, one farther would be noise. Which rows are core points takes no
+    clustering, only the distance of each to its neighbours, so the search is that of `KNN`: exact, in bounded memory,
+    on the device. Where eps is not given it is a quantile of the rows' distances to their `min_samples`-th neighbour,
+    for which the paper looks at a plot. Assumes features of comparable scale. Event weights are not read.
+
+    References:
+        M. Ester, H.-P. Kriegel, J. Sander, X. Xu, A density-based algorithm for discovering clusters in large spatial
+        databases with noise, KDD 1996, 226
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        eps: in scaled units; `None` takes the quantile.
+        quantile: the fraction of training rows that are core points where eps is not given.
+        min_samples: see above.
+        max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
+        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if a number cannot be used.
+        DataError: in training, if no row is a core point.
+
+    Example:
+        >>> dbscan = DBSCAN((1,), eps=1.0, min_samples=2, scaling="none")
+        >>> dbscan.fit(torch.tensor([[0.], [1.], [9.]]), torch.zeros(3, 0), torch.ones(3))
+        >>> dbscan(torch.tensor([[9.]]))  # whose neighbour is alone
+        tensor([8.])
+    """
+
+    eps: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        eps: float | None = None,
+        quantile: float = 0.9,
+        min_samples: int = 5,
+        max_rows: int | None = 50_000,
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        if (eps is not None and not eps > 0) or not 0 < quantile <= 1:
+            raise ValueError(
+                f"detector.eps must be null or positive, and quantile above 0 and at most 1, not {eps} and {quantile}"
+            )
+        if min_samples < 1 or (max_rows is not None and max_rows < 1):
+            raise ValueError(
+                f"detector.min_samples must be positive and max_rows null or positive, not {min_samples} and {max_rows}"
+            )
+        self.given, self.quantile, self.min_samples, self.max_rows = eps, quantile, min_samples, max_rows
+        self.cores = Neighbours(math.prod(self.shape), budget_mb=self.budget_mb)
+        self.register_buffer("eps", torch.tensor(math.nan))
+
+    def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        (rows,) = self.drawn(self.max_rows, x.flatten(1), why="its cost grows with their square (detector.max_rows)")
+        k = min(self.min_samples, len(rows))
+        if k < self.min_samples:
+            self.notice(f"DBSCAN has {k} training rows for detector.min_samples={self.min_samples} and takes {k}.")
+        radius = self.cores.fit(rows)(rows, k)[:, -1]  # the first neighbour is the row itself
+        eps = radius.double().quantile(self.quantile) if self.given is None else torch.tensor(self.given)
+        self.eps = eps.to(self.eps)
+        core = radius <= eps
+        if not core.any():
+            raise DataError(
+                f"DBSCAN finds no core point: no training row has {k} within detector.eps={self.given}; the closest "
+                f"are within {float(radius.min()):.3g}."
+            )
+        self.cores.fit(rows[core])
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        return self.cores(x.flatten(1), 1)[:, 0]

@@ -1,0 +1,106 @@
+"""Histograms, feature by feature.
+
+Shapes: `B` events, `N` training rows, `D` features, `K` bins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from straylight.detectors.fitted import FittedDetector
+
+
+class HBOS(FittedDetector):
+    """How low the histograms of the training rows are where an event's features fall.
+
+    score = sum_j log(1 / h_j(x_j)), with h_j the height of feature j's histogram where x_j falls, in units of its
+    highest bin. Bins have equal widths, or hold equal numbers of rows (`dynamic`: long tails get wide bins). Where no
+    training row fell a bin is as high as if it held N/(N+1) rows, and so is everything outside of the bins. Assumes
+    nothing about scale; sees one feature at a time.
+
+    References:
+        M. Goldstein, A. Dengel, Histogram-based outlier score (HBOS): a fast unsupervised anomaly detection algorithm,
+        KI 2012 poster track, 59
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        bins: K, or `sqrt` for the square root of N.
+        widths: `static` or `dynamic`.
+        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if bins or widths cannot be used.
+
+    Example:
+        >>> hbos = HBOS((1,), bins=2, scaling="none")
+        >>> hbos.fit(torch.tensor([[0.], [1.], [2.], [10.]]), torch.zeros(4, 0), torch.ones(4))
+        >>> hbos(torch.tensor([[2.], [8.], [99.]])).exp()  # three rows, one row, 4/5 of a row
+        tensor([1.0000, 3.0000, 3.7500])
+    """
+
+    sized_by_data = ("edges", "log_height")
+    edges: Tensor
+    log_height: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        bins: int | Literal["sqrt"] = "sqrt",
+        widths: Literal["static", "dynamic"] = "static",
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        if bins != "sqrt" and (isinstance(bins, str) or bins < 1):
+            raise ValueError(f"detector.bins must be sqrt or positive, not {bins!r}")
+        if widths not in ("static", "dynamic"):
+            raise ValueError(f"detector.widths must be static or dynamic, not {widths!r}")
+        self.bins, self.widths = bins, widths
+        features = math.prod(self.shape)
+        self.register_buffer("edges", torch.empty(features, 0))
+        self.register_buffer("log_height", torch.empty(features, 0))  # below, the bins, above
+
+    def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        rows = x.flatten(1)[weight > 0].T.contiguous()
+        weight = weight[weight > 0].double()
+        n = rows.shape[1]
+        bins = math.isqrt(n) if self.bins == "sqrt" else self.bins
+        self.edges = self._edges(rows, bins)
+        counts = weight.new_zeros(len(rows), bins + 2)
+        counts.scatter_add_(1, self._bin(rows), (weight * (n / weight.sum())).expand(len(rows), -1))
+        width = self.edges.double().diff(dim=1)
+        whole = width.sum(1, keepdim=True)
+        if self.widths == "static":  # but for rounding they are the same
+            width, least = torch.ones_like(width), n / (n + 1)
+            outside = torch.full_like(whole, least)
+        else:  # an atom is as wide as the narrowest bin that is not one
+            narrowest = torch.where(width > 0, width, math.inf).amin(1, keepdim=True)
+            width = torch.where(width > 0, width, torch.where(narrowest.isfinite(), narrowest, 1.0))
+            outside = n / (n + 1) / torch.where(whole > 0, whole, 1.0)
+            least = n / (n + 1)
+        inside = torch.where(counts[:, 1:-1] > 0, counts[:, 1:-1], least) / width
+        height = torch.cat([outside, inside, outside], 1)
+        self.log_height = (height / height.amax(1, keepdim=True)).log().float()
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        parts = self.in_turns(x.flatten(1), 4 * len(self.edges))
+        heights = [self.log_height.gather(1, self._bin(part.T.contiguous())) for part in parts]
+        return torch.cat([-height.sum(0) for height in heights])
+
+    def _edges(self, rows: Tensor, bins: int) -> Tensor:
+        if self.widths == "dynamic":
+            ordered = rows.sort(1).values
+            places = torch.linspace(0, rows.shape[1] - 1, bins + 1, dtype=torch.float64).round().long()
+            return ordered[:, places.to(rows.device)]
+        low, high = rows.double().aminmax(dim=1, keepdim=True)
+        steps = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=rows.device)
+        return torch.cat([(low + (high - low) * steps)[:, :-1], high], 1).to(rows.dtype)
+
+    def _bin(self, values: Tensor) -> Tensor:
+        """0 below, 1..K in the bins, K + 1 above, `(D, B)` to the same; the last bin has its upper edge."""
+        place = torch.searchsorted(self.edges, values, right=True)
+        return torch.where(values == self.edges[:, -1:], self.edges.shape[1] - 1, place)

@@ -1,0 +1,163 @@
+"""Kernel density estimation.
+
+Shapes: `B` events, `N` training rows kept, `D` features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from straylight.detectors.fitted import FittedDetector
+
+Rule = Literal["scott", "silverman", "likelihood"]
+
+
+class KDE(FittedDetector):
+    """Negative log-density under a Gaussian at every training row.
+
+    -log p(x) = -log sum_i w_i N(x; x_i, h^2 I), with w the event weights, summed to one. Distances are taken in
+    float64 on centred rows and the sum in logarithms, so that far events are told apart where the density itself is
+    zero.
+
+    The bandwidth h is a number in scaled units; or, in units of the features' root mean variance, `scott`
+    n^(-1/(D+4)) or `silverman` (n (D+2)/4)^(-1/(D+4)) with n the effective number of rows; or `likelihood`, which
+    leaves one row out at a time and maximises how probable the others make it, over as many rows as fit the budget.
+    Assumes features of comparable scale.
+
+    References:
+        E. Parzen, On estimation of a probability density function and mode, Ann. Math. Stat. 33 (1962) 1065,
+        doi:10.1214/aoms/1177704472
+        D. W. Scott, Multivariate density estimation, Wiley 1992, doi:10.1002/9780470316849
+        B. W. Silverman, Density estimation for statistics and data analysis, Chapman & Hall 1986
+        R. P. W. Duin, On the choice of smoothing parameters for Parzen estimators, IEEE Trans. Comput. C-25 (1976)
+        1175, doi:10.1109/TC.1976.1674577 (likelihood)
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        bandwidth: h, `scott`, `silverman` or `likelihood`.
+        max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` keeps all.
+        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if the bandwidth or the limit cannot be used.
+
+    Example:
+        >>> kde = KDE((1,), bandwidth=1.0, scaling="none")
+        >>> kde.fit(torch.tensor([[0.]]), torch.zeros(1, 0), torch.ones(1))
+        >>> kde(torch.tensor([[0.], [2.]]))
+        tensor([0.9189, 2.9189])
+    """
+
+    sized_by_data: tuple[str, ...] = ("memory", "log_weight")
+    memory: Tensor
+    log_weight: Tensor
+    centre: Tensor
+    width: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        bandwidth: float | Rule = "scott",
+        max_rows: int | None = 20_000,
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        known = isinstance(bandwidth, str) and bandwidth in Rule.__args__  # type: ignore[attr-defined]
+        if not known and not (not isinstance(bandwidth, str) and bandwidth > 0):
+            raise ValueError(
+                f"detector.bandwidth must be positive, or one of {', '.join(Rule.__args__)}, not {bandwidth!r}"  # type: ignore[attr-defined]
+            )
+        if max_rows is not None and max_rows < 1:
+            raise ValueError(f"detector.max_rows must be null or positive, not {max_rows}")
+        self.bandwidth, self.max_rows = bandwidth, max_rows
+        self.features = math.prod(self.shape)
+        self.register_buffer("memory", torch.empty(0, self.features, dtype=torch.float64))  # centred
+        self.register_buffer("log_weight", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros(self.features, dtype=torch.float64))
+        self.register_buffer("width", torch.ones((), dtype=torch.float64))
+
+    def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        rows, weight = self.drawn(
+            self.max_rows,
+            x.flatten(1)[weight > 0],
+            weight[weight > 0],
+            why="its cost grows with them (detector.max_rows)",
+        )
+        rows, weight = rows.double(), weight.double() / weight.double().sum()
+        self.centre = weight @ rows
+        self.memory, self.log_weight = rows - self.centre, weight.log()
+        self.width = torch.as_tensor(self._width(weight), dtype=torch.float64, device=rows.device)
+        self.arrange(weight)
+
+    def arrange(self, weight: Tensor) -> None:
+        """What a variant does to the rows in `memory` and their weights, `(N,)`, summed to one."""
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        parts = self.in_turns(x.flatten(1), 2 * len(self.memory) + self.features)
+        constant = self.features * (self.width.log() + math.log(2 * math.pi) / 2)
+        return torch.cat([constant - self.merge(self._exponents(part)) for part in parts]).float()
+
+    def merge(self, exponents: Tensor) -> Tensor:
+        """The logarithm of the mean kernel from -|x - x_i|^2 / 2h^2, `(B, N)` to `(B,)`."""
+        return (exponents + self.log_weight).logsumexp(1)
+
+    def _exponents(self, rows: Tensor) -> Tensor:
+        return squared_distances(rows.double() - self.centre, self.memory).div_(-2 * self.width**2)
+
+    # the bandwidth
+
+    def _width(self, weight: Tensor) -> float:
+        if not isinstance(self.bandwidth, str):
+            return float(self.bandwidth)
+        spread = float((weight @ self.memory.square()).mean().sqrt()) or 1.0
+        n, d = float(1 / weight.square().sum()), self.features
+        if self.bandwidth == "silverman":
+            return spread * (n * (d + 2) / 4) ** (-1 / (d + 4))
+        scott = spread * n ** (-1 / (d + 4))
+        return scott if self.bandwidth == "scott" else self._most_likely(weight, scott)
+
+    def _most_likely(self, weight: Tensor, start: float) -> float:
+        rows, weight = self.drawn(
+            max(2, int((self.budget_mb * 2**20 / 24) ** 0.5)),
+            self.memory,
+            weight,
+            why="the search for a bandwidth compares all of them with each other within detector.budget_mb",
+        )
+        if len(rows) < 2:
+            return start
+        squared = squared_distances(rows, rows)
+        squared.fill_diagonal_(math.inf)  # leaves the row itself out
+        weight = weight / weight.sum()
+
+        def loss(log_width: float) -> float:
+            exponents = squared / (-2 * math.exp(2 * log_width)) + weight.log()
+            found = exponents.logsumexp(1) - (1 - weight).log()
+            return float(self.features * log_width - (weight * found).sum())
+
+        grid = math.log(start) + np.linspace(math.log(0.01), math.log(10), 36)
+        losses = [loss(width) for width in grid]
+        best = int(np.argmin(losses))
+        if not 0 < best < len(grid) - 1:
+            self.notice(
+                f"{type(self).__name__} found no bandwidth from {math.exp(grid[0]):.3g} to {math.exp(grid[-1]):.3g} "
+                f"that makes left-out rows most probable (many rows are equal?) and takes Scott's, {start:.3g}."
+            )
+            return start
+        found = minimize_scalar(
+            loss, bounds=(grid[best - 1], grid[best + 1]), method="bounded", options={"xatol": 1e-4}
+        )
+        # the best bandwidth shrinks with the number of rows, of which this was a part
+        return math.exp(found.x) * (len(self.memory) / len(rows)) ** (-1 / (self.features + 4))
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances of float64 rows near the origin, `(B, D)` and `(N, D)` to `(B, N)`."""
+    lengths = a.square().sum(1, keepdim=True), b.square().sum(1)
+    return torch.addmm(lengths[1], a, b.T, alpha=-2).add_(lengths[0]).clamp_min_(0)

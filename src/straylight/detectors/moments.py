@@ -1,0 +1,137 @@
+"""Mean and covariance in one pass over the training rows.
+
+Shapes: `N` training rows, `D` features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from straylight.batch import Batch
+from straylight.detectors.fitted import FittedDetector
+from straylight.errors import DataError
+
+
+class Sums:
+    """Sums over rows u about a start, in float64, event weights counting as so many rows.
+
+    Args:
+        start: a point near the rows, the same on all ranks, `(D,)`.
+
+    Example:
+        >>> sums = Sums(torch.zeros(1, dtype=torch.float64))
+        >>> sums.add(torch.tensor([[1.], [3.]]), torch.ones(2))
+        >>> sums.mean, sums.covariance
+        (tensor([2.], dtype=torch.float64), tensor([[1.]], dtype=torch.float64))
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self.start = start
+        self.rows = start.new_zeros(())  # of w
+        self.first = torch.zeros_like(start)  # of w u
+        self.second = start.new_zeros(len(start), len(start))  # of w u u^T
+        self.third = torch.zeros_like(start)  # of w |u|^2 u
+        self.fourth = start.new_zeros(())  # of w |u|^4
+
+    def add(self, rows: Tensor, weight: Tensor) -> None:
+        """Take in rows, `(n, D)` and `(n,)`."""
+        u, w = rows.double() - self.start, weight.double()
+        wu, length = u * w[:, None], u.square().sum(1)
+        self.rows += w.sum()
+        self.first += wu.sum(0)
+        self.second += u.T @ wu
+        self.third += length @ wu
+        self.fourth += w @ length.square()
+
+    def reduce(self) -> None:
+        """Add up the sums of all ranks."""
+        if dist.is_available() and dist.is_initialized():
+            for total in (self.rows, self.first, self.second, self.third, self.fourth):
+                dist.all_reduce(total)
+
+    @property
+    def mean(self) -> Tensor:
+        """`(D,)`."""
+        return self.start + self.first / self.rows
+
+    @property
+    def covariance(self) -> Tensor:
+        """With a denominator of N, `(D, D)`."""
+        shift = self.first / self.rows
+        return self.second / self.rows - torch.outer(shift, shift)
+
+    def ledoit_wolf(self) -> float:
+        """How far to shrink the covariance towards a multiple of the identity to be nearest to the true one on average.
+
+        O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, J. Multivar. Anal.
+        88 (2004) 365, doi:10.1016/S0047-259X(03)00096-4.
+        """
+        covariance, n, m = self.covariance, self.rows, self.first / self.rows
+        square, mm = covariance.square().sum(), m @ m
+        fourth = (  # the sum of |u - m|^4
+            self.fourth
+            - 4 * (self.third @ m)
+            + 4 * (m @ self.second @ m)
+            + 2 * mm * self.second.trace()
+            - 3 * n * mm.square()
+        )
+        spread = (fourth / n - square) / n
+        distance = square - covariance.trace().square() / len(covariance)
+        return float((spread / distance).clamp(0, 1)) if distance > 0 else 1.0
+
+
+class Moments(FittedDetector):
+    """Base of detectors that know the training rows by their mean and covariance alone, and keep no row.
+
+    A subclass writes `solve` and `score`. Sums are taken as rows come and added over ranks.
+
+    Raises:
+        DataError: in training, if the D x D covariance is beyond `budget_mb`, or there are fewer than two rows.
+    """
+
+    mean: Tensor
+    _taken: Sums
+
+    def __init__(self, shape: tuple[int, ...], **common: Any) -> None:
+        super().__init__(shape, **common)
+        self.features = math.prod(self.shape)
+        self.register_buffer("mean", torch.zeros(self.features, dtype=torch.float64))
+
+    def solve(self, sums: Sums) -> None:
+        """Prepare to score, from all training rows."""
+        raise NotImplementedError(f"{type(self).__name__} must write solve(sums)")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        needed = self.features**2 * 8 / 2**20
+        if needed > self.budget_mb:
+            raise DataError(
+                f"{type(self).__name__} keeps a covariance of {self.features:,} x {self.features:,} features, "
+                f"{needed:,.0f} MiB, above detector.budget_mb={self.budget_mb:g}; raise it, or take fewer features."
+            )
+        first, _ = next(self.training_rows())
+        self._taken = Sums(self.scaling(first.to(self.device)).flatten(1).double().mean(0))
+
+    def update(self, batch: Batch) -> None:
+        rows, numbers = batch.x.flatten(1), 2 * self.features
+        for part, weight in zip(self.in_turns(rows, numbers), self.in_turns(batch.weight, numbers), strict=True):
+            self._taken.add(part, weight)
+
+    def finish(self) -> None:
+        sums = self._taken
+        del self._taken
+        sums.reduce()
+        if sums.rows <= 1:
+            raise DataError(f"{type(self).__name__} needs two training rows or more to see how they vary.")
+        self.mean = sums.mean
+        self.solve(sums)
+
+    def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        self._taken = Sums(x[:4096].flatten(1).double().mean(0))
+        self.update(Batch(x, weight.new_zeros(len(x)), context, weight, weight.new_zeros(len(x))))
+        self.finish()

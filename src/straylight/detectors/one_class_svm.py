@@ -1,0 +1,84 @@
+"""One-class support vector machine."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import SGDOneClassSVM
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import OneClassSVM as SVM
+
+from straylight.detectors.scikit import ScikitDetector
+
+
+class OneClassSVM(ScikitDetector):
+    """How far an event lies on the origin's side of the hyperplane that sets the training rows apart from it.
+
+    score(x) = -sum_i a_i k(x_i, x), with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of the training rows at
+    most the fraction nu lies on the wrong side. The exact solution takes time in N^2 to N^3: beyond `max_rows` the
+    kernel is approximated by its values at some rows (Nystroem) and the machine is linear in them, fitted to all rows
+    by stochastic gradients, and a notice says so. Assumes features of comparable scale.
+
+    References:
+        B. Schölkopf et al., Estimating the support of a high-dimensional distribution, Neural Comput. 13 (2001) 1443,
+        doi:10.1162/089976601750264965
+        C. Williams, M. Seeger, Using the Nyström method to speed up kernel machines, NIPS 2000
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        nu: see above, above 0 and at most 1.
+        gamma: of the kernel; `scale` is 1 / (D times the variance of all values).
+        max_rows: training rows up to which the solution is exact; `None` for always.
+        landmarks: rows at which the kernel is taken beyond that.
+        common: `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if a number cannot be used.
+
+    Example:
+        >>> import torch
+        >>> svm = OneClassSVM((1,), scaling="none")
+        >>> svm.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
+        >>> near, far = svm(torch.tensor([[0.], [9.]]))
+        >>> bool(far > near)
+        True
+    """
+
+    weighted = True
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        nu: float = 0.5,
+        gamma: float | Literal["scale"] = "scale",
+        max_rows: int | None = 5_000,
+        landmarks: int = 500,
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        if not 0 < nu <= 1 or not (gamma == "scale" or (not isinstance(gamma, str) and gamma > 0)):
+            raise ValueError(
+                f"detector.nu must be above 0 and at most 1, and gamma scale or positive, not {nu} and {gamma!r}"
+            )
+        if landmarks < 1 or (max_rows is not None and max_rows < 1):
+            raise ValueError(
+                f"detector.max_rows must be null or positive, and landmarks positive, not {max_rows} and {landmarks}"
+            )
+        self.nu, self.gamma, self.max_rows, self.landmarks = nu, gamma, max_rows, landmarks
+
+    def build(self, rows: Any) -> Any:
+        n = len(rows)
+        self.weighted = self.max_rows is None or n <= self.max_rows
+        if self.weighted:
+            return SVM(nu=self.nu, gamma=self.gamma)
+        landmarks = min(self.landmarks, n)
+        self.notice(
+            f"OneClassSVM is fitted to {n:,} training rows, above detector.max_rows={self.max_rows:,}, by stochastic "
+            f"gradients on Nystroem features at {landmarks:,} of them."
+        )
+        variance = float(rows.var(dtype="float64")) or 1.0
+        gamma = 1 / (rows.shape[1] * variance) if self.gamma == "scale" else self.gamma
+        features = Nystroem(gamma=gamma, n_components=landmarks, random_state=self.seed)
+        return make_pipeline(features, SGDOneClassSVM(nu=self.nu, random_state=self.seed, tol=1e-4))

@@ -1,0 +1,108 @@
+"""Principal component analysis.
+
+Shapes: `B` events, `D` features, `q` components.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from straylight.detectors.moments import Moments, Sums
+from straylight.errors import DataError
+
+
+class PCA(Moments):
+    """How far an event lies from the training rows, along their principal components or beside them.
+
+    With z the event's coordinates along the eigenvectors of the training rows' covariance and l the variances there:
+    `whitened` is the sum of z^2 / l over the first q components (Hotelling's T^2; with all of them the squared
+    Mahalanobis distance), `reconstruction` the sum of z^2 over those left out (the squared error of a reconstruction
+    from q components), `whitened_reconstruction` the sum of z^2 / l over those left out.
+
+    A direction in which training rows do not vary gets the variance that float32 resolves there, so that an event that
+    leaves the plane of the training rows is strange and its score finite. Assumes features of comparable scale.
+
+    References:
+        H. Hotelling, Analysis of a complex of statistical variables into principal components, J. Educ. Psychol. 24
+        (1933) 417, doi:10.1037/h0071325
+        M.-L. Shyu, S.-C. Chen, K. Sarinnapakorn, L. Chang, A novel anomaly detection scheme based on principal
+        component classifier, ICDM Foundations workshop 2003 (first and last components)
+
+    Args:
+        shape: the shape of one event; it is flattened.
+        components: q; below 1 the fraction of the variance that they must hold at least; `None` for all.
+        variant: `whitened`, `reconstruction` or `whitened_reconstruction`.
+        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+
+    Raises:
+        ValueError: if components or the variant cannot be used.
+        DataError: in training, if no component is left out and the score is an error of reconstruction.
+
+    Example:
+        >>> pca = PCA((2,), components=1, variant="reconstruction", scaling="none")
+        >>> pca.fit(torch.tensor([[-2., 0.], [2., 0.], [0., 1.], [0., -1.]]), torch.zeros(4, 0), torch.ones(4))
+        >>> pca(torch.tensor([[9., 0.], [0., 3.]]))
+        tensor([0., 9.])
+    """
+
+    sized_by_data = ("directions",)
+    directions: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        components: int | float | None = None,
+        variant: Literal["whitened", "reconstruction", "whitened_reconstruction"] = "whitened",
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        whole = components is None or (isinstance(components, int) and 1 <= components <= self.features)
+        if not whole and not (isinstance(components, float) and 0 < components < 1):
+            raise ValueError(
+                f"detector.components must be null, a number of components from 1 to {self.features}, or a fraction of "
+                f"the variance between 0 and 1, not {components}"
+            )
+        if variant not in ("whitened", "reconstruction", "whitened_reconstruction"):
+            raise ValueError(
+                f"detector.variant must be whitened, reconstruction or whitened_reconstruction, not {variant!r}"
+            )
+        self.components, self.variant = components, variant
+        self.register_buffer("directions", torch.empty(self.features, 0, dtype=torch.float64))
+
+    def solve(self, sums: Sums) -> None:
+        variances, vectors = torch.linalg.eigh(sums.covariance * (sums.rows / (sums.rows - 1)))
+        variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1)
+        q = self._first(variances)
+        kept = slice(None, q) if self.variant == "whitened" else slice(q, None)
+        if self.variant != "whitened" and q == self.features:
+            raise DataError(
+                f"PCA leaves out none of {self.features} components, so that every reconstruction is perfect; lower "
+                "detector.components or set detector.variant=whitened."
+            )
+        if self.variant == "reconstruction":
+            self.directions = vectors[:, kept]
+        else:
+            self.directions = (vectors / variances.clamp_min(resolution(variances)).sqrt())[:, kept]
+
+    def _first(self, variances: Tensor) -> int:
+        match self.components:
+            case None:
+                return self.features
+            case int():
+                return self.components
+            case fraction:
+                share = variances.cumsum(0) / variances.sum().clamp_min(torch.finfo(variances.dtype).tiny)
+                return min(self.features, int((share < fraction).sum()) + 1)
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        rows = self.in_turns(x.flatten(1), 2 * self.features)
+        return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in rows]).float()
+
+
+def resolution(variances: Tensor) -> Tensor:
+    """The variance below which a direction's is float32's rounding of the rows, `(D,)` to a scalar above 0."""
+    return (variances.max() * len(variances) * torch.finfo(torch.float32).eps ** 2).clamp_min(1e-30)

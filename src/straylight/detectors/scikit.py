@@ -1,0 +1,79 @@
+"""Estimators of scikit-learn's inside a LightningModule."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import skops.io
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from straylight.detectors.fitted import FittedDetector
+
+
+class ScikitDetector(FittedDetector):
+    """Base of detectors that fit an estimator of scikit-learn's. A subclass writes `build`.
+
+    The score is the negative of the estimator's `score_samples`, as scikit-learn gives it. The fitted estimator is kept
+    in the checkpoint as bytes written by skops, never by pickle, and only the types of scikit-learn, numpy and scipy
+    are accepted when they are read. What it warns of while it is fitted becomes a notice.
+
+    References:
+        F. Pedregosa et al., Scikit-learn, JMLR 12 (2011) 2825, arXiv:1201.0490
+    """
+
+    #: Whether the estimator's `fit` takes `sample_weight`.
+    weighted = False
+    estimator: Any = None
+
+    def build(self, rows: NDArray[np.float32]) -> Any:
+        """The estimator for these training rows, `(N, D)`, not fitted yet."""
+        raise NotImplementedError(f"{type(self).__name__} must write build(rows)")
+
+    def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        x, weight = self.chosen(x.flatten(1), weight)
+        rows = x.cpu().numpy()
+        estimator = self.build(rows)
+        more: dict[str, Any] = {}
+        if (weight != weight[0]).any():
+            if self.weighted:  # equal weights, given as such, would make some estimators draw other rows
+                more["sample_weight"] = weight.cpu().numpy()
+            else:
+                self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            estimator.fit(rows, **more)
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning | UserWarning | RuntimeWarning):
+                self.notice(f"{type(self).__name__}: {' '.join(str(warning.message).split())}")
+        self.estimator = estimator
+
+    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        """The training rows to fit to, and their weights: all of them, unless there are too many."""
+        return rows, weight
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        # beyond float32's range sklearn refuses a row that is merely very strange
+        rows = x.detach().flatten(1).cpu().numpy().astype(np.float32, copy=False)
+        return torch.as_tensor(-self.estimator.score_samples(rows), dtype=torch.float32, device=x.device)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        if self.estimator is None:
+            return {}
+        return {"skops": torch.frombuffer(bytearray(skops.io.dumps(self.estimator)), dtype=torch.uint8)}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        if "skops" not in state:
+            return
+        data = state["skops"].cpu().numpy().tobytes()
+        types = skops.io.get_untrusted_types(data=data)
+        foreign = [name for name in types if name.split(".")[0] not in ("sklearn", "numpy", "scipy")]
+        if foreign:
+            raise ValueError(
+                f"this checkpoint's estimator holds types that are not scikit-learn's: {', '.join(foreign)}"
+            )
+        self.estimator = skops.io.loads(data, trusted=types)

@@ -1,0 +1,161 @@
+"""The nearest of many rows, exactly, in bounded memory.
+
+Shapes: `B` rows asked about, `N` rows kept, `D` features, `k` neighbours, `Q` candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Metric = Literal["euclidean", "manhattan", "cosine"]
+
+
+class Neighbours(nn.Module):
+    """Distances to the k nearest of the rows kept, on the device where they are.
+
+    |x - t|^2 = |x|^2 + |t|^2 - 2 x.t turns the Euclidean search into matrix products. In float32 that form loses digits
+    far from the origin, so rows are centred first, a few candidates more than k are kept, and their distances are taken
+    again from the differences. Where the rounding could have hidden a nearer row, the search is done again without
+    products. Candidates are picked in two steps: the minima of interleaved blocks of columns, then the columns of the
+    blocks with the least minima, among which the least of all must be.
+
+    Cosine distance, 1 - cos(x, t), is half the squared Euclidean distance of rows scaled to unit length; a row of zeros
+    has no direction and gets one of its own, at distance 1 from all others. Manhattan distances come from differences.
+
+    Args:
+        features: D.
+        metric: `euclidean`, `manhattan` or `cosine`.
+        budget_mb: memory in MiB that the tile of distances may take.
+
+    Raises:
+        ValueError: if the metric is unknown or the budget is not positive.
+
+    Example:
+        >>> Neighbours(1).fit(torch.tensor([[0.], [10.], [11.]]))(torch.tensor([[3.]]), k=2)
+        tensor([[3., 7.]])
+    """
+
+    memory: Tensor
+    squares: Tensor
+    centre: Tensor
+
+    EXTRA = 8  # candidates beyond k that are ranked again
+    WIDE = 65536  # rows kept that are looked at together
+
+    def __init__(self, features: int, metric: Metric = "euclidean", budget_mb: float = 64) -> None:
+        super().__init__()
+        if metric not in Metric.__args__:  # type: ignore[attr-defined]
+            raise ValueError(f"detector.metric must be one of {', '.join(Metric.__args__)}, not {metric!r}")  # type: ignore[attr-defined]
+        if not budget_mb > 0:
+            raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
+        self.metric, self.budget_mb = metric, budget_mb
+        columns = features + 2 * (metric == "cosine")  # directions for zeros asked about, and for zeros kept
+        self.register_buffer("memory", torch.empty(0, columns))  # centred
+        self.register_buffer("squares", torch.empty(0))  # of the length of each
+        self.register_buffer("centre", torch.zeros(columns))
+
+    def fit(self, rows: Tensor) -> Neighbours:
+        """Keep these rows, `(N, D)`."""
+        rows = self._unit(rows, kept=True)
+        self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
+        self.memory = rows - self.centre
+        self.squares = self.memory.square().sum(1)
+        return self
+
+    def forward(self, rows: Tensor, k: int) -> Tensor:
+        """Distances of `(B, D)` to the k nearest rows kept, nearest first, `(B, k)`.
+
+        Raises:
+            ValueError: if fewer than k rows are kept.
+        """
+        if k > len(self.memory):
+            raise ValueError(f"{k} neighbours cannot be found among {len(self.memory)} rows")
+        rows = self._unit(rows, kept=False) - self.centre
+        wide = min(len(self.memory), self.WIDE)
+        tall = max(1, int(self.budget_mb * 2**20 / (4 * (wide + (k + self.EXTRA) * rows.shape[1]))))
+        search = self._differences if self.metric == "manhattan" else self._products
+        return torch.cat([search(part, k) for part in rows.split(tall)]) if len(rows) else rows.new_empty(0, k)
+
+    def _unit(self, rows: Tensor, kept: bool) -> Tensor:
+        if self.metric != "cosine":
+            return rows
+        length = rows.double().norm(dim=1, keepdim=True)
+        empty = length == 0
+        own = [empty & (not kept), empty & kept]
+        return torch.cat([rows / torch.where(empty, 1, length), *own], 1).to(rows.dtype)
+
+    def _products(self, rows: Tensor, k: int) -> Tensor:
+        q = min(k + self.EXTRA, len(self.memory))
+        tile = rows.new_empty(len(rows) * min(len(self.memory), self.WIDE))  # one for all: new pages are dear
+        best, found = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
+        for span in self._spans():
+            part = self.memory[span]
+            out = tile[: len(rows) * len(part)].view(len(rows), len(part))
+            # |x|^2 is the same for the whole line and does not change the order
+            value, place = least(torch.addmm(self.squares[span], rows, part.T, alpha=-2, out=out), q)
+            best, found = torch.cat([best, value], 1), torch.cat([found, place + span.start], 1)
+            if best.shape[1] > q:
+                best, keep = best.topk(q, dim=1, largest=False)
+                found = found.gather(1, keep)
+        squared = (self.memory[found] - rows[:, None]).square().sum(2)
+        squared = squared.topk(k, dim=1, largest=False, sorted=True).values
+        if q < len(self.memory):
+            # rows left out are no nearer than the worst candidate, up to the rounding of the product form
+            norm, reach = rows.square().sum(1), self.squares.max().sqrt()
+            rounding = (rows.shape[1] + 2) * torch.finfo(rows.dtype).eps * (norm.sqrt() + reach) ** 2
+            doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
+            for some in doubtful.split(max(1, len(rows) // 4)) if len(doubtful) else ():
+                squared[some] = self._differences(rows[some], k, squared=True)
+        return squared / 2 if self.metric == "cosine" else squared.sqrt()
+
+    def _differences(self, rows: Tensor, k: int, squared: bool = False) -> Tensor:
+        """From differences alone: slower, for Manhattan and for rows in a crowd far from the centre."""
+        best = rows.new_empty(len(rows), 0)
+        p = 1.0 if self.metric == "manhattan" else 2.0
+        for span in self._spans():
+            tile = torch.cdist(rows, self.memory[span], p=p, compute_mode="donot_use_mm_for_euclid_dist")
+            value, _ = least(tile, min(k, tile.shape[1]))
+            best = torch.cat([best, value], 1)
+            best = best.topk(min(k, best.shape[1]), dim=1, largest=False, sorted=True).values
+        return best.square() if squared else best
+
+    def _spans(self) -> Iterator[slice]:
+        n = len(self.memory)
+        return (slice(start, min(start + self.WIDE, n)) for start in range(0, n, self.WIDE))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("memory", "squares"):  # as long as there were training rows
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.centre.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def least(values: Tensor, q: int) -> tuple[Tensor, Tensor]:
+    """The up to q least values of each line and their places, in no order, `(B, M)` to twice `(B, min(q, M))`.
+
+    Example:
+        >>> least(torch.tensor([[3., 1., 2.]]), 1)
+        (tensor([[1.]]), tensor([[1]]))
+    """
+    m = values.shape[1]
+    q = min(q, m)
+    block = 2 ** round(math.log2(max(1.0, m / q)) / 2)
+    blocks = m // block
+    if block < 4 or blocks < 2 * q:
+        value, place = values.topk(q, dim=1, largest=False, sorted=False)
+        return value, place
+    # block b has columns b, b + blocks, b + 2 blocks, ...: neighbours in memory are reduced side by side
+    minima = values[:, : block * blocks].unflatten(1, (block, blocks)).amin(1)
+    chosen = minima.topk(q, dim=1, largest=False, sorted=False).indices
+    steps = torch.arange(block, device=values.device) * blocks
+    columns = (chosen[:, :, None] + steps).flatten(1)
+    if block * blocks < m:
+        rest = torch.arange(block * blocks, m, device=values.device)
+        columns = torch.cat([columns, rest.expand(len(values), -1)], 1)
+    value, place = values.gather(1, columns).topk(q, dim=1, largest=False, sorted=False)
+    return value, columns.gather(1, place)
