@@ -27,7 +27,7 @@ class Latency(pl.Callback):
     def __init__(
         self,
         batches: Sequence[int] = (1, 32, 1024),
-        budget_s: float = 0.3,
+        budget_s: float = 0.1,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if not batches or min(batches) < 1:

@@ -78,7 +78,7 @@ class OneClassSVM(ScikitDetector):
             f"OneClassSVM is fitted to {n:,} training rows, above detector.max_rows={self.max_rows:,}, by stochastic "
             f"gradients on Nystroem features at {landmarks:,} of them."
         )
-        variance = float(rows.var(dtype="float64")) or 1.0
+        variance = float(rows.var()) or 1.0
         gamma = 1 / (rows.shape[1] * variance) if self.gamma == "scale" else self.gamma
         features = Nystroem(gamma=gamma, n_components=landmarks, random_state=self.seed)
         return make_pipeline(features, SGDOneClassSVM(nu=self.nu, random_state=self.seed, tol=1e-4))

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
+from straylight.errors import DataError
 
 
 class ScikitDetector(FittedDetector):
@@ -30,13 +31,13 @@ class ScikitDetector(FittedDetector):
     weighted = False
     estimator: Any = None
 
-    def build(self, rows: NDArray[np.float32]) -> Any:
+    def build(self, rows: NDArray[np.float64]) -> Any:
         """The estimator for these training rows, `(N, D)`, not fitted yet."""
         raise NotImplementedError(f"{type(self).__name__} must write build(rows)")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         x, weight = self.chosen(x.flatten(1), weight)
-        rows = x.cpu().numpy()
+        rows = x.double().cpu().numpy()  # where it is given float32, scikit-learn inverts covariances in float32
         estimator = self.build(rows)
         more: dict[str, Any] = {}
         if (weight != weight[0]).any():
@@ -44,9 +45,13 @@ class ScikitDetector(FittedDetector):
                 more["sample_weight"] = weight.cpu().numpy()
             else:
                 self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            estimator.fit(rows, **more)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                estimator.fit(rows, **more)
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            raise DataError(f"{type(self).__name__} cannot be fitted to {len(rows):,} training rows: {said}") from error
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning | UserWarning | RuntimeWarning):
                 self.notice(f"{type(self).__name__}: {' '.join(str(warning.message).split())}")
@@ -57,8 +62,7 @@ class ScikitDetector(FittedDetector):
         return rows, weight
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        # beyond float32's range sklearn refuses a row that is merely very strange
-        rows = x.detach().flatten(1).cpu().numpy().astype(np.float32, copy=False)
+        rows = x.detach().flatten(1).double().cpu().numpy()
         return torch.as_tensor(-self.estimator.score_samples(rows), dtype=torch.float32, device=x.device)
 
     def get_extra_state(self) -> dict[str, Tensor]:
