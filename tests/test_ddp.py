@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pydoc
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +17,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
-from straylight.groups import choices
+from straylight.detectors import FittedDetector
+from straylight.groups import FOLDER, choices
 from straylight.report.results import read
 
 CHECK = """
@@ -84,13 +88,23 @@ def scores(run: Path) -> np.ndarray:
     return table["score"].to_numpy()
 
 
+def is_fitted(name: str) -> bool:
+    target = pydoc.locate(yaml.safe_load((FOLDER / "detector" / f"{name}.yaml").read_text()).get("_target_", ""))
+    return isinstance(target, type) and issubclass(target, FittedDetector)
+
+
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks.latency.budget_s=0.01", "logger=none"]
 # 450 training rows in mini-batches of 37 leave a tail of 6; with 64, one of 2: a row for each rank
 JOB = ["trainer.max_epochs=3", "data.batch_size=37", "data.group=3", "data.eval_batch_size=100"]
 JOB += ["optimizer.clip=1", "optimizer.schedule=cosine"]
-# every detector; those of images on images
+# fitted in one pass; two of them go through the command line with the others
+FITTED = [name for name in choices("detector") if is_fitted(name)]
+# every other detector; those of images on images
 SWEEPS = {
-    "blobs": [*(name for name in choices("detector") if not name.endswith("_conv")), "batchnorm"],
+    "blobs": [
+        *(name for name in choices("detector") if not name.endswith("_conv") and name not in FITTED),
+        *("knn", "isolation_forest", "batchnorm"),
+    ],
     "digits": [name for name in choices("detector") if name.endswith("_conv")],
 }
 BOTH = [(data, name) for data, names in SWEEPS.items() for name in names]
@@ -134,6 +148,77 @@ def test_two_ranks_give_the_numbers_of_one(name, close, sweeps, straylight_train
     assert np.allclose(scores(sweeps("blobs")[name]), scores(one.run), rtol=close, atol=close)
     if not close:
         assert read(sweeps("blobs")[name])["metrics"] == one.result["metrics"]
+
+
+FIT = """
+import sys, torch, pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
+from straylight import config
+from straylight.callbacks.scored import TestScores
+from straylight.data import Blobs
+from straylight.groups import FOLDER
+from straylight.launcher.ddp import DDP
+from straylight.train import quiet
+
+class Keep(TestScores):
+    def on_scores(self, trainer, module, scores): self.scores = scores.score
+
+quiet()
+torch.set_num_threads(1)
+rank, ranks, folder, *names = sys.argv[1:]
+for name in names:
+    with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
+        cfg = compose("train", overrides=[f"detector={name}", "paths.run=."])
+    pl.seed_everything(3, verbose=False)
+    data, keep = Blobs(batch_size=37, group=3, eval_batch_size=100), Keep()
+    data.setup()
+    detector = config.build(cfg, "detector", shape=data.shape, context=0)
+    two = {"devices": 2, "strategy": DDP()} if ranks == "2" else {"devices": 1}
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[keep], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **two)
+    trainer.fit(detector, data)
+    trainer.test(detector, data, verbose=False)
+    torch.save((keep.scores, detector.state_dict()), f"{folder}/{name}-{rank}-of-{ranks}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory) -> Path:
+    """Every fitted detector, fitted by one process and by two that stay for all of them."""
+    folder = tmp_path_factory.mktemp("fits")
+    (folder / "fit.py").write_text(FIT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    environments = {("0", "1"): {}, **{(str(r), "2"): {**place, "LOCAL_RANK": str(r)} for r in (0, 1)}}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "fit.py", *which, str(folder), *FITTED],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for which, environment in environments.items()
+    ]
+    for status, err in map(finish, processes):
+        assert status == 0, err
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("fits")
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_detector_gives_the_numbers_of_one_process_on_two_ranks(name, fits) -> None:
+    one, first, second = (
+        torch.load(fits / f"{name}-{which}.pt", weights_only=False) for which in ("0-of-1", "0-of-2", "1-of-2")
+    )
+    assert np.allclose(first[0], one[0], rtol=1e-6, atol=1e-6)
+    assert np.array_equal(first[0], second[0])
+    assert equal(first[1], second[1])
 
 
 @pytest.mark.slow

@@ -28,6 +28,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.svm import OneClassSVM
 
 from straylight import config
 from straylight.callbacks.scored import Scores, TestScores
@@ -117,6 +121,23 @@ def serve_pyod(pipe: Any, threads: int) -> None:
             pipe.send(f"{type(error).__name__}: {error}")
 
 
+def directly(name: str, train: np.ndarray, test: np.ndarray, y: np.ndarray, seed: int) -> float:
+    """AUROC of scikit-learn called directly, as it was for the reference, on this split of standardised rows."""
+    if name == "pca":
+        scores = np.square(PCA(whiten=True).fit(train).transform(test)).sum(1)
+    elif name == "knn":
+        neighbours = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(train)
+        scores = neighbours.kneighbors(test)[0][:, -1]
+    elif name == "one_class_svm":
+        few = np.random.default_rng(seed).permutation(len(train))[:5000]
+        scores = -OneClassSVM().fit(train[few]).score_samples(test)
+    elif name == "isolation_forest":
+        scores = -IsolationForest(random_state=seed).fit(train).score_samples(test)
+    else:
+        scores = -LocalOutlierFactor(novelty=True).fit(train).score_samples(test)
+    return auroc(scores[y == 0], scores[y > 0])
+
+
 class PyOD:
     """PyOD in a process of its own, which can be ended when it takes too long."""
 
@@ -168,6 +189,7 @@ def main() -> None:
     parser.add_argument("--detectors", default=",".join(DETECTORS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pyod-seeds", type=int, default=1, help="how many of the seeds PyOD runs too")
+    parser.add_argument("--direct", action="store_true", help="scikit-learn on the same splits too")
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a job of PyOD's is ended")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -184,6 +206,7 @@ def main() -> None:
 
     reached = defaultdict(list)  # (set, detector) -> AUROC of ours
     seconds, theirs = defaultdict(list), defaultdict(list)  # (set, detector) -> seconds
+    direct = defaultdict(list)  # (set, detector) -> AUROC of scikit-learn on the same splits
     pyod_reached, both, notices, failed = defaultdict(list), [0.0, 0.0], {}, {}
     pyod = PyOD(options.threads, options.limit)
     if importlib.util.find_spec("pyod") is None:
@@ -200,6 +223,8 @@ def main() -> None:
                 reached[file.stem, name].append(100 * score)
                 seconds[file.stem, name].append(took)
                 notices[file.stem, name] = " ".join(said)
+                if options.direct and name in REFERENCE:
+                    direct[file.stem, name].append(100 * directly(name, *scaled, y, seed))
                 if seed < options.pyod_seeds and name in PYOD:
                     answer = pyod.run(name, *scaled, y)
                     if isinstance(answer, str):
@@ -225,35 +250,44 @@ def main() -> None:
         model, known = tables[table][0].get(name, ""), tables[table][1]
         return known.get((stem.rpartition("_")[2].lower(), model), float("nan"))
 
-    print(f"\n{'AUROC in percent':24}{'mean':>8}{'reference':>11}{'published':>11}{'PyOD':>8}{'s':>9}{'PyOD s':>9}")
+    heads = {"mean": 8, "direct": 8, "reference": 11, "published": 11, "PyOD": 8, "s": 9, "PyOD s": 9}
+    print(f"\n{'AUROC in percent':24}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
     for name in names:
         columns = [np.mean([np.mean(reached[stem, name]) for stem in stems])]
         columns += [np.mean([other(table, stem, name) for stem in stems]) for table in (0, 1)]
+        directs = [np.mean(direct[stem, name]) for stem in stems if direct[stem, name]]
+        columns.insert(1, np.mean(directs) if directs else float("nan"))
         pyods = [np.mean(pyod_reached[stem, name]) for stem in stems if pyod_reached[stem, name]]
         columns.append(np.nanmean(pyods) if pyods else float("nan"))
         ran = [stem for stem in stems if theirs[stem, name]]
         first = np.sum([np.mean(seconds[stem, name]) for stem in ran or stems])
         print(
-            f"{name:24}{columns[0]:8.2f}{columns[1]:11.2f}{columns[2]:11.2f}{columns[3]:8.2f}{first:9.1f}"
+            f"{name:24}{columns[0]:8.2f}{columns[1]:8.2f}{columns[2]:11.2f}{columns[3]:11.2f}{columns[4]:8.2f}{first:9.1f}"
             f"{np.sum([np.mean(theirs[stem, name]) for stem in ran]) if ran else float('nan'):9.1f}"
         )
     for stem in stems:
         for name in names:
             difference = np.mean(reached[stem, name]) - other(0, stem, name)
             if abs(difference) > 3:
-                print(f"{stem} {name}: {difference:+.1f} from the reference")
+                on_these = (
+                    f"; scikit-learn on these splits {np.mean(direct[stem, name]):.1f}" if direct[stem, name] else ""
+                )
+                print(
+                    f"{stem} {name}: {difference:+.1f} from the reference, {np.mean(reached[stem, name]):.1f}{on_these}"
+                )
     for (stem, name), why in failed.items():
         print(f"PyOD's {name} on {stem}: {why}")
     if options.out:
         with options.out.open("w", newline="") as file:
             table = csv.writer(file)
-            head = ["dataset", "detector", "auroc_mean_pct", "auroc_min_pct", "auroc_max_pct", "seeds"]
+            head = ["dataset", "detector", "auroc_mean_pct", "auroc_min_pct", "auroc_max_pct", "seeds", "direct"]
             table.writerow([*head, "reference", "published", "pyod_auroc_pct", "seconds", "pyod_seconds", "notices"])
             for stem in stems:
                 for name in names:
                     values, key = reached[stem, name], (stem, name)
                     row = [np.mean(values), min(values), max(values)]
-                    after = [other(0, stem, name), other(1, stem, name)]
+                    after = [np.mean(direct[key]) if direct[key] else float("nan")]
+                    after += [other(0, stem, name), other(1, stem, name)]
                     after += [np.mean(part[key]) if part[key] else float("nan") for part in (pyod_reached, seconds)]
                     after.append(np.mean(theirs[key]) if theirs[key] else float("nan"))
                     numbers = [f"{v:.2f}" for v in row], ["" if np.isnan(v) else f"{v:.2f}" for v in after]

@@ -164,8 +164,8 @@ class GMM(FittedDetector):
         zeroth, first = share.sum(0), torch.einsum("nrk,nd->rkd", share, u)
         match self.covariance:
             case "full":
-                weighted = share.flatten(1).T[:, :, None] * u  # (RK, n, D)
-                second = (weighted.mT @ u).unflatten(0, share.shape[1:])
+                weighted = (share[..., None] * u[:, None, None]).flatten(1)  # (n, RKD)
+                second = (weighted.T @ u).view(*first.shape, -1)
             case "diag":
                 second = torch.einsum("nrk,nd->rkd", share, u.square())
             case _:
@@ -210,8 +210,9 @@ class GMM(FittedDetector):
             )
             log_det = factors.log().sum(2)
         elif self.covariance == "full":
-            white = u @ factors - (means[:, :, None] @ factors)  # (R, K, n, D)
-            squared = white.square().sum(3).permute(2, 0, 1)
+            side_by_side = factors.flatten(0, 1).transpose(0, 1).flatten(1)  # (D, RKD), for one product
+            white = (u @ side_by_side).view(-1, r, k, d) - (means[:, :, None] @ factors)[:, :, 0]
+            squared = white.square_().sum(3)
             log_det = factors.diagonal(dim1=2, dim2=3).log().sum(2)
         else:
             white, centres = u @ factors[:, 0], means @ factors[:, 0]

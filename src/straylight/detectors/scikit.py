@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
+
+TELLING = (ConvergenceWarning, UserWarning, RuntimeWarning)
 
 
 class ScikitDetector(FittedDetector):
@@ -50,11 +53,14 @@ class ScikitDetector(FittedDetector):
                 warnings.simplefilter("always")
                 estimator.fit(rows, **more)
         except ValueError as error:
-            said = " ".join(str(error).split())
-            raise DataError(f"{type(self).__name__} cannot be fitted to {len(rows):,} training rows: {said}") from error
-        for warning in caught:
-            if issubclass(warning.category, ConvergenceWarning | UserWarning | RuntimeWarning):
-                self.notice(f"{type(self).__name__}: {' '.join(str(warning.message).split())}")
+            reason = " ".join(str(error).split())
+            raise DataError(
+                f"{type(self).__name__} cannot be fitted to {len(rows):,} training rows: {reason}"
+            ) from error
+        said = [" ".join(str(warning.message).split()) for warning in caught if issubclass(warning.category, TELLING)]
+        kinds = {re.sub(r"[-\d.]+", "", sentence): sentence for sentence in reversed(said)}  # the first of each
+        for sentence in reversed(kinds.values()):
+            self.notice(f"{type(self).__name__}: {sentence}")
         self.estimator = estimator
 
     def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
