@@ -6,9 +6,9 @@ a process of their own, in turns with ours, on the same rows and threads.
 
     python tests/benchmarks/adbench.py --data PATH/adbench --seeds 5 --out TABLE.csv
 
-Columns of TABLE.csv: per data set and detector the mean, least and largest AUROC over seeds in percent, the mean
-seconds of ours and of PyOD's, and the notices. The last line printed is the ratio of the sums of seconds over all that
-both ran.
+`reference` and `published` are read from the data's folder where they are there; `direct` is scikit-learn called on
+the very splits of ours, as it was on others for the reference. The last line is the ratio of the wall times, ours over
+PyOD's, over all that both ran; a job of PyOD's that was ended counts with the time that it was given.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import argparse
 import csv
 import importlib.util
 import logging
+import math
 import multiprocessing
 import time
 import warnings
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def serve_pyod(pipe: Any, threads: int) -> None:
             detector.fit(train)
             scores = detector.decision_function(test)
             seconds = time.perf_counter() - start
-            pipe.send((auroc(np.nan_to_num(scores[y == 0]), np.nan_to_num(scores[y > 0])), seconds))
+            pipe.send((100 * auroc(np.nan_to_num(scores[y == 0]), np.nan_to_num(scores[y > 0])), seconds))
         except Exception as error:
             pipe.send(f"{type(error).__name__}: {error}")
 
@@ -145,8 +145,8 @@ class PyOD:
         self.threads, self.limit_s = threads, limit_s
         self._process: Any = None
 
-    def run(self, name: str, train: np.ndarray, test: np.ndarray, y: np.ndarray) -> tuple[float, float] | str:
-        """AUROC and seconds, or why there are none."""
+    def run(self, name: str, train: np.ndarray, test: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        """`pyod`, AUROC in percent, and `pyod_seconds`; `pyod_failed` where there is no AUROC, and why."""
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, end = context.Pipe()
@@ -159,8 +159,9 @@ class PyOD:
         self._pipe.send((PYOD[name], train, test, y))
         if not self._pipe.poll(self.limit_s):
             self.close()
-            return f"ended after {self.limit_s:g} s"
-        return self._pipe.recv()
+            return {"pyod_seconds": self.limit_s, "pyod_failed": f"ended after {self.limit_s:g} s"}
+        answer = self._pipe.recv()
+        return {"pyod_failed": answer} if isinstance(answer, str) else {"pyod": answer[0], "pyod_seconds": answer[1]}
 
     def close(self) -> None:
         if self._process is not None:
@@ -169,17 +170,96 @@ class PyOD:
             self._process = None
 
 
-def beside(folder: Path, file: str, setting: str = "") -> dict[tuple[str, str], float]:
-    """AUROC in percent by data set (lower case, without its number) and model, from a table in the folder."""
-    if not (folder / file).is_file():
+class Table:
+    """What was measured, a record for each data set, detector and seed, beside what others measured.
+
+    Args:
+        folder: of the data sets, with `reference_auroc.csv` and `published_auroc.csv` where they are known.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.others = {
+            "reference": (REFERENCE, known_aurocs(folder / "reference_auroc.csv")),
+            "published": (PUBLISHED, known_aurocs(folder / "published_auroc.csv", "semi")),
+        }
+
+    def values(self, column: str, detector: str, dataset: str) -> list[float]:
+        """Of all seeds; those that were not measured are left out."""
+        return [
+            record[column]
+            for record in self.records
+            if (record["detector"], record["dataset"]) == (detector, dataset) and record.get(column) is not None
+        ]
+
+    def mean(self, column: str, detector: str, dataset: str) -> float:
+        """Over seeds; NaN where nothing was measured."""
+        if column in self.others:
+            models, aurocs = self.others[column]
+            return aurocs.get((dataset.rpartition("_")[2].lower(), models.get(detector, "")), math.nan)
+        values = self.values(column, detector, dataset)
+        return float(np.mean(values)) if values else math.nan
+
+    def seconds(self) -> tuple[float, float]:
+        """Of ours and of PyOD's, over all that both ran."""
+        both = [record for record in self.records if "pyod_seconds" in record]
+        return sum(record["seconds"] for record in both), sum(record["pyod_seconds"] for record in both)
+
+    def show(self, datasets: list[str], detectors: list[str]) -> None:
+        """Print the means over data sets, what differs from the reference, and what PyOD did not finish."""
+        columns = ("auroc", "direct", "reference", "published", "pyod")
+        print(f"\n{'AUROC in percent':22}{''.join(f'{c:>11}' for c in columns)}{'s a seed':>10}{'PyOD':>9}")
+        for detector in detectors:
+            means = [np.mean([self.mean(column, detector, dataset) for dataset in datasets]) for column in columns]
+            spent = [
+                np.nansum([self.mean(column, detector, dataset) for dataset in datasets])
+                for column in ("seconds", "pyod_seconds")
+            ]
+            print(f"{detector:22}{''.join(f'{mean:11.2f}' for mean in means)}{spent[0]:10.1f}{spent[1]:9.1f}")
+        for dataset in datasets:
+            for detector in detectors:
+                auroc, direct, reference = (self.mean(c, detector, dataset) for c in columns[:3])
+                if abs(auroc - reference) > 3:
+                    print(f"{dataset} {detector}: {auroc:.1f}, reference {reference:.1f}, direct {direct:.1f}")
+        for record in self.records:
+            if "pyod_failed" in record:
+                print(f"PyOD's {record['detector']} on {record['dataset']}: {record['pyod_failed']}")
+
+    def write(self, path: Path, datasets: list[str], detectors: list[str]) -> None:
+        """Write a line for each data set and detector."""
+        means = ("direct", "reference", "published", "pyod", "seconds", "pyod_seconds")
+        with path.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["dataset", "detector", "auroc_mean", "auroc_min", "auroc_max", "seeds", *means, "notices"])
+            for dataset in datasets:
+                for detector in detectors:
+                    aurocs = self.values("auroc", detector, dataset)
+                    numbers = [np.mean(aurocs), min(aurocs), max(aurocs)]
+                    beside = [self.mean(column, detector, dataset) for column in means]
+                    notices = dict.fromkeys(self.values("notices", detector, dataset))
+                    written = ["" if math.isnan(number) else f"{number:.2f}" for number in (*numbers, *beside)]
+                    table.writerow([dataset, detector, *written[:3], len(aurocs), *written[3:], " ".join(notices)])
+
+
+def known_aurocs(path: Path, setting: str = "") -> dict[tuple[str, str], float]:
+    """AUROC in percent by data set (lower case, without its number) and model; nothing if there is no such table."""
+    if not path.is_file():
         return {}
-    with (folder / file).open() as lines:
+    with path.open() as lines:
         rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     return {
         (row["dataset"].rpartition("_")[2].lower(), row["model"]): float(row["auroc_mean_pct"])
         for row in rows
         if row.get("setting", "").startswith(setting)
     }
+
+
+def standardised(data: ADBench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training and test rows for those who do not scale themselves, and the test's labels."""
+    train, test = data.splits.train.x.numpy(), data.splits.test.x.numpy()
+    mean, width = train.mean(0, dtype=float), train.std(0, dtype=float)
+    train, test = ((part - mean) / np.where(width > 0, width, 1) for part in (train, test))
+    return train, test, data.splits.test.y.numpy()
 
 
 def main() -> None:
@@ -192,107 +272,42 @@ def main() -> None:
     parser.add_argument("--direct", action="store_true", help="scikit-learn on the same splits too")
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a job of PyOD's is ended")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="where to write the table by data set")
     parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)  # of other benchmarks
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("straylight").setLevel(logging.ERROR)  # notices are in the table
     quiet()
     torch.set_num_threads(options.threads)
-    names = options.detectors.split(",")
     files = sorted(options.data.glob("*.npz"), key=lambda path: path.stat().st_size)
-    if options.sets:
-        files = [path for path in files if path.stem in options.sets.split(",")]
-
-    reached = defaultdict(list)  # (set, detector) -> AUROC of ours
-    seconds, theirs = defaultdict(list), defaultdict(list)  # (set, detector) -> seconds
-    direct = defaultdict(list)  # (set, detector) -> AUROC of scikit-learn on the same splits
-    pyod_reached, both, notices, failed = defaultdict(list), [0.0, 0.0], {}, {}
-    pyod = PyOD(options.threads, options.limit)
+    files = [path for path in files if not options.sets or path.stem in options.sets.split(",")]
+    names, datasets = options.detectors.split(","), [path.stem for path in files]
     if importlib.util.find_spec("pyod") is None:
         options.pyod_seeds = 0
+
+    table, pyod = Table(options.data), PyOD(options.threads, options.limit)
     for file in files:
+        start = time.perf_counter()
         for seed in range(options.seeds):
             data = ADBench(path=str(file), seed=seed, val_fraction=0.0)
             data.setup()
-            train, test, y = data.splits.train.x.numpy(), data.splits.test.x.numpy(), data.splits.test.y.numpy()
-            mean, width = train.mean(0, dtype=float), train.std(0, dtype=float)
-            scaled = [(part - mean) / np.where(width > 0, width, 1) for part in (train, test)]
+            rows = standardised(data)
             for name in names:
-                score, took, said = ours(name, data, seed)
-                reached[file.stem, name].append(100 * score)
-                seconds[file.stem, name].append(took)
-                notices[file.stem, name] = " ".join(said)
+                score, took, notices = ours(name, data, seed)
+                record = {"dataset": file.stem, "detector": name, "auroc": 100 * score, "seconds": took}
+                record["notices"] = " ".join(notices)
                 if options.direct and name in REFERENCE:
-                    direct[file.stem, name].append(100 * directly(name, *scaled, y, seed))
+                    record["direct"] = 100 * directly(name, *rows, seed)
                 if seed < options.pyod_seeds and name in PYOD:
-                    answer = pyod.run(name, *scaled, y)
-                    if isinstance(answer, str):
-                        failed[file.stem, name] = answer
-                        if not answer.startswith("ended"):
-                            continue
-                        answer = (float("nan"), options.limit)
-                    pyod_reached[file.stem, name].append(100 * answer[0])
-                    theirs[file.stem, name].append(answer[1])
-                    both[0] += took
-                    both[1] += answer[1]
-        spent = " ".join(f"{name} {np.sum(seconds[file.stem, name]):.1f}" for name in names)
-        print(f"{file.stem}: {len(train):,} + {len(test):,} rows x {train.shape[1]}; seconds: {spent}", flush=True)
+                    record |= pyod.run(name, *rows)
+                table.records.append(record)
+        print(f"{file.stem}: {len(rows[0]):,} + {len(rows[1]):,} rows, {time.perf_counter() - start:.0f} s", flush=True)
     pyod.close()
-
-    tables = (
-        (REFERENCE, beside(options.data, "reference_auroc.csv")),
-        (PUBLISHED, beside(options.data, "published_auroc.csv", "semi")),
-    )
-    stems = [file.stem for file in files]
-
-    def other(table: int, stem: str, name: str) -> float:
-        model, known = tables[table][0].get(name, ""), tables[table][1]
-        return known.get((stem.rpartition("_")[2].lower(), model), float("nan"))
-
-    heads = {"mean": 8, "direct": 8, "reference": 11, "published": 11, "PyOD": 8, "s": 9, "PyOD s": 9}
-    print(f"\n{'AUROC in percent':24}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
-    for name in names:
-        columns = [np.mean([np.mean(reached[stem, name]) for stem in stems])]
-        columns += [np.mean([other(table, stem, name) for stem in stems]) for table in (0, 1)]
-        directs = [np.mean(direct[stem, name]) for stem in stems if direct[stem, name]]
-        columns.insert(1, np.mean(directs) if directs else float("nan"))
-        pyods = [np.mean(pyod_reached[stem, name]) for stem in stems if pyod_reached[stem, name]]
-        columns.append(np.nanmean(pyods) if pyods else float("nan"))
-        ran = [stem for stem in stems if theirs[stem, name]]
-        first = np.sum([np.mean(seconds[stem, name]) for stem in ran or stems])
-        print(
-            f"{name:24}{columns[0]:8.2f}{columns[1]:8.2f}{columns[2]:11.2f}{columns[3]:11.2f}{columns[4]:8.2f}{first:9.1f}"
-            f"{np.sum([np.mean(theirs[stem, name]) for stem in ran]) if ran else float('nan'):9.1f}"
-        )
-    for stem in stems:
-        for name in names:
-            difference = np.mean(reached[stem, name]) - other(0, stem, name)
-            if abs(difference) > 3:
-                on_these = (
-                    f"; scikit-learn on these splits {np.mean(direct[stem, name]):.1f}" if direct[stem, name] else ""
-                )
-                print(
-                    f"{stem} {name}: {difference:+.1f} from the reference, {np.mean(reached[stem, name]):.1f}{on_these}"
-                )
-    for (stem, name), why in failed.items():
-        print(f"PyOD's {name} on {stem}: {why}")
+    table.show(datasets, names)
     if options.out:
-        with options.out.open("w", newline="") as file:
-            table = csv.writer(file)
-            head = ["dataset", "detector", "auroc_mean_pct", "auroc_min_pct", "auroc_max_pct", "seeds", "direct"]
-            table.writerow([*head, "reference", "published", "pyod_auroc_pct", "seconds", "pyod_seconds", "notices"])
-            for stem in stems:
-                for name in names:
-                    values, key = reached[stem, name], (stem, name)
-                    row = [np.mean(values), min(values), max(values)]
-                    after = [np.mean(direct[key]) if direct[key] else float("nan")]
-                    after += [other(0, stem, name), other(1, stem, name)]
-                    after += [np.mean(part[key]) if part[key] else float("nan") for part in (pyod_reached, seconds)]
-                    after.append(np.mean(theirs[key]) if theirs[key] else float("nan"))
-                    numbers = [f"{v:.2f}" for v in row], ["" if np.isnan(v) else f"{v:.2f}" for v in after]
-                    table.writerow([stem, name, *numbers[0], len(values), *numbers[1], notices[key]])
-    print(f"ratio: {both[0] / both[1]:.3f}" if both[1] else "ratio: not measured, PyOD is not installed")
+        table.write(options.out, datasets, names)
+    ours_s, pyod_s = table.seconds()
+    print(f"ratio: {ours_s / pyod_s:.3f}" if pyod_s else "ratio: not measured, PyOD is not installed")
 
 
 if __name__ == "__main__":
