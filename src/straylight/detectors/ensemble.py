@@ -129,7 +129,8 @@ class Ensemble(Detector):
     def member_scores(self, x: Tensor, context: Tensor) -> Tensor:
         """The scores of all members for scaled events, `(B, *shape)` and `(B, C)` to `(B, M)`."""
         if not self.stacked:
-            return torch.stack([member.score(x, context) for member in self._detectors], 1)
+            with torch.autocast(x.device.type, enabled=not self._fitted and torch.is_autocast_enabled(x.device.type)):
+                return torch.stack([member.score(x, context) for member in self._detectors], 1)
         return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T.contiguous()
 
     def standardised(self, scores: Tensor) -> Tensor:
@@ -175,6 +176,7 @@ class Ensemble(Detector):
         super().on_fit_start()
         for number, member in enumerate(self._detectors):
             member.trainer = self.trainer
+            member.notices = self.notices  # what all of them say is said once
             member._steps = self._steps  # one mini-batch is one step, however many take it
             member.on_fit_start()
             member._noise_seed = ((self._noise_seed or 0) * 1_000_003 + number) % 2**31  # no two seeds share a member
