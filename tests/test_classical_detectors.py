@@ -282,12 +282,12 @@ def test_neighbours_are_found_beyond_the_rows_looked_at_together(metric, wide, m
 @pytest.mark.parametrize("metric", METRICS)
 def test_knn_of_every_metric_is_scikit_learns_and_comes_back_from_a_file(distance, metric) -> None:
     train, test = cloud(), cloud(50, seed=1)
-    make = lambda: KNN((4,), k=3, distance=distance, metric=metric, scaling="none")  # noqa: E731
-    knn, near = fitted(make(), train), nearest(train, test, 3, metric)
+    options = {"k": 3, "distance": distance, "metric": metric, "scaling": "none"}
+    knn, near = fitted(KNN((4,), **options), train), nearest(train, test, 3, metric)
     np.testing.assert_allclose(
         scores(knn, test), near[:, -1] if distance == "kth" else near.mean(1), rtol=2e-5, atol=1e-6
     )
-    assert np.array_equal(scores(loaded(knn, make()), test), scores(knn, test))
+    assert np.array_equal(scores(loaded(knn, KNN((4,), **options)), test), scores(knn, test))
 
 
 def test_a_row_of_zeros_has_cosine_distance_one_from_all_others() -> None:

@@ -64,7 +64,7 @@ class BayesianGMM(ScikitDetector):
             )
         if covariance not in ("full", "diag", "tied", "spherical"):
             raise ValueError(f"detector.covariance must be full, diag, tied or spherical, not {covariance!r}")
-        if regularization < 0 or (concentration is not None and not concentration > 0):
+        if not regularization >= 0 or (concentration is not None and not concentration > 0):
             raise ValueError(
                 "detector.regularization must not be negative and concentration null or positive, not "
                 f"{regularization} and {concentration}"
@@ -80,6 +80,11 @@ class BayesianGMM(ScikitDetector):
         k = min(self.components, len(rows))
         if k < self.components:
             self.notice(f"BayesianGMM has {k} rows for detector.components={self.components} and takes as many.")
+        squares = rows.shape[1] if self.covariance in ("full", "tied") else 1
+        self.expect(
+            4.0 * self.max_iterations * self.restarts * k * rows.size * squares,
+            "lower detector.max_rows or components, or set detector.covariance=diag",
+        )
         return BayesianGaussianMixture(
             n_components=k,
             covariance_type=self.covariance,

@@ -63,6 +63,14 @@ class FittedDetector(Detector):
         tall = max(1, int(self.budget_mb * 2**20 / (itemsize * max(1, numbers))))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 
+    def expect(self, operations: float, advice: str) -> None:
+        """Give notice before a fit of so many floating-point operations if it is a matter of minutes or more."""
+        if operations > 1e12:
+            self.notice(
+                f"{type(self).__name__} may take {operations:.0e} floating-point operations, of which a core does some "
+                f"1e+10 in a second; {advice}."
+            )
+
     def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
@@ -89,9 +97,10 @@ class FittedDetector(Detector):
 
     @torch.no_grad()
     def training_step(self, group: Group, batch_idx: int) -> None:
-        self.update(self.scaled(group.rows()))
-        if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
-            self.finish()
+        with torch.autocast(self.device.type, enabled=False):
+            self.update(self.scaled(group.rows()))
+            if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
+                self.finish()
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

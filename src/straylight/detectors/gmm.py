@@ -92,7 +92,7 @@ class GMM(FittedDetector):
             )
         if covariance not in Covariance.__args__:  # type: ignore[attr-defined]
             raise ValueError(f"detector.covariance must be full, diag or tied, not {covariance!r}")
-        if regularization < 0 or tolerance < 0 or (max_rows is not None and max_rows < 1):
+        if not (regularization >= 0 and tolerance >= 0) or (max_rows is not None and max_rows < 1):
             raise ValueError(
                 "detector.regularization and tolerance must not be negative and max_rows null or positive, not "
                 f"{regularization}, {tolerance} and {max_rows}"
@@ -114,6 +114,16 @@ class GMM(FittedDetector):
         k = min(self.components, len(rows))
         if k < self.components:
             self.notice(f"GMM has {k} rows for detector.components={self.components} and takes as many.")
+        squares = self.features if self.covariance == "full" else 1
+        self.expect(
+            4.0 * self.max_iterations * self.restarts * k * len(rows) * self.features * squares,
+            "lower detector.max_rows, restarts or components, or set detector.covariance=diag",
+        )
+        if (
+            not self.regularization
+            and (rows.double().var(0, correction=0) <= (1e-9 * rows.abs().amax(0)).square()).any()
+        ):
+            raise DataError("GMM meets a feature that is the same in all rows: raise detector.regularization above 0.")
         weight = weight.double() / weight.double().sum()
         origin = weight @ rows.double()  # the sums below would lose digits far from zero
         best, highest = None, -math.inf

@@ -54,6 +54,7 @@ class KDE(FittedDetector):
         tensor([0.9189, 2.9189])
     """
 
+    limit = "detector.max_rows"  # on training rows
     sized_by_data: tuple[str, ...] = ("memory", "log_weight")
     memory: Tensor
     log_weight: Tensor
@@ -88,7 +89,7 @@ class KDE(FittedDetector):
             self.max_rows,
             x.flatten(1)[weight > 0],
             weight[weight > 0],
-            why="its cost grows with them (detector.max_rows)",
+            why=f"its cost grows with them ({self.limit})",
         )
         rows, weight = rows.double(), weight.double() / weight.double().sum()
         self.centre = weight @ rows
@@ -116,7 +117,9 @@ class KDE(FittedDetector):
     def _width(self, weight: Tensor) -> float:
         if not isinstance(self.bandwidth, str):
             return float(self.bandwidth)
-        spread = float((weight @ self.memory.square()).mean().sqrt()) or 1.0
+        spread = float((weight @ self.memory.square()).mean().sqrt())
+        if spread <= torch.finfo(torch.float32).eps * float(self.centre.abs().max()):  # rounding: all rows are equal
+            spread = 1.0
         n, d = float(1 / weight.square().sum()), self.features
         if self.bandwidth == "silverman":
             return spread * (n * (d + 2) / 4) ** (-1 / (d + 4))

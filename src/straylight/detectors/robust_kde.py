@@ -5,12 +5,15 @@ Shapes: `N` training rows kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from straylight.detectors.kde import KDE, squared_distances
+
+Loss = Callable[[Tensor], Tensor]
 
 
 class RobustKDE(KDE):
@@ -48,7 +51,7 @@ class RobustKDE(KDE):
     sized_by_data = (*KDE.sized_by_data, "weights")
     weights: Tensor
 
-    TOLERANCE, ROUNDS = 1e-8, 100
+    TOLERANCE, ROUNDS = 1e-10, 200
 
     def __init__(
         self,
@@ -66,25 +69,26 @@ class RobustKDE(KDE):
             raise ValueError(f"detector.quantiles must be three that rise from above 0 to 1, not {list(quantiles)}")
         self.rho, self.quantiles = rho, tuple(quantiles)
         fits = int((self.budget_mb * 2**20 / 8) ** 0.5)
-        self.max_rows = fits if max_rows is None else min(max_rows, fits)
+        if max_rows is None or fits < max_rows:
+            self.max_rows, self.limit = fits, "detector.budget_mb"
         self.register_buffer("weights", torch.empty(0, dtype=torch.float64))  # of all rows, those left out included
 
     def arrange(self, weight: Tensor) -> None:
         kernel = squared_distances(self.memory, self.memory).div_(-2 * self.width**2).exp_()
-        _, distance = self._descend(kernel, weight, lambda d: 1 / d.clamp_min(1e-12), lambda d: d)
+        start, distance = self._descend(kernel, weight, weight, lambda d: 1 / d.clamp_min(1e-12), lambda d: d)
         a, b, c = torch.quantile(distance, distance.new_tensor(self.quantiles)).unbind()
         if self.rho == "huber":
-            self.weights, _ = self._descend(kernel, weight, lambda d: huber_weight(d, a), lambda d: huber(d, a))
+            self.weights, _ = self._descend(kernel, weight, start, lambda d: huber_weight(d, a), lambda d: huber(d, a))
         else:
             self.weights, _ = self._descend(
-                kernel, weight, lambda d: hampel_weight(d, a, b, c), lambda d: hampel(d, a, b, c)
+                kernel, weight, start, lambda d: hampel_weight(d, a, b, c), lambda d: hampel(d, a, b, c)
             )
         counts = self.weights > 0
         self.memory, self.log_weight = self.memory[counts], self.weights[counts].log()
 
-    def _descend(self, kernel: Tensor, prior: Tensor, factor, rho) -> tuple[Tensor, Tensor]:
+    def _descend(self, kernel: Tensor, prior: Tensor, start: Tensor, factor: Loss, rho: Loss) -> tuple[Tensor, Tensor]:
         """Weights and distances at the minimum of sum_i prior_i rho(d_i)."""
-        weight, before = prior, None
+        weight, before = start, None
         for _ in range(self.ROUNDS):
             product = kernel @ weight
             distance = (1 - 2 * product + weight @ product).clamp_min(0).sqrt()  # k(x, x) is 1
@@ -93,7 +97,9 @@ class RobustKDE(KDE):
                 break
             before = loss
             found = prior * factor(distance)
-            weight = found / found.sum()
+            if not (total := found.sum()) > 0:  # nothing is near any more
+                break
+            weight = found / total
         return weight, distance
 
 

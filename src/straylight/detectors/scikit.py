@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,23 @@ import skops.io
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
 
 TELLING = (ConvergenceWarning, UserWarning, RuntimeWarning)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_pool() -> AbstractContextManager:
+    """As many threads for scikit-learn as torch has: its own take every core, and wait for each other on a busy one."""
+    return _pools().limit(limits=torch.get_num_threads())
 
 
 class ScikitDetector(FittedDetector):
@@ -49,7 +62,7 @@ class ScikitDetector(FittedDetector):
             else:
                 self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
         try:
-            with warnings.catch_warnings(record=True) as caught:
+            with one_pool(), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 estimator.fit(rows, **more)
         except ValueError as error:
@@ -69,7 +82,9 @@ class ScikitDetector(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         rows = x.detach().flatten(1).double().cpu().numpy()
-        return torch.as_tensor(-self.estimator.score_samples(rows), dtype=torch.float32, device=x.device)
+        with one_pool():
+            scores = -self.estimator.score_samples(rows)
+        return torch.as_tensor(scores, dtype=torch.float32, device=x.device)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         if self.estimator is None:
