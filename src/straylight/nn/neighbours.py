@@ -6,7 +6,6 @@ Shapes: `B` rows asked about, `N` rows kept, `D` features, `k` neighbours, `Q` c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -41,11 +40,10 @@ class Neighbours(nn.Module):
     """
 
     memory: Tensor
-    squares: Tensor
     centre: Tensor
 
     EXTRA = 8  # candidates beyond k that are ranked again
-    WIDE = 65536  # rows kept that are looked at together
+    TALL, WIDE = 512, 65536  # rows asked about and rows kept that are looked at together, at most
 
     def __init__(self, features: int, metric: Metric = "euclidean", budget_mb: float = 64) -> None:
         super().__init__()
@@ -55,16 +53,15 @@ class Neighbours(nn.Module):
             raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
         self.metric, self.budget_mb = metric, budget_mb
         columns = features + 2 * (metric == "cosine")  # directions for zeros asked about, and for zeros kept
-        self.register_buffer("memory", torch.empty(0, columns))  # centred
-        self.register_buffer("squares", torch.empty(0))  # of the length of each
+        self.register_buffer("memory", torch.empty(0, columns + 1))  # centred, and the square of the length of each
         self.register_buffer("centre", torch.zeros(columns))
 
     def fit(self, rows: Tensor) -> Neighbours:
         """Keep these rows, `(N, D)`."""
         rows = self._unit(rows, kept=True)
         self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
-        self.memory = rows - self.centre
-        self.squares = self.memory.square().sum(1)
+        rows = rows - self.centre
+        self.memory = torch.cat([rows, rows.square().sum(1, keepdim=True)], 1)
         return self
 
     def forward(self, rows: Tensor, k: int) -> Tensor:
@@ -75,11 +72,19 @@ class Neighbours(nn.Module):
         """
         if k > len(self.memory):
             raise ValueError(f"{k} neighbours cannot be found among {len(self.memory)} rows")
+        if not len(rows):
+            return rows.new_empty(0, k)
         rows = self._unit(rows, kept=False) - self.centre
+        numbers, again = int(self.budget_mb * 2**20 / 4), (k + self.EXTRA) * rows.shape[1]
+        # few wide tiles are better than many narrow ones, of which each has its own candidates
         wide = min(len(self.memory), self.WIDE)
-        tall = max(1, int(self.budget_mb * 2**20 / (4 * (wide + (k + self.EXTRA) * rows.shape[1]))))
-        search = self._differences if self.metric == "manhattan" else self._products
-        return torch.cat([search(part, k) for part in rows.split(tall)]) if len(rows) else rows.new_empty(0, k)
+        tall = max(64, numbers // (wide + again))
+        tall = max(1, min(len(rows), self.TALL, tall, numbers // (8 * (k + self.EXTRA) + again)))
+        wide = max(1, min(wide, numbers // tall - again))
+        if self.metric == "manhattan":
+            return torch.cat([self._differences(part, k, wide) for part in rows.split(tall)])
+        tile = rows.new_empty(tall * wide)  # one for all: new pages of memory are dear
+        return torch.cat([self._products(part, k, tile.view(tall, wide)[: len(part)]) for part in rows.split(tall)])
 
     def _unit(self, rows: Tensor, kept: bool) -> Tensor:
         if self.metric != "cosine":
@@ -89,49 +94,44 @@ class Neighbours(nn.Module):
         own = [empty & (not kept), empty & kept]
         return torch.cat([rows / torch.where(empty, 1, length), *own], 1).to(rows.dtype)
 
-    def _products(self, rows: Tensor, k: int) -> Tensor:
-        q = min(k + self.EXTRA, len(self.memory))
-        tile = rows.new_empty(len(rows) * min(len(self.memory), self.WIDE))  # one for all: new pages are dear
+    def _products(self, rows: Tensor, k: int, tile: Tensor) -> Tensor:
+        q, wide = min(k + self.EXTRA, len(self.memory)), tile.shape[1]
+        # |x|^2 is the same for the whole line and does not change the order; |t|^2 comes in through the product, which
+        # is faster than adding it to the tile
+        factors = torch.cat([-2 * rows, rows.new_ones(len(rows), 1)], 1)
         best, found = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
-        for span in self._spans():
-            part = self.memory[span]
-            out = tile[: len(rows) * len(part)].view(len(rows), len(part))
-            # |x|^2 is the same for the whole line and does not change the order
-            value, place = least(torch.addmm(self.squares[span], rows, part.T, alpha=-2, out=out), q)
-            best, found = torch.cat([best, value], 1), torch.cat([found, place + span.start], 1)
+        for start in range(0, len(self.memory), wide):
+            part = self.memory[start : start + wide]
+            value, place = least(torch.mm(factors, part.T, out=tile[:, : len(part)]), q)
+            best, found = torch.cat([best, value], 1), torch.cat([found, place + start], 1)
             if best.shape[1] > q:
                 best, keep = best.topk(q, dim=1, largest=False)
                 found = found.gather(1, keep)
-        squared = (self.memory[found] - rows[:, None]).square().sum(2)
+        squared = (self.memory[found][..., :-1] - rows[:, None]).square().sum(2)
         squared = squared.topk(k, dim=1, largest=False, sorted=True).values
         if q < len(self.memory):
             # rows left out are no nearer than the worst candidate, up to the rounding of the product form
-            norm, reach = rows.square().sum(1), self.squares.max().sqrt()
-            rounding = (rows.shape[1] + 2) * torch.finfo(rows.dtype).eps * (norm.sqrt() + reach) ** 2
+            norm, reach = rows.square().sum(1), self.memory[:, -1].max().sqrt()
+            rounding = (rows.shape[1] + 3) * torch.finfo(rows.dtype).eps * (norm.sqrt() + reach) ** 2
             doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
             for some in doubtful.split(max(1, len(rows) // 4)) if len(doubtful) else ():
-                squared[some] = self._differences(rows[some], k, squared=True)
+                squared[some] = self._differences(rows[some], k, wide, squared=True)
         return squared / 2 if self.metric == "cosine" else squared.sqrt()
 
-    def _differences(self, rows: Tensor, k: int, squared: bool = False) -> Tensor:
+    def _differences(self, rows: Tensor, k: int, wide: int, squared: bool = False) -> Tensor:
         """From differences alone: slower, for Manhattan and for rows in a crowd far from the centre."""
         best = rows.new_empty(len(rows), 0)
         p = 1.0 if self.metric == "manhattan" else 2.0
-        for span in self._spans():
-            tile = torch.cdist(rows, self.memory[span], p=p, compute_mode="donot_use_mm_for_euclid_dist")
+        for part in self.memory[:, :-1].split(wide):
+            tile = torch.cdist(rows, part, p=p, compute_mode="donot_use_mm_for_euclid_dist")
             value, _ = least(tile, min(k, tile.shape[1]))
             best = torch.cat([best, value], 1)
             best = best.topk(min(k, best.shape[1]), dim=1, largest=False, sorted=True).values
         return best.square() if squared else best
 
-    def _spans(self) -> Iterator[slice]:
-        n = len(self.memory)
-        return (slice(start, min(start + self.WIDE, n)) for start in range(0, n, self.WIDE))
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("memory", "squares"):  # as long as there were training rows
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.centre.device))
+        if (prefix + "memory") in state_dict:  # as long as there were training rows
+            self.memory = torch.empty_like(state_dict[prefix + "memory"], device=self.centre.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
