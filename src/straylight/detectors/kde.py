@@ -55,8 +55,9 @@ class KDE(FittedDetector):
     """
 
     limit = "detector.max_rows"  # on training rows
-    sized_by_data: tuple[str, ...] = ("memory", "log_weight")
+    sized_by_data: tuple[str, ...] = ("memory", "squares", "log_weight")
     memory: Tensor
+    squares: Tensor
     log_weight: Tensor
     centre: Tensor
     width: Tensor
@@ -80,6 +81,7 @@ class KDE(FittedDetector):
         self.bandwidth, self.max_rows = bandwidth, max_rows
         self.features = math.prod(self.shape)
         self.register_buffer("memory", torch.empty(0, self.features, dtype=torch.float64))  # centred
+        self.register_buffer("squares", torch.empty(0, dtype=torch.float64))  # of the length of each
         self.register_buffer("log_weight", torch.empty(0, dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(self.features, dtype=torch.float64))
         self.register_buffer("width", torch.ones((), dtype=torch.float64))
@@ -96,6 +98,7 @@ class KDE(FittedDetector):
         self.memory, self.log_weight = rows - self.centre, weight.log()
         self.width = torch.as_tensor(self._width(weight), dtype=torch.float64, device=rows.device)
         self.arrange(weight)
+        self.squares = self.memory.square().sum(1)
 
     def arrange(self, weight: Tensor) -> None:
         """What a variant does to the rows in `memory` and their weights, `(N,)`, summed to one."""
@@ -110,7 +113,8 @@ class KDE(FittedDetector):
         return (exponents + self.log_weight).logsumexp(1)
 
     def _exponents(self, rows: Tensor) -> Tensor:
-        return squared_distances(rows.double() - self.centre, self.memory).div_(-2 * self.width**2)
+        squared = squared_distances(rows.double() - self.centre, self.memory, self.squares)
+        return squared.mul_(-0.5 / self.width**2)
 
     # the bandwidth
 
@@ -160,7 +164,10 @@ class KDE(FittedDetector):
         return math.exp(found.x) * (len(self.memory) / len(rows)) ** (-1 / (self.features + 4))
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances of float64 rows near the origin, `(B, D)` and `(N, D)` to `(B, N)`."""
-    lengths = a.square().sum(1, keepdim=True), b.square().sum(1)
-    return torch.addmm(lengths[1], a, b.T, alpha=-2).add_(lengths[0]).clamp_min_(0)
+def squared_distances(a: Tensor, b: Tensor, squares: Tensor | None = None) -> Tensor:
+    """Squared Euclidean distances of float64 rows near the origin, `(B, D)` and `(N, D)` to `(B, N)`.
+
+    `squares`, `(N,)`, are those of the lengths of b, where they are known.
+    """
+    squares = b.square().sum(1) if squares is None else squares
+    return torch.addmm(squares, a, b.T, alpha=-2).add_(a.square().sum(1, keepdim=True)).clamp_min_(0)
