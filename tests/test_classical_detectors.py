@@ -639,7 +639,7 @@ def test_core_points_are_scikit_learns_and_the_score_is_the_distance_to_the_near
     options = {"eps": eps, "min_samples": min_samples, "budget_mb": budget_mb, "scaling": "none"}
     detector = fitted(DBSCAN((3,), **options), train)
     core = train[SklearnDBSCAN(eps=eps, min_samples=min_samples).fit(train.astype(float)).core_sample_indices_]
-    kept = (detector.cores.memory + detector.cores.centre).numpy()
+    kept = (detector.cores.memory[:, :-1] + detector.cores.centre).numpy()
     np.testing.assert_allclose(kept, core, atol=1e-5)
     np.testing.assert_allclose(scores(detector, test), nearest(core, test, 1)[:, 0], rtol=1e-5, atol=1e-6)
     assert np.array_equal(scores(loaded(detector, DBSCAN((3,), **options)), test), scores(detector, test))
@@ -808,3 +808,65 @@ def test_a_detector_fitted_under_bfloat16_is_that_of_full_precision(name, traine
 def test_an_argument_that_cannot_be_used_is_refused_by_name(kind, options, name) -> None:
     with pytest.raises(ValueError, match=rf"\b{name}\b"):
         kind((2,), **options)
+
+
+def test_one_far_training_row_leaves_the_search_of_the_others_fast(monkeypatch) -> None:
+    train = torch.randn(3000, 10, generator=torch.Generator().manual_seed(0))
+    train[0] = 3000
+    again = []
+    differences = Neighbours._differences
+    monkeypatch.setattr(
+        Neighbours,
+        "_differences",
+        lambda self, rows, *a, **k: again.append(len(rows)) or differences(self, rows, *a, **k),
+    )
+    Neighbours(10).fit(train)(torch.randn(500, 10, generator=torch.Generator().manual_seed(1)), 5)
+    assert sum(again) < 10
+
+
+def test_neighbours_of_rows_beyond_float32s_squares_are_finite_and_far() -> None:
+    knn = KNN((2,), scaling="none")
+    fitted(knn, np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32))
+    near, far = knn(torch.tensor([[0.0, 0.0], [1e30, -1e30]], requires_grad=True))
+    assert near.isfinite() and far.isfinite() and far > 1e10 * near
+
+
+def test_a_score_beyond_float32_is_the_largest_there_is() -> None:
+    pca = fitted(PCA((2,), scaling="none"), np.ones((20, 2), dtype=np.float32))
+    assert pca(torch.tensor([[1.0, 1.0], [1e9, 1.0]])).isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["whitened", "reconstruction"])
+def test_what_ranks_exchange_is_contiguous_and_as_small_as_it_looks(variant) -> None:
+    pca = fitted(
+        PCA((6,), components=2, variant=variant, scaling="none"), np.random.default_rng(0).normal(size=(50, 6))
+    )
+    whole = fitted(Mahalanobis((6,), scaling="none"), np.random.default_rng(0).normal(size=(50, 6)))
+    for buffer in (pca.directions, whole.whitening):
+        assert buffer.is_contiguous() and buffer.untyped_storage().nbytes() == 8 * buffer.numel()
+
+
+def test_the_one_class_svm_draws_rows_where_their_features_exceed_the_budget() -> None:
+    svm = OneClassSVM((3,), max_rows=50, landmarks=20, budget_mb=0.02, scaling="none")
+    fitted(svm, np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32))
+    assert "131 of 400" in svm.notices[0] and "detector.budget_mb" in svm.notices[0]
+
+
+def test_a_detector_that_reads_no_weights_says_so() -> None:
+    for detector in (KNN((2,), scaling="none"), DBSCAN((2,), scaling="none"), LocalOutlierFactor((2,), k=3)):
+        x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+        detector.fit(x, x[:, :0], torch.linspace(0.5, 1.5, 40))
+        assert "does not read event weights" in " ".join(detector.notices)
+
+
+def test_a_long_fit_is_announced_before_it_begins(monkeypatch) -> None:
+    announced = []
+    monkeypatch.setattr(BayesianGMM, "expect", lambda self, operations, advice: announced.append(operations))
+    fitted(
+        BayesianGMM((3,), components=2, max_iterations=7, scaling="none"), np.random.default_rng(0).normal(size=(40, 3))
+    )
+    assert announced == [4 * 7 * 2 * 40 * 3 * 3]
+    knn = KNN((1,))
+    knn.expect(9e11, "never said")
+    knn.expect(2e12, "take fewer rows")
+    assert len(knn.notices) == 1 and "2e+12" in knn.notices[0] and knn.notices[0].endswith("take fewer rows.")

@@ -11,7 +11,7 @@ from straylight.detectors.scikit import ScikitDetector
 
 
 class BayesianGMM(ScikitDetector):
-    """Negative log-density under a mixture of Gaussians that leaves components it does not need empty.
+    """Negative log-density, by a variational estimate, under a mixture of Gaussians that may leave components empty.
 
     The weights of the components have a Dirichlet process prior and their means and covariances a normal-Wishart one;
     the posterior is approximated by variational inference. Assumes features of comparable scale.
@@ -83,7 +83,7 @@ class BayesianGMM(ScikitDetector):
         squares = rows.shape[1] if self.covariance in ("full", "tied") else 1
         self.expect(
             4.0 * self.max_iterations * self.restarts * k * rows.size * squares,
-            "lower detector.max_rows or components, or set detector.covariance=diag",
+            "lower detector.max_rows or components" + ("" if squares == 1 else ", or set covariance=diag"),
         )
         return BayesianGaussianMixture(
             n_components=k,

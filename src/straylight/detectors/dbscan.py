@@ -73,10 +73,12 @@ class DBSCAN(FittedDetector):
         self.register_buffer("eps", torch.tensor(math.nan))
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
+        self.no_weights(weight)
         (rows,) = self.drawn(self.max_rows, x.flatten(1), why="its cost grows with their square (detector.max_rows)")
         k = min(self.min_samples, len(rows))
         if k < self.min_samples:
             self.notice(f"DBSCAN has {k} training rows for detector.min_samples={self.min_samples} and takes {k}.")
+        self.expect(2.0 * len(rows) ** 2 * rows.shape[1], "lower detector.max_rows")
         radius = self.cores.fit(rows)(rows, k)[:, -1]  # the first neighbour is the row itself
         eps = radius.double().quantile(self.quantile) if self.given is None else torch.tensor(self.given)
         self.eps = eps.to(self.eps)

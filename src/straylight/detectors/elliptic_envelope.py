@@ -18,7 +18,8 @@ class EllipticEnvelope(ScikitDetector):
     The part is that of h rows whose covariance has the smallest determinant (FAST-MCD), so that up to N - h
     contaminated rows do not matter. It needs several rows for each feature, and its time grows with the cube of the
     features: beyond `max_features`, or a fifth of the rows, rows are projected on so many principal components first
-    (as ROBPCA does), and a notice says so. Assumes one cloud of roughly elliptic shape.
+    (as ROBPCA does), and a notice says so. Unlike in `PCA`, a direction in which these rows do not vary counts for
+    nothing. Assumes one cloud of roughly elliptic shape.
 
     References:
         P. J. Rousseeuw, K. Van Driessen, A fast algorithm for the minimum covariance determinant estimator,
@@ -77,6 +78,6 @@ class EllipticEnvelope(ScikitDetector):
             return envelope
         self.notice(
             f"EllipticEnvelope is fitted to the first {most} principal components of {features} features: "
-            f"detector.max_features is {self.max_features}, and {n:,} rows are five for each component at most."
+            f"detector.max_features is {self.max_features}, and {n:,} rows are to be five for each component at least."
         )
         return make_pipeline(PCA(most, random_state=self.seed), envelope)

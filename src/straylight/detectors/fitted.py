@@ -22,8 +22,8 @@ class FittedDetector(Detector):
 
     Args:
         shape: the shape of one event.
-        budget_mb: memory in MiB that one matrix of rows by training rows, components or pixels may take; more rows
-            are taken in turns.
+        budget_mb: memory in MiB that matrices of rows by training rows, by components or by features may take beside
+            the rows themselves; more rows are taken in turns.
         common: `context`, `scaling`, see `Detector`.
 
     Raises:
@@ -50,17 +50,18 @@ class FittedDetector(Detector):
         self.budget_mb = budget_mb
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        largest = torch.finfo(torch.float32).max
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x, context)
+            return super().forward(x, context).clamp(-largest, largest)
 
     @property
     def seed(self) -> int:
         """What random choices of a fit are drawn from."""
         return (torch.initial_seed() if self._noise_seed is None else self._noise_seed) % 2**32
 
-    def in_turns(self, rows: Tensor, numbers: int, itemsize: int = 8) -> Iterator[Tensor]:
-        """Rows in parts for which as many numbers each, of so many bytes, stay within the budget."""
-        tall = max(1, int(self.budget_mb * 2**20 / (itemsize * max(1, numbers))))
+    def in_turns(self, rows: Tensor, numbers: int) -> Iterator[Tensor]:
+        """Rows in parts for which as many float64 numbers each stay within the budget."""
+        tall = max(1, int(self.budget_mb * 2**20 / (8 * max(1, numbers))))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 
     def expect(self, operations: float, advice: str) -> None:
@@ -71,12 +72,17 @@ class FittedDetector(Detector):
                 f"1e+10 in a second; {advice}."
             )
 
-    def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
+    def no_weights(self, weight: Tensor) -> None:
+        """Give notice that event weights are not read, if there are any."""
+        if (weight != weight[0]).any():
+            self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
+
+    def drawn(self, limit: int | None, *columns: Tensor, why: str, use: str = "is fitted to") -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
         if limit is None or n <= limit:
             return columns
-        self.notice(f"{type(self).__name__} is fitted to {limit:,} of {n:,} training rows, drawn by seed: {why}.")
+        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
         order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
         return tuple(column.index_select(0, order.to(column.device)) for column in columns)
 

@@ -114,11 +114,16 @@ class GMM(FittedDetector):
         k = min(self.components, len(rows))
         if k < self.components:
             self.notice(f"GMM has {k} rows for detector.components={self.components} and takes as many.")
-        squares = self.features if self.covariance == "full" else 1
+        squares = 1 if self.covariance == "diag" else self.features
         self.expect(
             4.0 * self.max_iterations * self.restarts * k * len(rows) * self.features * squares,
-            "lower detector.max_rows, restarts or components, or set detector.covariance=diag",
+            "lower detector.max_rows, restarts or components" + ("" if squares == 1 else ", or set covariance=diag"),
         )
+        if self._each(k) > self.budget_mb:
+            self.notice(
+                f"GMM holds covariances of {self._each(k):,.0f} MiB for {k} components of {self.features:,} features, "
+                f"above detector.budget_mb={self.budget_mb:g}."
+            )
         if (
             not self.regularization
             and (rows.double().var(0, correction=0) <= (1e-9 * rows.abs().amax(0)).square()).any()
@@ -129,6 +134,7 @@ class GMM(FittedDetector):
         best, highest = None, -math.inf
         for some in self._side_by_side(k):
             found, density = self.climb(rows, weight, origin, self._start(rows, weight, origin, k, some))
+            density = density.nan_to_num(-math.inf)
             if best is None or float(density.max()) > highest:
                 highest, winner = float(density.max()), int(density.argmax())
                 best = Mixture(*(part[winner : winner + 1] for part in found))
@@ -136,16 +142,17 @@ class GMM(FittedDetector):
         self.weights, self.means, self.factors = best.weights[0], best.means[0] + origin, best.factors[0]
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        one = Mixture(self.weights[None], self.means[None], self.factors[None])
+        origin = self.means.mean(0)  # about which sums are taken, as in training
+        one = Mixture(self.weights[None], self.means[None] - origin, self.factors[None])
         parts = self.in_turns(x.flatten(1), self._numbers(*self.means.shape))
-        return torch.cat([-self._joint(part.double(), one).logsumexp(2)[:, 0] for part in parts]).float()
+        return torch.cat([-self._joint(part.double() - origin, one).logsumexp(2)[:, 0] for part in parts]).float()
 
     def climb(self, rows: Tensor, weight: Tensor, origin: Tensor, start: Mixture) -> tuple[Mixture, Tensor]:
         """Expectation maximisation from a start: the mixtures about the origin and their mean log-densities, `(R,)`."""
         now, density = start, start.weights.new_full((len(start.weights),), -math.inf)
         climbing = torch.arange(len(density), device=density.device)
         for _ in range(self.max_iterations):
-            sums, reached = self._expect(rows, weight, origin, Mixture(*(part[climbing] for part in now)))
+            sums, reached = self._round(rows, weight, origin, Mixture(*(part[climbing] for part in now)))
             for part, new in zip(now, self._maximise(*sums), strict=True):
                 part[climbing] = new
             risen = (reached - density[climbing]).abs() >= self.tolerance
@@ -155,7 +162,7 @@ class GMM(FittedDetector):
                 break
         return now, density
 
-    def _expect(self, rows: Tensor, weight: Tensor, origin: Tensor, now: Mixture) -> tuple[tuple, Tensor]:
+    def _round(self, rows: Tensor, weight: Tensor, origin: Tensor, now: Mixture) -> tuple[tuple, Tensor]:
         """Weighted sums over rows of the components' shares, (1, x, x x^T), and the mean log-density, `(R,)`."""
         r, k, d = now.means.shape
         numbers = self._numbers(r * k, d)
@@ -203,8 +210,8 @@ class GMM(FittedDetector):
         lower, wrong = torch.linalg.cholesky_ex(covariance)
         if wrong.any():
             raise DataError(
-                "GMM met a covariance that cannot be inverted: raise detector.regularization, or lower "
-                "detector.components."
+                "GMM met a covariance that cannot be inverted: raise detector.regularization, lower "
+                "detector.components, or choose another detector.scaling."
             )
         return torch.linalg.solve_triangular(lower, torch.eye(lower.shape[-1]).to(lower), upper=False).mT
 
@@ -266,8 +273,11 @@ class GMM(FittedDetector):
         """float64 numbers that one row takes on its way through the components."""
         return components * (features * (1 if self.covariance == "diag" else 2) + 4) + features
 
+    def _each(self, k: int) -> float:
+        """Memory in MiB of one restart's covariances on their way through a round."""
+        return k * self.features * (5 * self.features if self.covariance == "full" else 8) * 8 / 2**20
+
     def _side_by_side(self, k: int) -> list[range]:
         """Restarts in sets whose covariances fit the budget together."""
-        each = k * self.features * (3 * self.features if self.covariance == "full" else 8) * 8
-        n = max(1, min(self.restarts, int(self.budget_mb * 2**20 / each)))
+        n = max(1, min(self.restarts, int(self.budget_mb / self._each(k))))
         return [range(start, min(start + n, self.restarts)) for start in range(0, self.restarts, n)]

@@ -18,8 +18,8 @@ class HBOS(FittedDetector):
     """How low the histograms of the training rows are where an event's features fall.
 
     score = sum_j log(1 / h_j(x_j)), with h_j the height of feature j's histogram where x_j falls, in units of its
-    highest bin. Bins have equal widths, or hold equal numbers of rows (`dynamic`: long tails get wide bins). Where no
-    training row fell a bin is as high as if it held N/(N+1) rows, and so is everything outside of the bins. Assumes
+    highest bin. Bins have equal widths, or hold equal numbers of rows, whatever their weights (`dynamic`: long tails
+    get wide bins). Every bin, and all outside of the bins, is as high as if it held N/(N+1) rows at least. Assumes
     nothing about scale; sees one feature at a time.
 
     References:
@@ -82,7 +82,7 @@ class HBOS(FittedDetector):
             width = torch.where(width > 0, width, torch.where(narrowest.isfinite(), narrowest, 1.0))
             outside = n / (n + 1) / torch.where(whole > 0, whole, 1.0)
             least = n / (n + 1)
-        inside = torch.where(counts[:, 1:-1] > 0, counts[:, 1:-1], least) / width
+        inside = counts[:, 1:-1].clamp_min(least) / width
         height = torch.cat([outside, inside, outside], 1)
         self.log_height = (height / height.amax(1, keepdim=True)).log().float()
 

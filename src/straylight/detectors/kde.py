@@ -104,7 +104,7 @@ class KDE(FittedDetector):
         """What a variant does to the rows in `memory` and their weights, `(N,)`, summed to one."""
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        parts = self.in_turns(x.flatten(1), 2 * len(self.memory) + self.features)
+        parts = self.in_turns(x.flatten(1), 3 * len(self.memory) + self.features)
         constant = self.features * (self.width.log() + math.log(2 * math.pi) / 2)
         return torch.cat([constant - self.merge(self._exponents(part)) for part in parts]).float()
 
@@ -135,7 +135,8 @@ class KDE(FittedDetector):
             max(2, int((self.budget_mb * 2**20 / 24) ** 0.5)),
             self.memory,
             weight,
-            why="the search for a bandwidth compares all of them with each other within detector.budget_mb",
+            why="they are all compared with each other (detector.budget_mb)",
+            use="seeks its bandwidth on",
         )
         if len(rows) < 2:
             return start

@@ -64,6 +64,7 @@ class KNN(FittedDetector):
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         if len(x) < self.k:
             raise DataError(f"detector.k={self.k} neighbours cannot be found among {len(x)} training rows; lower it.")
+        self.no_weights(weight)
         self.neighbours.fit(x.flatten(1))
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from sklearn.neighbors import LocalOutlierFactor as Factor
 from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
+from straylight.errors import DataError
 
 
 class LocalOutlierFactor(ScikitDetector):
@@ -50,6 +51,9 @@ class LocalOutlierFactor(ScikitDetector):
         return self.drawn(self.max_rows, rows, weight, why="its cost grows with their square (detector.max_rows)")
 
     def build(self, rows: Any) -> Factor:
+        if len(rows) < 2:
+            raise DataError("LocalOutlierFactor needs two training rows or more.")
+        self.expect(2.0 * rows.size * len(rows), "lower detector.max_rows")
         k = min(self.k, len(rows) - 1)
         if k < self.k:
             self.notice(f"LocalOutlierFactor has {len(rows)} training rows for detector.k={self.k} and takes k={k}.")

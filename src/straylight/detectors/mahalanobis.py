@@ -57,7 +57,7 @@ class Mahalanobis(Moments):
         shrunk = (1 - a) * covariance
         shrunk.diagonal().add_(a * covariance.trace() / self.features)
         variances, vectors = torch.linalg.eigh(shrunk)
-        self.whitening = vectors / variances.clamp_min(resolution(variances)).sqrt()
+        self.whitening = (vectors / variances.clamp_min(resolution(variances)).sqrt()).contiguous()
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         rows = self.in_turns(x.flatten(1), 2 * self.features)

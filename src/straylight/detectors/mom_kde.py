@@ -27,7 +27,7 @@ class MoMKDE(KDE):
 
     Args:
         shape: the shape of one event; it is flattened.
-        blocks: S, best odd; two more than twice the number of contaminated rows are safe against any of them.
+        blocks: S, best odd; one more than twice the number of contaminated rows are safe against any of them.
         common: `bandwidth`, `max_rows`, see `KDE`; `budget_mb`, see `FittedDetector`; `context`, `scaling`, see
             `Detector`.
 

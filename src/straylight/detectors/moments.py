@@ -32,7 +32,7 @@ class Sums:
 
     def __init__(self, start: Tensor) -> None:
         self.start = start
-        self.rows = start.new_zeros(())  # of w
+        self.weight = start.new_zeros(())  # of w
         self.first = torch.zeros_like(start)  # of w u
         self.second = start.new_zeros(len(start), len(start))  # of w u u^T
         self.third = torch.zeros_like(start)  # of w |u|^2 u
@@ -42,7 +42,7 @@ class Sums:
         """Take in rows, `(n, D)` and `(n,)`."""
         u, w = rows.double() - self.start, weight.double()
         wu, length = u * w[:, None], u.square().sum(1)
-        self.rows += w.sum()
+        self.weight += w.sum()
         self.first += wu.sum(0)
         self.second += u.T @ wu
         self.third += length @ wu
@@ -51,19 +51,19 @@ class Sums:
     def reduce(self) -> None:
         """Add up the sums of all ranks."""
         if dist.is_available() and dist.is_initialized():
-            for total in (self.rows, self.first, self.second, self.third, self.fourth):
+            for total in (self.weight, self.first, self.second, self.third, self.fourth):
                 dist.all_reduce(total)
 
     @property
     def mean(self) -> Tensor:
         """`(D,)`."""
-        return self.start + self.first / self.rows
+        return self.start + self.first / self.weight
 
     @property
     def covariance(self) -> Tensor:
         """With a denominator of N, `(D, D)`."""
-        shift = self.first / self.rows
-        return self.second / self.rows - torch.outer(shift, shift)
+        shift = self.first / self.weight
+        return self.second / self.weight - torch.outer(shift, shift)
 
     def ledoit_wolf(self) -> float:
         """How far to shrink the covariance towards a multiple of the identity to be nearest to the true one on average.
@@ -71,7 +71,7 @@ class Sums:
         O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, J. Multivar. Anal.
         88 (2004) 365, doi:10.1016/S0047-259X(03)00096-4.
         """
-        covariance, n, m = self.covariance, self.rows, self.first / self.rows
+        covariance, n, m = self.covariance, self.weight, self.first / self.weight
         square, mm = covariance.square().sum(), m @ m
         fourth = (  # the sum of |u - m|^4
             self.fourth
@@ -115,7 +115,7 @@ class Moments(FittedDetector):
                 f"{needed:,.0f} MiB, above detector.budget_mb={self.budget_mb:g}; raise it, or take fewer features."
             )
         first, _ = next(self.training_rows())
-        self._taken = Sums(self.scaling(first.to(self.device)).flatten(1).double().mean(0))
+        self._taken = Sums(self.scaling(first[:4096].to(self.device)).flatten(1).double().mean(0))
 
     def update(self, batch: Batch) -> None:
         rows, numbers = batch.x.flatten(1), 2 * self.features
@@ -126,7 +126,7 @@ class Moments(FittedDetector):
         sums = self._taken
         del self._taken
         sums.reduce()
-        if sums.rows <= 1:
+        if sums.weight <= 1:
             raise DataError(f"{type(self).__name__} needs two training rows or more to see how they vary.")
         self.mean = sums.mean
         self.solve(sums)

@@ -8,6 +8,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SVM
+from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
 
@@ -30,7 +31,7 @@ class OneClassSVM(ScikitDetector):
         nu: see above, above 0 and at most 1.
         gamma: of the kernel; `scale` is 1 / (D times the variance of all values).
         max_rows: training rows up to which the solution is exact; `None` for always.
-        landmarks: rows at which the kernel is taken beyond that.
+        landmarks: rows at which the kernel is taken beyond that; the features of all rows must fit `budget_mb`.
         common: `context`, `scaling`, see `Detector`.
 
     Raises:
@@ -68,10 +69,17 @@ class OneClassSVM(ScikitDetector):
             )
         self.nu, self.gamma, self.max_rows, self.landmarks = nu, gamma, max_rows, landmarks
 
+    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        if self.max_rows is None or len(rows) <= self.max_rows:
+            return rows, weight
+        most = max(self.max_rows, int(self.budget_mb * 2**20 / (8 * self.landmarks)))
+        return self.drawn(most, rows, weight, why="the features of all of them are held at once (detector.budget_mb)")
+
     def build(self, rows: Any) -> Any:
         n = len(rows)
         self.weighted = self.max_rows is None or n <= self.max_rows
         if self.weighted:
+            self.expect(2.0 * rows.size * n, "set detector.max_rows")
             return SVM(nu=self.nu, gamma=self.gamma)
         landmarks = min(self.landmarks, n)
         self.notice(

@@ -74,7 +74,7 @@ class PCA(Moments):
         self.register_buffer("directions", torch.empty(self.features, 0, dtype=torch.float64))
 
     def solve(self, sums: Sums) -> None:
-        variances, vectors = torch.linalg.eigh(sums.covariance * (sums.rows / (sums.rows - 1)))
+        variances, vectors = torch.linalg.eigh(sums.covariance * (sums.weight / (sums.weight - 1)))
         variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1)
         q = self._first(variances)
         kept = slice(None, q) if self.variant == "whitened" else slice(q, None)
@@ -84,9 +84,10 @@ class PCA(Moments):
                 "detector.components or set detector.variant=whitened."
             )
         if self.variant == "reconstruction":
-            self.directions = vectors[:, kept]
+            directions = vectors
         else:
-            self.directions = (vectors / variances.clamp_min(resolution(variances)).sqrt())[:, kept]
+            directions = vectors / variances.clamp_min(resolution(variances)).sqrt()
+        self.directions = directions[:, kept].clone(memory_format=torch.contiguous_format)
 
     def _first(self, variances: Tensor) -> int:
         match self.components:

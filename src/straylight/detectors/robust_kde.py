@@ -32,8 +32,8 @@ class RobustKDE(KDE):
     Args:
         shape: the shape of one event; it is flattened.
         rho: `huber` or `hampel`.
-        quantiles: where rho bends: a for Huber; a, b and c for Hampel, flat from b to c and zero beyond it. The 95 %
-            for c are those of P. Humbert's code beside arXiv:2006.16590.
+        quantiles: where rho bends: a for Huber; a, b and c for Hampel, flat from b to c and zero beyond it; of rows,
+            whatever their weights. The 95 % for c are those of P. Humbert's code beside arXiv:2006.16590.
         max_rows: see `KDE`; the N x N matrix of kernels must fit `budget_mb` too.
         common: `bandwidth`, see `KDE`; `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
 
@@ -47,9 +47,6 @@ class RobustKDE(KDE):
         >>> kde.weights[-1]  # the row at 9 is far from all others
         tensor(0., dtype=torch.float64)
     """
-
-    sized_by_data = (*KDE.sized_by_data, "weights")
-    weights: Tensor
 
     TOLERANCE, ROUNDS = 1e-10, 200
 
@@ -71,7 +68,7 @@ class RobustKDE(KDE):
         fits = int((self.budget_mb * 2**20 / 8) ** 0.5)
         if max_rows is None or fits < max_rows:
             self.max_rows, self.limit = fits, "detector.budget_mb"
-        self.register_buffer("weights", torch.empty(0, dtype=torch.float64))  # of all rows, those left out included
+        self.weights = torch.empty(0, dtype=torch.float64)  # of all training rows, those that came to nothing included
 
     def arrange(self, weight: Tensor) -> None:
         kernel = squared_distances(self.memory, self.memory).div_(-2 * self.width**2).exp_()

@@ -60,7 +60,7 @@ class ScikitDetector(FittedDetector):
             if self.weighted:  # equal weights, given as such, would make some estimators draw other rows
                 more["sample_weight"] = weight.cpu().numpy()
             else:
-                self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
+                self.no_weights(weight)
         try:
             with one_pool(), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -70,6 +70,9 @@ class ScikitDetector(FittedDetector):
             raise DataError(
                 f"{type(self).__name__} cannot be fitted to {len(rows):,} training rows: {reason}"
             ) from error
+        for warning in caught:
+            if not issubclass(warning.category, TELLING):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         said = [" ".join(str(warning.message).split()) for warning in caught if issubclass(warning.category, TELLING)]
         kinds = {re.sub(r"[-\d.]+", "", sentence): sentence for sentence in reversed(said)}  # the first of each
         for sentence in reversed(kinds.values()):
@@ -93,6 +96,7 @@ class ScikitDetector(FittedDetector):
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         if "skops" not in state:
+            self.estimator = None
             return
         data = state["skops"].cpu().numpy().tobytes()
         types = skops.io.get_untrusted_types(data=data)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
+LARGEST = 1e17  # a coordinate whose square, and the sum of many, float32 holds; what is farther is as strange
+ROUNDING = {"highest": 2.0**-23, "high": 2.0**-10, "medium": 2.0**-7}  # of one product, by torch's setting
+
 
 class Neighbours(nn.Module):
     """Distances to the k nearest of the rows kept, on the device where they are.
@@ -25,6 +28,7 @@ class Neighbours(nn.Module):
 
     Cosine distance, 1 - cos(x, t), is half the squared Euclidean distance of rows scaled to unit length; a row of zeros
     has no direction and gets one of its own, at distance 1 from all others. Manhattan distances come from differences.
+    No distance carries a gradient.
 
     Args:
         features: D.
@@ -60,7 +64,7 @@ class Neighbours(nn.Module):
         """Keep these rows, `(N, D)`."""
         rows = self._unit(rows, kept=True)
         self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
-        rows = rows - self.centre
+        rows = (rows - self.centre).clamp(-LARGEST, LARGEST)
         self.memory = torch.cat([rows, rows.square().sum(1, keepdim=True)], 1)
         return self
 
@@ -74,13 +78,13 @@ class Neighbours(nn.Module):
             raise ValueError(f"{k} neighbours cannot be found among {len(self.memory)} rows")
         if not len(rows):
             return rows.new_empty(0, k)
-        rows = self._unit(rows, kept=False) - self.centre
-        numbers, again = int(self.budget_mb * 2**20 / 4), (k + self.EXTRA) * rows.shape[1]
+        rows = (self._unit(rows.detach(), kept=False) - self.centre).clamp(-LARGEST, LARGEST)
+        numbers, again = int(self.budget_mb * 2**20 / 4), 3 * (k + self.EXTRA) * rows.shape[1]
         # few wide tiles are better than many narrow ones, of which each has its own candidates
         wide = min(len(self.memory), self.WIDE)
         tall = max(64, numbers // (wide + again))
         tall = max(1, min(len(rows), self.TALL, tall, numbers // (8 * (k + self.EXTRA) + again)))
-        wide = max(1, min(wide, numbers // tall - again))
+        wide = min(wide, max(256, numbers // tall - again))
         if self.metric == "manhattan":
             return torch.cat([self._differences(part, k, wide) for part in rows.split(tall)])
         tile = rows.new_empty(tall * wide)  # one for all: new pages of memory are dear
@@ -110,9 +114,12 @@ class Neighbours(nn.Module):
         squared = (self.memory[found][..., :-1] - rows[:, None]).square().sum(2)
         squared = squared.topk(k, dim=1, largest=False, sorted=True).values
         if q < len(self.memory):
-            # rows left out are no nearer than the worst candidate, up to the rounding of the product form
-            norm, reach = rows.square().sum(1), self.memory[:, -1].max().sqrt()
-            rounding = (rows.shape[1] + 3) * torch.finfo(rows.dtype).eps * (norm.sqrt() + reach) ** 2
+            # rows left out are no nearer than the worst candidate, up to the rounding of the product form, and one that
+            # is nearer than the k-th found is no farther from the centre than |x| and that distance together
+            norm = rows.square().sum(1)
+            reach = torch.minimum(self.memory[:, -1].max().sqrt(), norm.sqrt() + squared[:, -1].sqrt())
+            resolution = ROUNDING[torch.get_float32_matmul_precision()]
+            rounding = (rows.shape[1] + 3) * resolution * (norm.sqrt() + reach) ** 2
             doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
             for some in doubtful.split(max(1, len(rows) // 4)) if len(doubtful) else ():
                 squared[some] = self._differences(rows[some], k, wide, squared=True)
