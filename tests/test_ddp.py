@@ -165,10 +165,10 @@ class Keep(TestScores):
 
 quiet()
 torch.set_num_threads(1)
-rank, ranks, folder, *names = sys.argv[1:]
-for name in names:
+rank, ranks, folder, *cases = sys.argv[1:]
+for number, case in enumerate(cases):
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
-        cfg = compose("train", overrides=[f"detector={name}", "paths.run=."])
+        cfg = compose("train", overrides=[*case.split(), "paths.run=."])
     pl.seed_everything(3, verbose=False)
     data, keep = Blobs(batch_size=37, group=3, eval_batch_size=100), Keep()
     data.setup()
@@ -179,8 +179,19 @@ for name in names:
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **two)
     trainer.fit(detector, data)
     trainer.test(detector, data, verbose=False)
-    torch.save((keep.scores, detector.state_dict()), f"{folder}/{name}-{rank}-of-{ranks}.pt")
+    torch.save((keep.scores, detector.state_dict()), f"{folder}/{number}-{rank}-of-{ranks}.pt")
 """
+
+
+FITS = [
+    *(f"detector={name}" for name in FITTED),
+    "detector=pca detector.variant=reconstruction detector.components=1",
+    "detector=kde detector.bandwidth=likelihood",
+    "detector=gmm detector.covariance=diag",
+    "detector=gmm detector.covariance=tied",
+    "detector=ensemble detector@detector.member=pca detector.members=2",
+    "detector=ensemble detector@detector.member=gmm detector.members=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +206,7 @@ def fits(tmp_path_factory) -> Path:
     environments = {("0", "1"): {}, **{(str(r), "2"): {**place, "LOCAL_RANK": str(r)} for r in (0, 1)}}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "fit.py", *which, str(folder), *FITTED],
+            [sys.executable, "-W", "ignore", "fit.py", *which, str(folder), *FITS],
             cwd=folder,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
@@ -211,10 +222,11 @@ def fits(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("fits")
-@pytest.mark.parametrize("name", FITTED)
-def test_a_fitted_detector_gives_the_numbers_of_one_process_on_two_ranks(name, fits) -> None:
+@pytest.mark.parametrize("case", FITS)
+def test_a_fitted_detector_gives_the_numbers_of_one_process_on_two_ranks(case, fits) -> None:
     one, first, second = (
-        torch.load(fits / f"{name}-{which}.pt", weights_only=False) for which in ("0-of-1", "0-of-2", "1-of-2")
+        torch.load(fits / f"{FITS.index(case)}-{which}.pt", weights_only=False)
+        for which in ("0-of-1", "0-of-2", "1-of-2")
     )
     assert np.allclose(first[0], one[0], rtol=1e-6, atol=1e-6)
     assert np.array_equal(first[0], second[0])
