@@ -140,4 +140,4 @@ def test_a_fitted_detector_finishes_its_pass(tmp_path, trainer) -> None:
     knn = KNN((2,))
     with pytest.raises(SystemExit):
         trainer(max_epochs=3, callbacks=callbacks).fit(knn, datamodule=Blobs(batch_size=32, group=5))
-    assert len(knn.memory) == 450
+    assert len(knn.neighbours.memory) == 450
