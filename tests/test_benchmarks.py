@@ -36,6 +36,7 @@ def test_a_benchmark_ends_with_its_ratio(script, tmp_path) -> None:
     np.savez(tmp_path / "1_small.npz", X=x, y=np.arange(200) >= 180)
     command = [sys.executable, str(FOLDER / script), *SMALL[script]]
     command += [str(tmp_path)] if command[-1] == "--data" else []
-    ended = subprocess.run([*command, "--rounds", "1"], capture_output=True, text=True, check=True)
+    command += [] if script == "adbench.py" else ["--rounds", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
     unmeasured = "|not measured, PyOD is not installed" if script == "adbench.py" else ""
     assert re.fullmatch(rf"ratio: ([\d.]+{unmeasured})", ended.stdout.splitlines()[-1])

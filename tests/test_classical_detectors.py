@@ -842,7 +842,7 @@ def test_what_ranks_exchange_is_contiguous_and_as_small_as_it_looks(variant) -> 
         PCA((6,), components=2, variant=variant, scaling="none"), np.random.default_rng(0).normal(size=(50, 6))
     )
     whole = fitted(Mahalanobis((6,), scaling="none"), np.random.default_rng(0).normal(size=(50, 6)))
-    for buffer in (pca.directions, whole.whitening):
+    for buffer in (pca.directions, whole.directions):
         assert buffer.is_contiguous() and buffer.untyped_storage().nbytes() == 8 * buffer.numel()
 
 

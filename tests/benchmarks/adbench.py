@@ -291,7 +291,6 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a job of PyOD's is ended")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where to write the table by data set")
-    parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)  # of other benchmarks
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("straylight").setLevel(logging.ERROR)  # notices are in the table

@@ -65,6 +65,7 @@ class KNN(FittedDetector):
         if len(x) < self.k:
             raise DataError(f"detector.k={self.k} neighbours cannot be found among {len(x)} training rows; lower it.")
         self.no_weights(weight)
+        self.expect(2.0 * len(x) * x.numel(), "that is to score as many events again; take fewer training rows")
         self.neighbours.fit(x.flatten(1))
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:

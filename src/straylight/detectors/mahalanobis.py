@@ -10,8 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from straylight.detectors.moments import Moments, Sums
-from straylight.detectors.pca import resolution
+from straylight.detectors.moments import Moments, Sums, resolution
 
 
 class Mahalanobis(Moments):
@@ -40,8 +39,6 @@ class Mahalanobis(Moments):
         tensor([2., 8.])
     """
 
-    whitening: Tensor
-
     def __init__(
         self, shape: tuple[int, ...], *, shrinkage: float | Literal["ledoit_wolf"] = "ledoit_wolf", **common: Any
     ) -> None:
@@ -49,16 +46,11 @@ class Mahalanobis(Moments):
         if shrinkage != "ledoit_wolf" and not (not isinstance(shrinkage, str) and 0 <= shrinkage <= 1):
             raise ValueError(f"detector.shrinkage must be ledoit_wolf or between 0 and 1, not {shrinkage!r}")
         self.shrinkage = shrinkage
-        self.register_buffer("whitening", torch.zeros(self.features, self.features, dtype=torch.float64))
 
-    def solve(self, sums: Sums) -> None:
+    def solve(self, sums: Sums) -> Tensor:
         covariance = sums.covariance
         a = sums.ledoit_wolf() if self.shrinkage == "ledoit_wolf" else float(self.shrinkage)
         shrunk = (1 - a) * covariance
         shrunk.diagonal().add_(a * covariance.trace() / self.features)
         variances, vectors = torch.linalg.eigh(shrunk)
-        self.whitening = (vectors / variances.clamp_min(resolution(variances)).sqrt()).contiguous()
-
-    def score(self, x: Tensor, context: Tensor) -> Tensor:
-        rows = self.in_turns(x.flatten(1), 2 * self.features)
-        return torch.cat([((part - self.mean) @ self.whitening).square().sum(1) for part in rows]).float()
+        return vectors / variances.clamp_min(resolution(variances)).sqrt()

@@ -88,22 +88,26 @@ class Sums:
 class Moments(FittedDetector):
     """Base of detectors that know the training rows by their mean and covariance alone, and keep no row.
 
-    A subclass writes `solve` and `score`. Sums are taken as rows come and added over ranks.
+    score(x) = |(x - mean) W|^2, in float64, with W the directions that a subclass writes `solve` for. Sums are taken as
+    rows come and added over ranks.
 
     Raises:
         DataError: in training, if the D x D covariance is beyond `budget_mb`, or there are fewer than two rows.
     """
 
+    sized_by_data = ("directions",)
     mean: Tensor
+    directions: Tensor
     _taken: Sums
 
     def __init__(self, shape: tuple[int, ...], **common: Any) -> None:
         super().__init__(shape, **common)
         self.features = math.prod(self.shape)
         self.register_buffer("mean", torch.zeros(self.features, dtype=torch.float64))
+        self.register_buffer("directions", torch.empty(self.features, 0, dtype=torch.float64))
 
-    def solve(self, sums: Sums) -> None:
-        """Prepare to score, from all training rows."""
+    def solve(self, sums: Sums) -> Tensor:
+        """The directions along which distances count, each in units of its own, `(D, q)`."""
         raise NotImplementedError(f"{type(self).__name__} must write solve(sums)")
 
     def on_train_epoch_start(self) -> None:
@@ -129,9 +133,19 @@ class Moments(FittedDetector):
         if sums.weight <= 1:
             raise DataError(f"{type(self).__name__} needs two training rows or more to see how they vary.")
         self.mean = sums.mean
-        self.solve(sums)
+        # contiguous, for ranks to exchange, and no view of more than is kept
+        self.directions = self.solve(sums).clone(memory_format=torch.contiguous_format)
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        rows = self.in_turns(x.flatten(1), 2 * self.features)
+        return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in rows]).float()
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         self._taken = Sums(x[:4096].flatten(1).double().mean(0))
         self.update(Batch(x, weight.new_zeros(len(x)), context, weight, weight.new_zeros(len(x))))
         self.finish()
+
+
+def resolution(variances: Tensor) -> Tensor:
+    """The variance below which a direction's is float32's rounding of the rows, `(D,)` to a scalar above 0."""
+    return (variances.max() * len(variances) * torch.finfo(torch.float32).eps ** 2).clamp_min(1e-30)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from straylight.detectors.moments import Moments, Sums
+from straylight.detectors.moments import Moments, Sums, resolution
 from straylight.errors import DataError
 
 
@@ -48,9 +48,6 @@ class PCA(Moments):
         tensor([0., 9.])
     """
 
-    sized_by_data = ("directions",)
-    directions: Tensor
-
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -71,9 +68,8 @@ class PCA(Moments):
                 f"detector.variant must be whitened, reconstruction or whitened_reconstruction, not {variant!r}"
             )
         self.components, self.variant = components, variant
-        self.register_buffer("directions", torch.empty(self.features, 0, dtype=torch.float64))
 
-    def solve(self, sums: Sums) -> None:
+    def solve(self, sums: Sums) -> Tensor:
         variances, vectors = torch.linalg.eigh(sums.covariance * (sums.weight / (sums.weight - 1)))
         variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1)
         q = self._first(variances)
@@ -83,11 +79,9 @@ class PCA(Moments):
                 f"PCA leaves out none of {self.features} components, so that every reconstruction is perfect; lower "
                 "detector.components or set detector.variant=whitened."
             )
-        if self.variant == "reconstruction":
-            directions = vectors
-        else:
-            directions = vectors / variances.clamp_min(resolution(variances)).sqrt()
-        self.directions = directions[:, kept].clone(memory_format=torch.contiguous_format)
+        if self.variant != "reconstruction":
+            vectors = vectors / variances.clamp_min(resolution(variances)).sqrt()
+        return vectors[:, kept]
 
     def _first(self, variances: Tensor) -> int:
         match self.components:
@@ -98,12 +92,3 @@ class PCA(Moments):
             case fraction:
                 share = variances.cumsum(0) / variances.sum().clamp_min(torch.finfo(variances.dtype).tiny)
                 return min(self.features, int((share < fraction).sum()) + 1)
-
-    def score(self, x: Tensor, context: Tensor) -> Tensor:
-        rows = self.in_turns(x.flatten(1), 2 * self.features)
-        return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in rows]).float()
-
-
-def resolution(variances: Tensor) -> Tensor:
-    """The variance below which a direction's is float32's rounding of the rows, `(D,)` to a scalar above 0."""
-    return (variances.max() * len(variances) * torch.finfo(torch.float32).eps ** 2).clamp_min(1e-30)

@@ -45,6 +45,7 @@ class Neighbours(nn.Module):
 
     memory: Tensor
     centre: Tensor
+    reach: Tensor
 
     EXTRA = 8  # candidates beyond k that are ranked again
     TALL, WIDE = 512, 65536  # rows asked about and rows kept that are looked at together, at most
@@ -59,6 +60,7 @@ class Neighbours(nn.Module):
         columns = features + 2 * (metric == "cosine")  # directions for zeros asked about, and for zeros kept
         self.register_buffer("memory", torch.empty(0, columns + 1))  # centred, and the square of the length of each
         self.register_buffer("centre", torch.zeros(columns))
+        self.register_buffer("reach", torch.zeros(()))  # the largest distance of a row kept from the centre
 
     def fit(self, rows: Tensor) -> Neighbours:
         """Keep these rows, `(N, D)`."""
@@ -66,6 +68,7 @@ class Neighbours(nn.Module):
         self.centre = rows.mean(0, dtype=torch.float64).to(rows.dtype)
         rows = (rows - self.centre).clamp(-LARGEST, LARGEST)
         self.memory = torch.cat([rows, rows.square().sum(1, keepdim=True)], 1)
+        self.reach = self.memory[:, -1].max().sqrt()
         return self
 
     def forward(self, rows: Tensor, k: int) -> Tensor:
@@ -117,7 +120,7 @@ class Neighbours(nn.Module):
             # rows left out are no nearer than the worst candidate, up to the rounding of the product form, and one that
             # is nearer than the k-th found is no farther from the centre than |x| and that distance together
             norm = rows.square().sum(1)
-            reach = torch.minimum(self.memory[:, -1].max().sqrt(), norm.sqrt() + squared[:, -1].sqrt())
+            reach = torch.minimum(self.reach, norm.sqrt() + squared[:, -1].sqrt())
             resolution = ROUNDING[torch.get_float32_matmul_precision()]
             rounding = (rows.shape[1] + 3) * resolution * (norm.sqrt() + reach) ** 2
             doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
