@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from threadpoolctl import threadpool_limits
 
 from straylight import app
 from straylight.batch import Events, Splits
@@ -22,9 +23,12 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     quiet()
+    with threadpool_limits(1):  # scikit-learn's threads wait for each other on a busy machine
+        yield
 
 
 @pytest.fixture

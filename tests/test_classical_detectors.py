@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -26,8 +24,8 @@ from sklearn.neighbors import LocalOutlierFactor as SklearnFactor
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SklearnSVM
-from threadpoolctl import threadpool_limits
 
+from fitting import fitted, loaded, scores
 from straylight.detectors import (
     COPOD,
     DBSCAN,
@@ -47,32 +45,6 @@ from straylight.detectors.moments import Sums
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import least
-
-
-@pytest.fixture(autouse=True)
-def _seeded_on_one_thread() -> Iterator[None]:
-    torch.manual_seed(0)
-    with threadpool_limits(1):  # scikit-learn's threads wait for each other on a busy machine
-        yield
-
-
-def fitted(detector, rows, weight=None):
-    x = torch.as_tensor(rows)
-    detector.fit(x, x.flatten(1)[:, :0], torch.ones(len(x)) if weight is None else torch.as_tensor(weight))
-    return detector
-
-
-def scores(detector, rows) -> np.ndarray:
-    return detector(torch.as_tensor(rows)).double().numpy()
-
-
-def loaded(detector, again):
-    """Another detector with the state of the first, by way of a file."""
-    file = io.BytesIO()
-    torch.save(detector.state_dict(), file)
-    file.seek(0)
-    again.load_state_dict(torch.load(file, weights_only=True))
-    return again
 
 
 def cloud(n=300, d=4, offset=0.0, seed=0) -> np.ndarray:

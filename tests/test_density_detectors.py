@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,27 +11,10 @@ from scipy.special import logsumexp
 from scipy.stats import gaussian_kde
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
-from threadpoolctl import threadpool_limits
 
+from fitting import fitted, loaded, scores
 from straylight.detectors import GMM, KDE, MoMKDE, RobustKDE
 from straylight.errors import DataError
-
-
-@pytest.fixture(autouse=True)
-def _seeded_on_one_thread() -> Iterator[None]:
-    torch.manual_seed(0)
-    with threadpool_limits(1):  # scikit-learn's threads wait for each other on a busy machine
-        yield
-
-
-def fitted(detector, rows, weight=None):
-    x = torch.as_tensor(rows)
-    detector.fit(x, x.flatten(1)[:, :0], torch.ones(len(x)) if weight is None else torch.as_tensor(weight))
-    return detector
-
-
-def scores(detector, rows) -> np.ndarray:
-    return detector(torch.as_tensor(rows)).double().numpy()
 
 
 def cloud(n=300, d=3, offset=0.0, seed=0) -> np.ndarray:
@@ -52,15 +33,6 @@ def counts(n=300, seed=1) -> np.ndarray:
 
 def sklearn_kde(rows, width, weight=None) -> KernelDensity:
     return KernelDensity(bandwidth=width).fit(rows.astype(float), sample_weight=weight)
-
-
-def loaded(detector, again):
-    """Another detector with the state of the first, by way of a file."""
-    file = io.BytesIO()
-    torch.save(detector.state_dict(), file)
-    file.seek(0)
-    again.load_state_dict(torch.load(file, weights_only=True))
-    return again
 
 
 # kernel densities
