@@ -9,7 +9,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "straylight"
 HEAVY = {"torch", "pytorch_lightning", "torchvision", "hydra", "omegaconf", "nflows", "sklearn", "h5py", "pandas"}
 # room: what of ours it may import, and which heavy packages at the head of a file
 ROOMS = {
-    "batch.py": ({"errors"}, {"torch"}),
+    "mapped.py": (set(), {"torch"}),
+    "batch.py": ({"mapped", "errors"}, {"torch"}),
     "errors.py": (set(), set()),
     "groups.py": (set(), set()),
     "cli.py": ({"groups", "app", "report"}, set()),
@@ -19,7 +20,7 @@ ROOMS = {
         {"detectors", "nn", "metrics", "batch", "errors"},
         {"torch", "pytorch_lightning", "sklearn"},
     ),
-    "data": ({"data", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
+    "data": ({"data", "metrics", "batch", "mapped", "errors"}, {"torch", "pytorch_lightning"}),
     "callbacks": ({"callbacks", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
     "report": ({"report", "metrics"}, set()),
 }

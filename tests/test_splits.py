@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from straylight.batch import Events
-from straylight.data.splits import contaminate, halves, nominal_only, one_class
+from straylight.data.contamination import contaminate
+from straylight.data.splits import halves, one_class
+from straylight.data.splits import nominal_only as places
 from straylight.errors import DataError
 
 
@@ -23,6 +25,10 @@ def events(nominal, anomalous, weighted=False, seed=0):
         weight=number + 1.0 if weighted else None,
         meta={"row": number},
     )
+
+
+def nominal_only(rows, *, seed, **fractions):
+    return places(rows.y, seed=seed, group=rows.meta.get("group"), **fractions).of(rows)
 
 
 def ids(part):

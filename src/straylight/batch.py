@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from straylight.errors import DataError
+from straylight.mapped import Mapped
 
 HIDDEN = -1  # the label of a row whose label is not served
 
@@ -103,7 +104,10 @@ class Group:
     def to(self, device: torch.device) -> Group:
         """The group on a device; only its own rows are sent there."""
         if self.x.device == device:
-            return self
+            if self.places.device == device:
+                return self
+            places, index = self.places.to(device), self.index.to(device)  # the split is there, its order is not
+            return Group(self.x, self.context, self.weight, places, index, self.sizes, self.totals)
         x, _, context, weight, index = self.rows().to(device)
         return Group(x, context, weight, torch.arange(len(index), device=device), index, self.sizes, self.totals)
 
@@ -144,14 +148,14 @@ class Events:
     """One split at rest.
 
     Attributes:
-        x: `(N, *shape)` float32; may be a memory map.
-        y: `(N,)` int64, 0 nominal, 1..K the kind of anomaly.
+        x: `(N, *shape)` float32; `Mapped` if it is read when it is needed.
+        y: `(N,)` whole numbers, 0 nominal, 1..K the kind of anomaly; -1 in all rows if nobody knows.
         context: `(N, C)` float32.
         weight: `(N,)` float32.
         meta: named columns of `N` values that callbacks and figures look up by index and no detector sees.
     """
 
-    x: Tensor
+    x: Tensor | Mapped
     y: Tensor
     context: Tensor
     weight: Tensor
@@ -176,20 +180,24 @@ class Events:
             >>> Events.of(np.zeros((3, 2))).y.tolist()
             [0, 0, 0]
         """
-        x = torch.as_tensor(x, dtype=torch.float32)
+        x = x if isinstance(x, Mapped) else torch.as_tensor(x, dtype=torch.float32)
         if x.ndim < 2:
             raise DataError(f"Events need a row for each event, of shape (N, D) or more, not {tuple(x.shape)}.")
         n = len(x)
-        labels = torch.zeros(n, dtype=torch.int64) if y is None else torch.as_tensor(y)
-        kinds = labels.to(torch.int64)
-        context = x.new_zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32)
-        weights = x.new_ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32)
+        labels = torch.zeros(1, dtype=torch.int64).expand(n) if y is None else torch.as_tensor(y)
+        # a byte a label is enough, and of many rows it is something
+        kinds = labels if labels.dtype in (torch.int64, torch.int8) else labels.to(torch.int64)
+        context = torch.zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32)
+        weights = torch.ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32)
         sizes = {"y": labels.shape, "context": context.shape[:-1], "weight": weights.shape}
         for name, shape in {**sizes, **{k: np.shape(v)[:1] for k, v in (meta or {}).items()}}.items():
             if shape != (n,):
                 raise DataError(f"Events of {n} rows need as many values of {name!r}, not of shape {tuple(shape)}.")
-        if (kinds != labels).any() or (kinds < 0).any():
-            raise DataError("Labels must be whole numbers: 0 nominal, 1..K the kind of anomaly.")
+        least = int(kinds.min()) if n else 0
+        if (kinds is not labels and (kinds != labels).any()) or least < HIDDEN or (least < 0 and int(kinds.max()) >= 0):
+            raise DataError(
+                "Labels must be whole numbers: 0 nominal, 1..K the kind of anomaly, or all of them unknown."
+            )
         if not context.isfinite().all():
             raise DataError("The context holds a NaN or an infinity.")
         if weight is not None and not (weights.isfinite().all() and (weights >= 0).all() and (not n or weights.any())):
@@ -200,17 +208,22 @@ class Events:
         """The rows at these positions, in this order."""
         positions = np.asarray(rows, dtype=np.int64)
         places = torch.from_numpy(positions)
-        even = len(self) and self.weight.stride(0) == 0
         return Events(
-            self.x.index_select(0, places),
-            self.y.index_select(0, places),
+            self.x.take(positions) if isinstance(self.x, Mapped) else self.x.index_select(0, places),
+            _taken(self.y, places),
             self.context.index_select(0, places),
-            self.weight[:1].expand(len(places)) if even else self.weight.index_select(0, places),
+            _taken(self.weight, places),
             {name: column[positions] for name, column in self.meta.items()},
         )
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def _taken(column: Tensor, places: Tensor) -> Tensor:
+    """Some rows of a column; one that is a single number, seen N times, stays so."""
+    same = len(column) and column.stride(0) == 0
+    return column[:1].expand(len(places)) if same else column.index_select(0, places)
 
 
 class Splits(NamedTuple):

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from numpy.typing import ArrayLike
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from straylight.batch import Batch, Events, Group, Splits
+from straylight.batch import HIDDEN, Batch, Events, Group, Splits
+from straylight.data.contamination import contaminate
 from straylight.data.loaders import BatchLoader, GroupLoader
-from straylight.data.splits import contaminate, halves, nominal_only
+from straylight.data.missing import Missing, filling, lacking, medians
+from straylight.data.overlap import found_in
+from straylight.data.splits import Places, halves, nominal_only, unsupervised
 from straylight.errors import DataError
+from straylight.mapped import CHUNK, Mapped
 
-CHUNK = 65536  # rows looked at together when a whole split is read
+log = logging.getLogger(__name__)
+
+Protocol = Literal["nominal_only", "unsupervised"]
+SHARE = 0.5  # of a GPU's free memory that the training split may take
+LOOKED_AT = 2**27  # values that are looked through for overlaps without being asked to
 
 
 class AnomalyDataModule(pl.LightningDataModule):
@@ -30,8 +42,18 @@ class AnomalyDataModule(pl.LightningDataModule):
         batch_size: rows of a mini-batch, over all devices.
         eval_batch_size: rows of an evaluation batch.
         group: mini-batches handed to the Trainer at a time; changes the speed, never the weights.
-        contamination: the fraction of anomalies among training rows, drawn from those in reserve; `None` as found.
+        protocol: `nominal_only`, the one-class protocol, or `unsupervised`, in which all rows train and the same rows
+            are tested. Data sets that come with splits of their own know the first only.
+        contamination: the fraction of anomalies among training rows, drawn from those found there and those in
+            reserve; 0 leaves none, `None` leaves them as found, and by `nominal_only` none are.
         train_fraction, val_fraction, reserve_fraction: see `straylight.data.splits.nominal_only`.
+        missing: what is done about a NaN: `error`; `median`, of the training rows; `indicator`, the same with one more
+            column for each feature that some training row lacks.
+        overlap: test rows that stand in another split too are named by `report`, and left out of the test by `drop`.
+        memory_mb: splits on disk that take no more than this together, in MiB, are read into memory.
+        workers: threads that read ahead of training and evaluation where rows are on disk; they change no batch.
+        device: `auto` keeps the training split on a GPU where it takes no more than half of what is free there, so
+            that no batch crosses the bus; `cpu` never does.
         seed: of splits and shuffling.
 
     Raises:
@@ -52,6 +74,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     kinds: tuple[str, ...] = ("nominal", "anomaly")
     #: Names of the features, where the data has them.
     columns: Sequence[str] = ()
+    #: Log-density of nominal rows in nats, `(B, *shape)` to `(B,)`, where it is known.
+    log_prob: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -59,19 +83,33 @@ class AnomalyDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 65536,
         group: int = 32,
-        contamination: float | None = 0.0,
+        protocol: Protocol = "nominal_only",
+        contamination: float | None = None,
         train_fraction: float = 0.5,
         val_fraction: float = 0.1,
         reserve_fraction: float = 0.0,
+        missing: Missing = "error",
+        overlap: Literal["report", "drop"] = "report",
+        memory_mb: int = 4096,
+        workers: int = 1,
+        device: Literal["auto", "cpu"] = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value in {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "group": group}.items():
             if value < 1:
                 raise DataError(f"data.{name} must be positive, not {value}.")
+        for name, value in {"memory_mb": memory_mb, "workers": workers}.items():
+            if value < 0:
+                raise DataError(f"data.{name} must not be negative, and is {value}.")
         self.batch_size, self.eval_batch_size, self.group = batch_size, eval_batch_size, group
-        self.contamination, self.seed = contamination, seed
+        self.protocol, self.contamination, self.seed = protocol, contamination, seed
         self.train_fraction, self.val_fraction, self.reserve_fraction = train_fraction, val_fraction, reserve_fraction
+        self.missing_values, self.overlap = missing, overlap
+        self.memory_mb, self.workers, self.device = memory_mb, workers, device
+        self.notices: list[str] = []  # what whoever reads the results should know of the data
+        self.filled: dict[str, float] = {}  # features of which some training row lacks a value, and what it got
+        self.shared_rows: dict[str, int] | None = None  # test rows that stand in another split too, if looked for
 
     # what a subclass writes
 
@@ -84,23 +122,44 @@ class AnomalyDataModule(pl.LightningDataModule):
         """What the data set is called in tables."""
         return type(self).__name__.lower()
 
+    # what it may use for that
+
     def split(self, events: Events) -> Splits:
-        """Split by the one-class protocol with this data set's fractions and seed."""
+        """Split by the protocol, with this data set's fractions and seed; `meta["group"]` keeps rows together."""
+        return self.divide(events.y, events.meta.get("group")).of(events)
+
+    def divide(self, y: ArrayLike, group: ArrayLike | None = None) -> Places:
+        """Which rows go where by the protocol, from their labels and groups, `(N,)`."""
+        self._divided = True
+        if self.protocol == "unsupervised":
+            return unsupervised(len(y))  # type: ignore[arg-type]
         return nominal_only(
-            events,
+            y,
             seed=self.seed,
             train=self.train_fraction,
             val=self.val_fraction,
             reserve=self.reserve_fraction,
+            group=group,
         )
+
+    def notice(self, sentence: str) -> None:
+        """Say what whoever reads the results should know, in the log and in the run's record."""
+        if sentence not in self.notices:
+            self.notices.append(sentence)
+            if not getattr(rank_zero_only, "rank", 0):
+                log.warning(f"{self.name}: {sentence}")
 
     # what it serves
 
     @cached_property
     def splits(self) -> Splits:
         """The four splits, loaded, checked and contaminated at the first call."""
+        self._divided = False
         found = self.load()
-        self._check_finite(found)
+        if self.protocol != "nominal_only" and not self._divided:
+            raise DataError(f"{self.name} comes with splits of its own; data.protocol={self.protocol} is not for it.")
+        found = self._check_finite(self._fill_missing(found))
+        found = self._check_overlap(self._into_memory(found))
         train = contaminate(found.train, found.reserve, self.contamination, self.seed)
         splits = found._replace(train=train)
         self._check_classes(splits)
@@ -142,7 +201,13 @@ class AnomalyDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> GroupLoader:
         rank, world = self._place
         return GroupLoader(
-            self.splits.train, batch_size=self.batch_size, group=self.group, seed=self.seed, rank=rank, world=world
+            self._resident(self.splits.train),
+            batch_size=self.batch_size,
+            group=self.group,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            workers=self.workers,
         )
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -168,32 +233,107 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def _evaluation(self, events: Events) -> BatchLoader | list[BatchLoader]:
         rank, world = self._place
-        return BatchLoader(events, batch_size=self.eval_batch_size, rank=rank, world=world) if len(events) else []
+        if not len(events):
+            return []
+        return BatchLoader(events, batch_size=self.eval_batch_size, rank=rank, world=world, workers=self.workers)
 
     @property
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _check_finite(self, splits: Splits) -> None:
+    def _resident(self, events: Events) -> Events:
+        """The events on the GPU that trains on them, if there is one and they fit."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.device == "cpu" or device.type != "cuda":
+            return events
+        if 4 * math.prod(events.x.shape) > SHARE * torch.cuda.mem_get_info(device)[0]:
+            return events
+        n = len(events)
+        even = events.weight.stride(0) == 0
+        weight = events.weight[:1].to(device).expand(n) if even else events.weight.to(device)
+        return replace(events, x=events.x.to(device), context=events.context.to(device), weight=weight)
+
+    # what is looked at once
+
+    def _fill_missing(self, splits: Splits) -> Splits:
+        if self.missing_values == "error":
+            return splits
+        lacks = lacking(splits.train)
+        if self.missing_values == "indicator" and lacks.ndim != 1:
+            raise DataError(f"{self.name}: data.missing=indicator is for tables, not for events of shape {self.shape}.")
+        values = medians(splits.train)
+        if values.isnan().any():
+            where = int(values.flatten().isnan().nonzero()[0])
+            raise DataError(
+                f"{self.name}: no training row has a value of {self._column(where)}, so that there is nothing to fill "
+                "it with; leave the column out."
+            )
+        indicate = lacks if self.missing_values == "indicator" and lacks.any() else None
+        fill = filling(values, indicate)
+        flat = values.flatten().tolist()
+        self.filled = {self._named(i): flat[i] for i in lacks.flatten().nonzero().flatten().tolist()}
+        if indicate is not None:
+            names = [self._named(i) for i in range(len(lacks))]
+            self.columns = [*names, *(f"{names[i]} is missing" for i in lacks.nonzero().flatten().tolist())]
+        return Splits(
+            *(replace(part, x=part.x.map(fill) if isinstance(part.x, Mapped) else fill(part.x)) for part in splits)
+        )
+
+    def _into_memory(self, splits: Splits) -> Splits:
+        """Splits on disk in memory, if that is allowed to hold them."""
+        if sum(part.x.nbytes for part in splits if isinstance(part.x, Mapped)) > self.memory_mb * 2**20:
+            return splits
+        once: dict[int, Tensor] = {}  # a protocol may serve the same rows twice
+
+        def read(x: Tensor | Mapped) -> Tensor:
+            return x if isinstance(x, Tensor) else once.setdefault(id(x), x.to("cpu"))
+
+        return Splits(*(replace(part, x=read(part.x)) for part in splits))
+
+    def _check_overlap(self, splits: Splits) -> Splits:
+        test, others = splits.test, (splits.train, splits.val, splits.reserve)
+        if self.protocol == "unsupervised":  # tested on the rows that train, as its name says
+            return splits
+        if self.overlap == "report" and sum(len(part) for part in splits) * math.prod(test.x.shape[1:]) > LOOKED_AT:
+            return splits
+        there = found_in(test.x.split(CHUNK), (chunk for part in others for chunk in part.x.split(CHUNK)))
+        anomalous = int((test.y[torch.from_numpy(there)] > 0).sum())
+        self.shared_rows = {"nominal": int(there.sum()) - anomalous, "anomalous": anomalous}
+        if not there.any():
+            return splits
+        what = f"{there.sum():,} of {len(test):,} test rows ({anomalous:,} anomalous) stand in another split too"
+        if self.overlap == "report":
+            self.notice(f"{what}; data.overlap=drop leaves them out of the test.")
+            return splits
+        self.notice(f"{what} and are left out of the test.")
+        return splits._replace(test=test.take((~there).nonzero()[0]))
+
+    def _check_finite(self, splits: Splits) -> Splits:
         bad = torch.zeros(math.prod(splits.train.x.shape[1:]), dtype=torch.int64)
-        rows = 0
-        for chunk in (chunk for events in splits for chunk in events.x.split(CHUNK)):
+        rows, infinite = 0, False
+        parts = [splits.train, *([] if self.protocol == "unsupervised" else splits[1:])]
+        for chunk in (chunk for events in parts for chunk in events.x.split(CHUNK)):
             wrong = ~chunk.flatten(1).isfinite()
             if wrong.any():
                 bad += wrong.sum(0)
                 rows += int(wrong.any(1).sum())
+                infinite = infinite or bool(chunk.isinf().any())
         if not rows:
-            return
+            return splits
         worst = bad.argsort(descending=True, stable=True)[: min(5, int((bad > 0).sum()))].tolist()
         named = ", ".join(f"{self._column(i)} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
-            f"{self.name}: {rows} of {sum(map(len, splits))} rows hold a NaN or an infinity, in {named}"
-            f"{f' and {more} more columns' if more else ''}; remove or fill them in before training."
+            f"{self.name}: {rows} of {sum(map(len, parts))} rows hold a NaN or an infinity, in {named}"
+            f"{f' and {more} more columns' if more else ''}; "
+            + ("remove or mend them before training." if infinite else "remove them, or set data.missing=median.")
         )
 
     def _column(self, i: int) -> str:
         return f"column {self.columns[i]!r}" if i < len(self.columns) else f"column {i}"
+
+    def _named(self, i: int) -> str:
+        return self.columns[i] if i < len(self.columns) else str(i)
 
     def _check_classes(self, splits: Splits) -> None:
         if not len(splits.train):
@@ -201,6 +341,8 @@ class AnomalyDataModule(pl.LightningDataModule):
                 f"{self.name}: there are no nominal rows to train on; check the labels (0 is nominal), "
                 "data.train_fraction and data.val_fraction."
             )
+        if len(splits.test) and int(splits.test.y.max()) == HIDDEN:
+            return  # without labels nothing is ranked
         for label, what in ((splits.test.y == 0, "nominal"), (splits.test.y > 0, "anomalous")):
             if not label.any():
                 raise DataError(

@@ -1,18 +1,25 @@
-"""Loaders that slice whole batches from memory; nothing is collated row by row.
+"""Loaders that slice whole batches from memory or from disk; nothing is collated row by row.
 
 `R` ranks; `N` rows of a split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, pairwise
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from straylight.batch import Batch, Events, Group
+from straylight.data.order import BlockShuffled, Order, Shuffled
 from straylight.errors import DataError
+from straylight.mapped import Mapped
+
+T = TypeVar("T")
 
 
 class GroupLoader:
@@ -20,7 +27,8 @@ class GroupLoader:
 
     Every epoch is a permutation of all rows drawn from (seed, epoch), cut into mini-batches; each mini-batch is dealt
     to the ranks row by row, so that all ranks take the same number of steps and together see every row once. A last
-    mini-batch too small to give each rank a row joins the one before it.
+    mini-batch too small to give each rank a row joins the one before it. Rows on disk are shuffled in blocks (see
+    `BlockShuffled`) and read a group at a time, in the order of the file.
 
     It tells Lightning its length (without one a batch is fetched before the epoch is known), shuffles by
     `set_epoch`, and keeps its place in `state_dict`, which makes a resume in mid-epoch exact.
@@ -30,6 +38,7 @@ class GroupLoader:
         batch_size: rows of a mini-batch over all ranks.
         group: mini-batches yielded at a time.
         seed, rank, world: what the permutation is drawn from, and which part of it is served.
+        workers: threads that read ahead where rows are on disk; they change no batch.
 
     Raises:
         DataError: if there are fewer rows, or rows in a mini-batch, than ranks.
@@ -41,7 +50,15 @@ class GroupLoader:
     """
 
     def __init__(
-        self, events: Events, *, batch_size: int, group: int = 32, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        events: Events,
+        *,
+        batch_size: int,
+        group: int = 32,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
     ) -> None:
         n = len(events)
         if n < world:
@@ -52,12 +69,14 @@ class GroupLoader:
                 "trainer.devices."
             )
         self.events, self.seed, self.rank, self.world = events, seed, rank, world
-        cuts = [*range(0, n, batch_size), n]
-        if n - cuts[-2] < world and len(cuts) > 2:
-            del cuts[-2]
-        spans = list(pairwise(cuts))
-        self._groups = [spans[i : i + group] for i in range(0, len(spans), group)]
-        self.steps = len(spans)
+        self.on_disk = isinstance(events.x, Mapped)
+        self.workers = workers if self.on_disk else 0
+        # of n rows in batches of b: where each ends; kept as numbers, since there may be a hundred thousand
+        self._ends = [*range(batch_size, n, batch_size), n]
+        if len(self._ends) > 1 and n - self._ends[-2] < world:
+            del self._ends[-2]
+        self.group = group
+        self.steps = len(self._ends)
         self.epoch = self._done = self._start = 0
         self.sampler = self  # where Lightning looks for set_epoch
 
@@ -65,32 +84,49 @@ class GroupLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return -(-self.steps // self.group)
 
     def steps_in(self, groups: int) -> int:
         """How many mini-batches the first groups of an epoch hold."""
-        return sum(map(len, self._groups[:groups]))
+        return min(groups * self.group, self.steps)
 
     def __iter__(self) -> Iterator[Group]:
         # a generator: Lightning calls iter before set_epoch, and the epoch is read at the first next
-        order = torch.randperm(
-            len(self.events), generator=torch.Generator().manual_seed(self.seed * 65537 + self.epoch)
-        )
+        n, seed = len(self.events), self.seed * 65537 + self.epoch
+        order: Order = BlockShuffled(n, seed) if self.on_disk else Shuffled(n, seed)
         start, self._start = self._start, 0
-        for number in range(start, len(self._groups)):
-            spans = self._groups[number]
-            totals = sizes = tuple(high - low for low, high in spans)
-            if self.world > 1:
-                parts = [order[low + self.rank : high : self.world] for low, high in spans]
-                rows, sizes = torch.cat(parts), tuple(len(part) for part in parts)
-            else:
-                rows = order[spans[0][0] : spans[-1][1]]
-            self._done = number + 1
-            events = self.events
-            yield Group(events.x, events.context, events.weight, rows, rows, sizes, totals)
+        places = (self._place(order, number) for number in range(start, len(self)))
+        for number, group in enumerate(ahead(self._read, places, self.workers), start + 1):
+            self._done = number
+            yield group
+
+    def _place(self, order: Order, number: int) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """The rows of this rank in a group of mini-batches, how many in each, and how many on all ranks."""
+        first = number * self.group
+        cuts = [self._ends[first - 1] if first else 0, *self._ends[first : first + self.group]]
+        totals = tuple(high - low for low, high in pairwise(cuts))
+        rows = order.part(cuts[0], cuts[-1])
+        if self.world == 1:
+            return rows, totals, totals
+        parts = [part[self.rank :: self.world] for part in rows.split(totals)]
+        return torch.cat(parts), tuple(map(len, parts)), totals
+
+    def _read(self, place: tuple[Tensor, tuple[int, ...], tuple[int, ...]]) -> Group:
+        rows, sizes, totals = place
+        events = self.events
+        if isinstance(events.x, Tensor):
+            if events.x.device != rows.device:
+                rows = rows.to(events.x.device)
+            return Group(events.x, events.context, events.weight, rows, rows, sizes, totals)
+        ordered, where = rows.sort()
+        x = events.x.index_select(0, ordered)
+        context = events.context.index_select(0, ordered)
+        even = events.weight.stride(0) == 0
+        weight = events.weight[: len(rows)] if even else events.weight.index_select(0, ordered)
+        return Group(x, context, weight, where.argsort(), rows, sizes, totals)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self._done % len(self._groups)}
+        return {"done": self._done % len(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._start = self._done = int(state["done"])
@@ -99,30 +135,55 @@ class GroupLoader:
 class BatchLoader:
     """Rows in order, whole batches dealt round robin to the ranks, labels as they are.
 
-    A rank that would get none gets a copy of the first batch, which whoever gathers by index drops again: an empty
-    rank would never reach the gathering.
+    Batches are made small enough for each rank to have one. Where there are fewer rows than ranks, a rank without any
+    gets a copy of the first, which whoever gathers by index drops again: an empty rank would never reach the gathering.
 
     Args:
         events: a validation or test split.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, at most.
         rank, world: which batches are served.
+        workers: threads that read ahead where rows are on disk.
 
     Example:
         >>> [len(batch.x) for batch in BatchLoader(Events.of(torch.zeros(10, 2)), batch_size=4)]
         [4, 4, 2]
     """
 
-    def __init__(self, events: Events, *, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self.events, self.batch_size = events, batch_size
-        starts = range(0, len(events), batch_size)
+    def __init__(self, events: Events, *, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0) -> None:
+        self.events, self.batch_size = events, max(1, min(batch_size, len(events) // world))
+        self.workers = workers if isinstance(events.x, Mapped) else 0
+        starts = range(0, len(events), self.batch_size)
         self._starts = starts[rank::world] or starts[:1]
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Batch]:
-        events = self.events
-        for start in self._starts:
-            part = slice(start, start + self.batch_size)
-            rows = torch.arange(start, min(start + self.batch_size, len(events)))
-            yield Batch(events.x[part], events.y[part], events.context[part], events.weight[part], rows)
+        yield from ahead(self._read, self._starts, self.workers)
+
+    def _read(self, start: int) -> Batch:
+        events, part = self.events, slice(start, start + self.batch_size)
+        rows = torch.arange(start, min(start + self.batch_size, len(events)))
+        return Batch(events.x[part], events.y[part].long(), events.context[part], events.weight[part], rows)
+
+
+def ahead(read: Callable[[Any], T], places: Sequence[Any] | Iterator[Any], workers: int) -> Iterator[T]:
+    """What `read` makes of each place, in their order; threads work on the next ones meanwhile.
+
+    Example:
+        >>> list(ahead(abs, [-1, 2, -3], workers=2))
+        [1, 2, 3]
+    """
+    if not workers:
+        yield from map(read, places)
+        return
+    todo = iter(places)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="straylight-reader")
+    try:
+        waiting = deque(pool.submit(read, place) for place in islice(todo, workers + 1))
+        while waiting:
+            ready = waiting.popleft().result()
+            waiting.extend(pool.submit(read, place) for place in islice(todo, 1))
+            yield ready
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,26 +1,54 @@
-"""Who trains, who selects, who is tested: seeded, disjoint, and decided before anything is fitted."""
+"""Who trains, who selects, who is tested: seeded, disjoint, and decided before anything is fitted.
+
+`N` rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.batch import Events, Splits
 from straylight.errors import DataError
 
 
-def nominal_only(events: Events, *, seed: int, train: float = 0.5, val: float = 0.1, reserve: float = 0.0) -> Splits:
+class Places(NamedTuple):
+    """The rows of the four splits by their number, each in increasing order; see `Splits`."""
+
+    train: NDArray
+    val: NDArray
+    test: NDArray
+    reserve: NDArray
+
+    def of(self, events: Events) -> Splits:
+        """The events at these places."""
+        return Splits(*(events if len(rows) == len(events) else events.take(rows) for rows in self))
+
+
+def nominal_only(
+    y: ArrayLike,
+    *,
+    seed: int,
+    train: float = 0.5,
+    val: float = 0.1,
+    reserve: float = 0.0,
+    group: ArrayLike | None = None,
+) -> Places:
     """The benchmarks' one-class protocol: some nominal rows train, all others and every anomaly are tested.
 
+    Rows of one group stay together. A group that holds an anomaly is tested as a whole, or, if it is set aside, its
+    anomalies are in reserve and its nominal rows train.
+
     Args:
-        events: all rows.
+        y: labels, `(N,)`; above 0 is anomalous. Rows of which nobody knows, -1, are dealt out like nominal ones.
         seed: of the permutation.
         train: the fraction of nominal rows that does not go to the test, training and validation together.
         val: the fraction of those that validates.
         reserve: the fraction of anomalies set aside for `contamination`.
+        group: which rows belong together, `(N,)`; none do, if left out.
 
     Raises:
         DataError: if a fraction is not between 0 and 1.
@@ -29,63 +57,48 @@ def nominal_only(events: Events, *, seed: int, train: float = 0.5, val: float = 
         S. Han et al., ADBench: anomaly detection benchmark, NeurIPS 2022, arXiv:2206.09426
 
     Example:
-        >>> splits = nominal_only(Events.of(np.zeros((100, 2)), [0] * 90 + [1] * 10), seed=0)
-        >>> [len(part) for part in splits]
+        >>> places = nominal_only([0] * 90 + [1] * 10, seed=0)
+        >>> [len(rows) for rows in places]
         [41, 4, 55, 0]
     """
     for name, value in {"train_fraction": train, "val_fraction": val, "reserve_fraction": reserve}.items():
         if not 0 <= value <= 1:
             raise DataError(f"data.{name} must be between 0 and 1, not {value}.")
-    order = np.random.default_rng(seed).permutation(len(events))
-    y = events.y.numpy()[order]
-    nominal, anomalous = order[y == 0], order[y != 0]
+    strange = np.asarray(y) > 0
+    if group is not None:
+        return _by_group(strange, np.asarray(group), seed, train, val, reserve)
+    # the draws of permutation(n), which of fewer than 2^31 rows need no more than four bytes each
+    order = np.random.default_rng(seed).permutation(np.arange(len(strange), dtype=_small(len(strange))))
+    nominal, anomalous = order[~strange[order]], order[strange[order]]
     train_val = round(train * len(nominal))
     n_val = round(val * train_val)
     n_reserve = round(reserve * len(anomalous))
-    test = np.sort(np.concatenate([nominal[train_val:], anomalous[n_reserve:]]))
-    return Splits(
-        train=events.take(np.sort(nominal[n_val:train_val])),
-        val=events.take(np.sort(nominal[:n_val])),
-        test=events.take(test),
-        reserve=events.take(np.sort(anomalous[:n_reserve])),
-    )
+    test = np.concatenate([nominal[train_val:], anomalous[n_reserve:]])
+    return Places(*map(np.sort, (nominal[n_val:train_val], nominal[:n_val], test, anomalous[:n_reserve])))
 
 
-def contaminate(train: Events, reserve: Events, fraction: float | None, seed: int) -> Events:
-    """Training rows with this fraction of anomalies: 0 none, `None` as found.
+def unsupervised(n: int) -> Places:
+    """The benchmarks' other protocol: all rows train, anomalies among them, and the same rows are tested.
 
-    Args:
-        train: rows as found; its own anomalies are drawn from first-come with those of `reserve`.
-        reserve: anomalies set aside.
-        fraction: of anomalies among the rows returned, below 1.
-        seed: of the draw.
-
-    Raises:
-        DataError: if there are not enough anomalies.
+    Example:
+        >>> [len(rows) for rows in unsupervised(5)]
+        [5, 0, 5, 0]
     """
-    if fraction is None:
-        return train
-    if not 0 <= fraction < 1:
-        raise DataError(f"data.contamination must be null, or at least 0 and below 1, not {fraction}.")
-    nominal = train.take(np.flatnonzero(train.y.numpy() == 0)) if bool((train.y != 0).any()) else train
-    wanted = round(fraction / (1 - fraction) * len(nominal))
-    if not wanted:
-        return nominal
-    pool = _joined(train.take(np.flatnonzero(train.y.numpy() != 0)), reserve)
-    if len(pool) < wanted:
-        raise DataError(
-            f"data.contamination={fraction} of {len(nominal)} nominal training rows takes {wanted} anomalies, but only "
-            f"{len(pool)} are kept in reserve; raise data.reserve_fraction or lower data.contamination."
-        )
-    drawn = np.random.default_rng([seed, 1]).permutation(len(pool))[:wanted]
-    return _joined(nominal, pool.take(drawn))
+    everyone, nobody = np.arange(n), np.arange(0)
+    return Places(everyone, nobody, everyone, nobody)
 
 
 def halves(events: Events, seed: int) -> tuple[Events, Events]:
-    """Two disjoint halves by seed; the first has the odd row."""
-    order = np.random.default_rng([seed, 2]).permutation(len(events))
-    cut = (len(order) + 1) // 2
-    return events.take(np.sort(order[:cut])), events.take(np.sort(order[cut:]))
+    """Two disjoint halves by seed; the first has the odd row, or the odd group."""
+    rng = np.random.default_rng([seed, 2])
+    group = events.meta.get("group")
+    if group is None:
+        order = rng.permutation(len(events))
+        cut = (len(order) + 1) // 2
+        return events.take(np.sort(order[:cut])), events.take(np.sort(order[cut:]))
+    number, sizes = _numbered(group)
+    first = _up_to((len(number) + 1) // 2, rng.permutation(len(sizes)), sizes)[number]
+    return events.take(np.flatnonzero(first)), events.take(np.flatnonzero(~first))
 
 
 def one_class(labels: ArrayLike, nominal: int | Sequence[int], names: Sequence[str]) -> tuple[NDArray, tuple[str, ...]]:
@@ -117,15 +130,38 @@ def one_class(labels: ArrayLike, nominal: int | Sequence[int], names: Sequence[s
     return code[np.asarray(labels)], ("nominal", *(names[c] for c in strange))
 
 
-def _joined(a: Events, b: Events) -> Events:
-    meta = {name: np.concatenate([a.meta[name], b.meta[name]]) for name in a.meta if name in b.meta}
-    even = all(len(part) == 0 or part.weight.stride(0) == 0 for part in (a, b))
-    return Events(
-        torch.cat([a.x, b.x]),
-        torch.cat([a.y, b.y]),
-        torch.cat([a.context, b.context]),
-        torch.cat([a.weight[:1], b.weight[:1]])[:1].expand(len(a) + len(b))
-        if even
-        else torch.cat([a.weight, b.weight]),
-        meta,
-    )
+def _by_group(strange: NDArray, group: NDArray, seed: int, train: float, val: float, reserve: float) -> Places:
+    rng = np.random.default_rng(seed)
+    number, sizes = _numbered(group)
+    anomalies = np.bincount(number[strange], minlength=len(sizes))
+    order = rng.permutation(len(sizes))
+    aside = _up_to(round(reserve * strange.sum()), order[anomalies[order] > 0], anomalies)
+    tested = (anomalies > 0) & ~aside
+    nominal = sizes - anomalies
+    free = order[anomalies[order] == 0]
+    train_val = round(train * nominal.sum())
+    n_val = round(val * train_val)
+    selects = _up_to(n_val, free, nominal)
+    trains = aside | _up_to(train_val - n_val - int(nominal[aside].sum()), free[~selects[free]], nominal)
+    tested |= ~(selects | trains)
+    # of a group set aside, the anomalies are in reserve and the others train
+    parts = (trains[number] & ~strange, selects[number], tested[number], aside[number] & strange)
+    return Places(*map(np.flatnonzero, parts))
+
+
+def _numbered(group: NDArray) -> tuple[NDArray, NDArray]:
+    """Each row's group as a number from 0, and how many rows each has."""
+    _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    return number.reshape(-1), sizes
+
+
+def _up_to(rows: int, order: NDArray, sizes: NDArray) -> NDArray:
+    """Which groups, taken in order, come nearest to so many rows; a mask over all groups."""
+    ends = np.concatenate([[0], np.cumsum(sizes[order])])
+    taken = np.zeros(len(sizes), dtype=bool)
+    taken[order[: int(np.abs(ends - max(0, rows)).argmin())]] = True
+    return taken
+
+
+def _small(n: int) -> type:
+    return np.int32 if n < 2**31 else np.int64

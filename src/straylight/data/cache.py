@@ -1,0 +1,104 @@
+"""What is made of a file once, and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from straylight.errors import DataError
+
+log = logging.getLogger(__name__)
+STAMP = "source.json"
+
+
+def converted(source: Path, recipe: str, make: Callable[[Path], None]) -> Path:
+    """The folder with what `make` writes of a file; made anew when the file has changed since.
+
+    It lies in `.straylight` beside the file, or, where nothing can be written there, in the user's cache folder
+    (`STRAYLIGHT_CACHE`, otherwise `~/.cache/straylight` on Linux). Beside what was made stands the file's SHA-256,
+    which is computed again only if the file's size or time of change differ. An interrupted conversion leaves
+    nothing, and of two at once one is kept.
+
+    Args:
+        source: the file.
+        recipe: what is made of it, with a number that changes when the recipe does.
+        make: writes into the folder that it is given.
+
+    Raises:
+        DataError: if nothing can be written, neither beside the file nor in the cache folder.
+    """
+    place = _place(source) / f"{source.name}.{recipe}"
+    if _made_of(source, place):
+        return place
+    log.info(f"{source} is converted to {place}, once.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    except OSError as error:
+        raise DataError(
+            f"{source} has to be converted once, but {place.parent} cannot be written to ({error.strerror}); set "
+            "STRAYLIGHT_CACHE to a folder that can."
+        ) from error
+    try:
+        before = source.stat()
+        make(temporary)
+        stamp = {
+            "source": source.name,
+            "size": before.st_size,
+            "mtime_ns": before.st_mtime_ns,
+            "sha256": sha256(source),
+        }
+        (temporary / STAMP).write_text(json.dumps(stamp))
+        temporary.chmod(0o755)
+        if place.exists():
+            place.rename(temporary.with_suffix(".old"))  # whoever reads it still can
+            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+        try:
+            temporary.rename(place)
+        except OSError:  # another process was first
+            if not _made_of(source, place):
+                raise
+    except OSError as error:
+        if error.errno is None or error.filename == str(source):
+            raise
+        raise DataError(f"{source} cannot be converted in {place.parent}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _made_of(source: Path, place: Path) -> bool:
+    try:
+        stamp = json.loads((place / STAMP).read_text())
+        now = source.stat()
+        if (now.st_size, now.st_mtime_ns) == (stamp["size"], stamp["mtime_ns"]):
+            return True
+        if now.st_size != stamp["size"] or sha256(source) != stamp["sha256"]:
+            return False
+        (place / STAMP).write_text(json.dumps({**stamp, "mtime_ns": now.st_mtime_ns}))
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _place(source: Path) -> Path:
+    chosen = os.environ.get("STRAYLIGHT_CACHE")
+    beside = source.parent / ".straylight"
+    if not chosen and (os.access(beside, os.W_OK) or (not beside.exists() and os.access(source.parent, os.W_OK))):
+        return beside
+    import pooch
+
+    folder = hashlib.sha256(str(source.parent.resolve()).encode()).hexdigest()[:12]
+    return Path(chosen or pooch.os_cache("straylight")).expanduser() / folder

@@ -1,0 +1,144 @@
+"""Rows that stay where they are, on disk or in memory, until they are asked for.
+
+`N` rows, `*shape` one event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHUNK = 65536  # rows read together when all are
+
+
+class Mapped:
+    """Rows picked from tensors laid end to end, read when asked for: as much of a tensor as events need.
+
+    The tensors are usually memory maps, so that a split of more rows than fit in memory takes no more than their
+    positions. Whatever order rows are asked for in, they are read in that of the file.
+
+    Args:
+        sources: tensors of any float type, of equal shapes but for the first axis.
+        rows: positions in them, `(N,)` integers; all, if left out.
+        then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, each row by itself.
+
+    Example:
+        >>> rows = Mapped([torch.eye(3), torch.zeros(2, 3)]).take([1, 4])
+        >>> rows.shape, rows[:1]
+        (torch.Size([2, 3]), tensor([[0., 1., 0.]]))
+    """
+
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(
+        self, sources: Sequence[Tensor], rows: Any = None, then: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.sources, self._rows, self._then = list(sources), rows, then
+        ends = np.cumsum([len(source) for source in sources])
+        self._starts = np.concatenate([[0], ends])
+        self._event = self._read(np.empty(0, np.int64)).shape[1:]
+
+    @classmethod
+    def open(cls, path: Any) -> Mapped:
+        """All rows of an `.npy` file, memory-mapped.
+
+        Raises:
+            ValueError, OSError: from numpy, if the file is damaged or holds objects.
+        """
+        # copy on write: torch warns of arrays that it may not write to
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        return cls([torch.from_numpy(native.view(np.ndarray))])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Tensor | Mapped]) -> Mapped:
+        """The rows of several, one after the other.
+
+        Raises:
+            ValueError: if something different is done with their rows.
+        """
+        lazy = [part if isinstance(part, Mapped) else cls([part]) for part in parts if len(part)] or [cls([parts[0]])]  # type: ignore[list-item]
+        if len({part._then for part in lazy}) > 1:
+            raise ValueError("rows that are prepared differently cannot be joined")
+        places, start = [], 0
+        for part in lazy:
+            places.append(part.places() + start)
+            start += int(part._starts[-1])
+        sources = [source for part in lazy for source in part.sources]
+        return cls(sources, np.concatenate(places), lazy[0]._then)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), *self._event))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What the rows take in memory, in bytes."""
+        return 4 * math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1]) if self._rows is None else len(self._rows)
+
+    def places(self) -> np.ndarray:
+        """The rows' positions in the sources, `(N,)`."""
+        return np.arange(len(self)) if self._rows is None else self._rows
+
+    def take(self, rows: Any) -> Mapped:
+        """The rows at these positions, still unread."""
+        chosen = np.asarray(rows)
+        chosen = chosen if len(chosen) else chosen.astype(np.int64)
+        small = np.int32 if self._starts[-1] < 2**31 else np.int64
+        return Mapped(self.sources, (chosen if self._rows is None else self._rows[chosen]).astype(small), self._then)
+
+    def map(self, then: Callable[[Tensor], Tensor]) -> Mapped:
+        """The same rows with something more done to them as they are read."""
+        before = self._then
+        return Mapped(self.sources, self._rows, then if before is None else lambda x: then(before(x)))
+
+    def index_select(self, axis: int, index: Tensor) -> Tensor:
+        """Read the rows at these positions, `(n,)` to `(n, *shape)`; the axis is 0."""
+        if axis != 0:
+            raise ValueError(f"rows are selected along axis 0, not {axis}")
+        return self._read(index.cpu().numpy() if self._rows is None else self._rows[index.cpu().numpy()])
+
+    def __getitem__(self, part: slice) -> Tensor:
+        start, stop, step = part.indices(len(self))
+        return self._read(np.arange(start, stop, step) if self._rows is None else self._rows[start:stop:step])
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Read all rows, so many at a time."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def to(self, device: Any) -> Tensor:
+        """All rows, read onto a device in chunks."""
+        whole = torch.empty(self.shape, device=device)
+        for start in range(0, len(self), CHUNK):
+            whole[start : start + CHUNK] = self[start : start + CHUNK].to(device)
+        return whole
+
+    def _read(self, places: np.ndarray) -> Tensor:
+        ordered = len(places) < 2 or bool((places[1:] >= places[:-1]).all())
+        order = None if ordered else np.argsort(places, kind="stable")
+        places = places if order is None else places[order]
+        cuts = np.searchsorted(places, self._starts)
+        parts = [
+            source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))).float()
+            for source, start, low, high in zip(self.sources, self._starts[:-1], cuts[:-1], cuts[1:], strict=True)
+            if high > low
+        ]
+        read = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else self.sources[0][:0].float()
+        if order is not None:
+            back = torch.empty_like(read)
+            back[torch.from_numpy(order)] = read
+            read = back
+        return read if self._then is None else self._then(read)
