@@ -16,11 +16,12 @@ from scipy.stats import multivariate_normal
 
 from straylight import config
 from straylight.batch import HIDDEN, Events, Splits
-from straylight.data import MNIST, ADBench, AnomalyDataModule, Blobs, Digits, Gaussians
+from straylight.data import MNIST, ADBench, AnomalyDataModule, Blobs, Digits, Gaussians, Stored
 from straylight.errors import DataError
 from straylight.groups import FOLDER, choices
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+MIXED_VALIDATION = {"mnist_contaminated"}  # what is set aside is tested and validates alike
 NEEDED = {"adbench": ["data.name=6_cardio"]}
 
 
@@ -41,6 +42,8 @@ def made(name, *overrides):
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
         data = config.build(hydra.compose("train", overrides=chosen), "data")
     assert isinstance(data, AnomalyDataModule)
+    if isinstance(data, Stored) and data.missing():
+        pytest.skip(f"data={name} reads files that are not in ../shared/data")
     data.setup()
     return data
 
@@ -78,7 +81,8 @@ def test_kinds_of_a_data_set_name_its_labels_and_all_of_them_are_tested(name):
 @every
 def test_training_and_validation_rows_of_a_data_set_are_nominal(name):
     train, val, _, reserve = served(name).splits
-    assert len(train) and not train.y.any() and not val.y.any() and (reserve.y > 0).all()
+    assert len(train) and not train.y.any() and (reserve.y > 0).all()
+    assert not val.y.any() or name in MIXED_VALIDATION
 
 
 @every
@@ -459,7 +463,8 @@ def test_mnist_refuses_a_damaged_file(mnist, name, spoil):
             write_idx(path, np.zeros((n, 28, 28) if "images" in name else n, np.uint8))
     with pytest.raises(DataError) as error:
         MNIST(root=str(mnist)).setup()
-    assert str(path.parent) in sentence(error)
+    said = sentence(error)
+    assert path.name in said and str(path.parent) in said
 
 
 def test_mnist_refuses_a_label_that_is_no_digit(mnist):

@@ -13,7 +13,7 @@ ROOMS = {
     "batch.py": ({"mapped", "errors"}, {"torch"}),
     "errors.py": (set(), set()),
     "groups.py": (set(), set()),
-    "cli.py": ({"groups", "app", "report"}, set()),
+    "cli.py": ({"groups", "app", "catalogue", "report"}, set()),
     "metrics": ({"metrics"}, set()),
     "nn": ({"nn", "metrics", "batch", "errors"}, {"torch", "nflows"}),
     "detectors": (

@@ -236,9 +236,18 @@ def _options_first(arguments: list[str]) -> list[str]:
             options += [value for value in [next(rest, None)] if value is not None]
     if not {"-m", "--multirun"} & set(options):
         return options + overrides
+    overrides = [_all_present(o, overrides) if o == "data.name=all" else o for o in overrides]
     # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
     swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
     return options + [_as_choice(o) if o.startswith(swept) else o for o in overrides]
+
+
+def _all_present(override: str, overrides: list[str]) -> str:
+    """`data.name=all`: the files of the ADBench folder, one after the other."""
+    given = dict(o.split("=", 1) for o in overrides if "=" in o)
+    folder = Path(given.get("data.root", Path(given.get("paths.data", "data")) / "adbench"))
+    names = sorted((path.stem for path in folder.glob("*.npz")), key=lambda name: (len(name.partition("_")[0]), name))
+    return f"data.name={','.join(names)}" if names else override
 
 
 def _as_choice(override: str) -> str:

@@ -24,7 +24,7 @@ class Mapped:
 
     Args:
         sources: tensors of any float type, of equal shapes but for the first axis.
-        rows: positions in them, `(N,)` integers; all, if left out.
+        rows: positions in them, `(N,)` integers; `None` for all.
         then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, each row by itself.
 
     Example:
@@ -39,7 +39,7 @@ class Mapped:
     def __init__(
         self, sources: Sequence[Tensor], rows: Any = None, then: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self.sources, self._rows, self._then = list(sources), rows, then
+        self.sources, self.rows, self._then = list(sources), rows, then
         ends = np.cumsum([len(source) for source in sources])
         self._starts = np.concatenate([[0], ends])
         self._event = self._read(np.empty(0, np.int64)).shape[1:]
@@ -87,33 +87,33 @@ class Mapped:
         return 4 * math.prod(self.shape)
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self._rows is None else len(self._rows)
+        return int(self._starts[-1]) if self.rows is None else len(self.rows)
 
     def places(self) -> np.ndarray:
         """The rows' positions in the sources, `(N,)`."""
-        return np.arange(len(self)) if self._rows is None else self._rows
+        return np.arange(len(self)) if self.rows is None else self.rows
 
     def take(self, rows: Any) -> Mapped:
         """The rows at these positions, still unread."""
         chosen = np.asarray(rows)
         chosen = chosen if len(chosen) else chosen.astype(np.int64)
         small = np.int32 if self._starts[-1] < 2**31 else np.int64
-        return Mapped(self.sources, (chosen if self._rows is None else self._rows[chosen]).astype(small), self._then)
+        return Mapped(self.sources, (chosen if self.rows is None else self.rows[chosen]).astype(small), self._then)
 
     def map(self, then: Callable[[Tensor], Tensor]) -> Mapped:
         """The same rows with something more done to them as they are read."""
         before = self._then
-        return Mapped(self.sources, self._rows, then if before is None else lambda x: then(before(x)))
+        return Mapped(self.sources, self.rows, then if before is None else lambda x: then(before(x)))
 
     def index_select(self, axis: int, index: Tensor) -> Tensor:
         """Read the rows at these positions, `(n,)` to `(n, *shape)`; the axis is 0."""
         if axis != 0:
             raise ValueError(f"rows are selected along axis 0, not {axis}")
-        return self._read(index.cpu().numpy() if self._rows is None else self._rows[index.cpu().numpy()])
+        return self._read(index.cpu().numpy() if self.rows is None else self.rows[index.cpu().numpy()])
 
     def __getitem__(self, part: slice) -> Tensor:
         start, stop, step = part.indices(len(self))
-        return self._read(np.arange(start, stop, step) if self._rows is None else self._rows[start:stop:step])
+        return self._read(np.arange(start, stop, step) if self.rows is None else self.rows[start:stop:step])
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Read all rows, so many at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,13 @@ from straylight.callbacks.scored import Scores, TestScores
 from straylight.errors import StraylightError
 from straylight.metrics.ranking import FPRS, ranking
 
+log = logging.getLogger(__name__)
+
 
 class Ranking(TestScores):
     """Logs `test/auroc`, `test/ap` and `test/tpr@fpr=F`, overall and per kind, once, after the test.
+
+    Where nobody knows the labels, it says so and measures nothing.
 
     Args:
         fprs: false-positive rates of the working points.
@@ -27,6 +32,10 @@ class Ranking(TestScores):
         self.metrics: dict[str, float] = {}
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        if len(scores.y) and scores.y.max() < 0:
+            if trainer.is_global_zero:
+                log.warning("The test rows have no labels: they are scored, and AUROC, AP and TPR are left out.")
+            return
         kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
         try:
             measured = ranking(scores.score, scores.y, kinds, self.fprs)

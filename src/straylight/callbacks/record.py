@@ -100,11 +100,12 @@ class Record(TestScores):
         if not trainer.is_global_zero:
             return
         result: dict[str, Any] = {"status": status, "reason": reason, "metrics": {}, "latency": []}
+        data = getattr(trainer, "datamodule", None)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callable(own := getattr(callback, "result", None)):
                 result |= own()
         result |= {
-            "notices": list(getattr(module, "notices", [])),
+            "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
             "parameters": sum(p.numel() for p in module.parameters()),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,

@@ -1,10 +1,35 @@
 """Data sets: each writes `load() -> Splits`; everything else is written once in the base."""
 
 from straylight.data.adbench import ADBench
+from straylight.data.adc2021 import ADC2021
 from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
 from straylight.data.digits import Digits
 from straylight.data.gaussians import Gaussians
-from straylight.data.mnist import MNIST
+from straylight.data.generated import Generated
+from straylight.data.lhco import LHCO
+from straylight.data.mnist import MNIST, FashionMNIST
+from straylight.data.mnist_contaminated import ContaminatedMNIST
+from straylight.data.moons import Moons
+from straylight.data.shells import Shells
+from straylight.data.sinusoidal import Sinusoidal
+from straylight.data.stored import Remote, Stored
 
-__all__ = ["MNIST", "ADBench", "AnomalyDataModule", "Blobs", "Digits", "Gaussians"]
+__all__ = [
+    "ADC2021",
+    "LHCO",
+    "MNIST",
+    "ADBench",
+    "AnomalyDataModule",
+    "Blobs",
+    "ContaminatedMNIST",
+    "Digits",
+    "FashionMNIST",
+    "Gaussians",
+    "Generated",
+    "Moons",
+    "Remote",
+    "Shells",
+    "Sinusoidal",
+    "Stored",
+]

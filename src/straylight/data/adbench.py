@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from straylight.batch import Events, Splits
-from straylight.data.base import AnomalyDataModule
+from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 
+SOURCE = "https://github.com/Minqi824/ADBench/raw/3dac8221081e190f157d78e93bfa8867f90d0965/adbench/datasets/Classical/"
 
-class ADBench(AnomalyDataModule):
+
+class ADBench(Stored):
     """A tabular data set of the ADBench collection, or any `.npz` with `X` of shape (N, D) and `y` of shape (N,).
 
     By the collection's one-class protocol: half of the nominal rows train and validate, all others are tested. Shape
@@ -25,6 +27,7 @@ class ADBench(AnomalyDataModule):
         name: the file's name without `.npz`, with or without its number: `6_cardio` or `cardio`.
         root: the folder of the files.
         path: a file, instead of name and root.
+        download: fetch the data set if it is missing and one of those in `adbench.sha256`.
         max_rows: more rows than these are drawn from by seed; `None` keeps all.
         common: see `AnomalyDataModule`.
 
@@ -41,7 +44,6 @@ class ADBench(AnomalyDataModule):
         max_rows: int | None = 50_000,
         **common: Any,
     ) -> None:
-        super().__init__(**common)
         if path is None and (name is None or root is None):
             raise DataError(
                 "say which data set: data.name=6_cardio (a file in paths.data/adbench), or data.path=FILE.npz."
@@ -50,12 +52,23 @@ class ADBench(AnomalyDataModule):
             raise DataError(f"data.max_rows must be null or at least 2, not {max_rows}.")
         self.path = Path(path) if path is not None else _find(Path(str(root)), str(name))
         self.max_rows = max_rows
+        super().__init__(root=str(self.path.parent), **common)
+        if path is None:
+            self.remotes = [Remote(SOURCE + file, file, f"sha256:{digest}") for file, digest in _sums().items()]
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return self.path.stem
 
+    @property
+    def fetched_as(self) -> str:
+        return f"adbench data.name={self.name}"
+
+    def files(self) -> list[Path]:
+        return [self.path]
+
     def load(self) -> Splits:
+        self.require()
         x, y = _read(self.path)
         if self.max_rows is not None and len(x) > self.max_rows:
             rows = np.sort(np.random.default_rng([self.seed, 3]).permutation(len(x))[: self.max_rows])
@@ -69,9 +82,10 @@ class ADBench(AnomalyDataModule):
 
 def _find(root: Path, name: str) -> Path:
     present = {path.stem: path for path in sorted(root.glob("*.npz"))}
-    if name in present:
-        return present[name]
-    for stem, path in present.items():
+    known = {file.removesuffix(".npz"): root / file for file in _sums()} | present
+    if name in known:
+        return known[name]
+    for stem, path in known.items():
         if stem.partition("_")[2].lower() == name.lower():
             return path
     here = f"it holds {', '.join(present)}" if present else "no .npz file is there"
@@ -81,9 +95,13 @@ def _find(root: Path, name: str) -> Path:
     )
 
 
+def _sums() -> dict[str, str]:
+    """The checksum of each file that can be fetched."""
+    lines = Path(__file__).with_name("adbench.sha256").read_text().splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
+
+
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; give data.path an .npz file with arrays X and y.")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -149,6 +149,14 @@ class AnomalyDataModule(pl.LightningDataModule):
             if not getattr(rank_zero_only, "rank", 0):
                 log.warning(f"{self.name}: {sentence}")
 
+    def feature(self, i: int) -> str:
+        """What a feature is called: by its name, or by its number where it has none."""
+        return self.columns[i] if i < len(self.columns) else str(i)
+
+    def recipe(self) -> dict[str, Any]:
+        """What it takes to bring new rows into the columns of these, as plain values; kept in the run's folder."""
+        return {"columns": list(self.columns), "filled": self.filled}
+
     # what it serves
 
     @cached_property
@@ -265,15 +273,15 @@ class AnomalyDataModule(pl.LightningDataModule):
         if values.isnan().any():
             where = int(values.flatten().isnan().nonzero()[0])
             raise DataError(
-                f"{self.name}: no training row has a value of {self._column(where)}, so that there is nothing to fill "
-                "it with; leave the column out."
+                f"{self.name}: no training row has a value of column {self.feature(where)!r}, so that there is nothing "
+                "to fill it with; leave the column out."
             )
         indicate = lacks if self.missing_values == "indicator" and lacks.any() else None
         fill = filling(values, indicate)
         flat = values.flatten().tolist()
-        self.filled = {self._named(i): flat[i] for i in lacks.flatten().nonzero().flatten().tolist()}
+        self.filled = {self.feature(i): flat[i] for i in lacks.flatten().nonzero().flatten().tolist()}
         if indicate is not None:
-            names = [self._named(i) for i in range(len(lacks))]
+            names = [self.feature(i) for i in range(len(lacks))]
             self.columns = [*names, *(f"{names[i]} is missing" for i in lacks.nonzero().flatten().tolist())]
         return Splits(
             *(replace(part, x=part.x.map(fill) if isinstance(part.x, Mapped) else fill(part.x)) for part in splits)
@@ -321,19 +329,13 @@ class AnomalyDataModule(pl.LightningDataModule):
         if not rows:
             return splits
         worst = bad.argsort(descending=True, stable=True)[: min(5, int((bad > 0).sum()))].tolist()
-        named = ", ".join(f"{self._column(i)} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
+        named = ", ".join(f"column {self.feature(i)!r} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
             f"{self.name}: {rows} of {sum(map(len, parts))} rows hold a NaN or an infinity, in {named}"
             f"{f' and {more} more columns' if more else ''}; "
             + ("remove or mend them before training." if infinite else "remove them, or set data.missing=median.")
         )
-
-    def _column(self, i: int) -> str:
-        return f"column {self.columns[i]!r}" if i < len(self.columns) else f"column {i}"
-
-    def _named(self, i: int) -> str:
-        return self.columns[i] if i < len(self.columns) else str(i)
 
     def _check_classes(self, splits: Splits) -> None:
         if not len(splits.train):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
@@ -32,6 +35,8 @@ class Blobs(AnomalyDataModule):
         >>> data.setup()
         >>> int((data.splits.test.y == 1).sum())
         50
+        >>> round(data.log_prob(torch.tensor([[2.0, 0.0]])).item(), 3)  # -log(4 pi), and a little from the other blob
+        -2.531
     """
 
     def __init__(
@@ -73,3 +78,11 @@ class Blobs(AnomalyDataModule):
         )
         y = np.repeat([0, 1], [len(inside), len(outside)])
         return self.split(Events.of(np.concatenate([inside, outside]), y))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """True log-density of nominal rows in nats, `(B, D)` to `(B,)`; the blobs have equal shares."""
+        centers, std = torch.as_tensor(self.centers, device=x.device), self.stds[0]
+        distance = torch.cdist(x.double(), centers, compute_mode="donot_use_mm_for_euclid_dist")
+        together = torch.logsumexp(-((distance / std) ** 2) / 2, 1)
+        k, d = self.centers.shape
+        return (together - math.log(k) - d * (math.log(std) + math.log(2 * math.pi) / 2)).to(x.dtype)

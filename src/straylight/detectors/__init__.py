@@ -4,6 +4,7 @@ from straylight.detectors.aae import AAE
 from straylight.detectors.anogan import AnoGAN
 from straylight.detectors.autoencoder import AutoEncoder
 from straylight.detectors.base import Detector
+from straylight.detectors.baselines import ParticleBaseline
 from straylight.detectors.bayesian_gmm import BayesianGMM
 from straylight.detectors.copod import COPOD
 from straylight.detectors.dbscan import DBSCAN
@@ -58,6 +59,7 @@ __all__ = [
     "Mahalanobis",
     "MoMKDE",
     "OneClassSVM",
+    "ParticleBaseline",
     "RealNVP",
     "RobustKDE",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from straylight.batch import Batch, Scored
 from straylight.detectors.grouped import GroupedTraining
 from straylight.errors import StraylightError
-from straylight.nn import Optimization, Scaling
+from straylight.nn import Optimization, scaling_of
 from straylight.nn.scaling import Method
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Detector(GroupedTraining):
     Args:
         shape: the shape of one event, without the batch axis.
         context: columns of context; 0 when there are none.
-        scaling: see `straylight.nn.Scaling`.
+        scaling: see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
         optimizer: see `straylight.nn.Optimization`; Adam at 1e-3 by default.
 
     Example:
@@ -75,7 +75,7 @@ class Detector(GroupedTraining):
         super().__init__(optimizer or Optimization())
         self.shape = tuple(int(n) for n in shape)
         self.context = context
-        self.scaling = Scaling(self.shape, scaling)
+        self.scaling = scaling_of(self.shape, scaling)
         self.notices: list[str] = []  # what was done otherwise than asked for, for want of time or memory
 
     def notice(self, sentence: str) -> None:

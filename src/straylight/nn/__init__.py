@@ -5,12 +5,14 @@ from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
 from straylight.nn.mlp import mlp
 from straylight.nn.neighbours import Neighbours
 from straylight.nn.optimization import Optimization
-from straylight.nn.scaling import Scaling
+from straylight.nn.particles import ParticleScaling
+from straylight.nn.scaling import Scaling, scaling_of
 
 __all__ = [
     "Flow",
     "Neighbours",
     "Optimization",
+    "ParticleScaling",
     "Scaling",
     "autoregressive_flow",
     "coupling_flow",
@@ -18,4 +20,5 @@ __all__ = [
     "encoder",
     "encoder_and_decoder",
     "mlp",
+    "scaling_of",
 ]

@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Method = Literal["standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "none"]
+Method = Literal[
+    "standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "particles", "particles_log", "none"
+]
 
 
 class Scaling(nn.Module):
@@ -21,7 +23,8 @@ class Scaling(nn.Module):
     `standard`: mean 0 and variance 1. `minmax`: the training rows span 0 to 1. The `_common` forms use one shift and
     one factor for all features, which keeps the relative size of pixels. `gcn_l1`: global contrast normalization with
     the L1 norm, each event less its mean and divided by its mean absolute deviation, and then `minmax_common`; how
-    bright an image is no longer tells it from others (L. Ruff et al., ICML 2018). `none`: the identity.
+    bright an image is no longer tells it from others (L. Ruff et al., ICML 2018). `none`: the identity. `particles` and
+    `particles_log` are those of `straylight.nn.ParticleScaling`; `scaling_of` builds whichever is named.
 
     Sums are kept in float64 and merged chunk by chunk (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for
     computing the sample variance, Am. Stat. 37 (1983) 242, doi:10.1080/00031305.1983.10483115), so that data larger
@@ -129,3 +132,18 @@ def contrast(x: Tensor) -> Tensor:
     largest = x.abs().amax(axes, keepdim=True)
     flat = deviation <= 4 * torch.finfo(torch.float32).eps * largest
     return torch.where(flat, 0, centred / torch.where(flat, 1, deviation))
+
+
+def scaling_of(shape: tuple[int, ...], method: Method) -> Scaling:
+    """The scaling of this name.
+
+    Raises:
+        ValueError: if there is none, or it is not for events of this shape.
+
+    Example:
+        >>> scaling_of((2,), "minmax").bounded
+        True
+    """
+    from straylight.nn.particles import ParticleScaling  # a subclass
+
+    return (ParticleScaling if method in ("particles", "particles_log") else Scaling)(shape, method)

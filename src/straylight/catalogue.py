@@ -1,0 +1,198 @@
+"""`straylight data`: which data sets there are, what one holds, and fetching one."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from straylight import config
+from straylight.batch import Events
+from straylight.data import AnomalyDataModule
+from straylight.data.overlap import found_in
+from straylight.data.stored import Stored
+from straylight.errors import StraylightError
+from straylight.groups import FOLDER, choices
+from straylight.mapped import CHUNK
+from straylight.train import quiet
+
+COLUMNS = 20  # of which ranges are printed
+HELP = """\
+Data sets: which there are, what one holds, and fetching one.
+
+usage: straylight data [paths.data=DIR]                     which there are and which are present
+       straylight data NAME [KEY=VALUE ...]                 what one holds
+       straylight data fetch NAME [KEY=VALUE ...]           fetch its files, with their checksums
+
+examples:
+  straylight data
+  straylight data adbench data.name=6_cardio data.reserve_fraction=0.5 data.contamination=0.05
+  straylight data fetch fashion_mnist
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point of the command."""
+    quiet()
+    options, words = _options(arguments)
+    if {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return
+    names = [w for w in words if "=" not in w]
+    overrides = [w for w in words if "=" in w]
+    fetch = names[:1] == ["fetch"]
+    names = names[1:] if fetch else names
+    try:
+        if len(names) > 1 or (fetch and not names):
+            raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
+        if not names:
+            listing(overrides, options)
+        elif fetch:
+            _fetch(_build(names[0], overrides, options))
+        else:
+            summarise(_build(names[0], overrides, options), Console())
+    except Exception as error:
+        said = str(error) if isinstance(error, StraylightError) else config.explain(error)
+        if said is None:
+            raise
+        print(f"Error: {said}", file=sys.stderr)
+        sys.exit(1)
+
+
+def listing(overrides: list[str], options: list[str]) -> None:
+    """Print every data set with whether its files are there."""
+    table = Table("data set", "what", "where", box=None, pad_edge=False)
+    for name in choices("data", *_folders(options)):
+        cfg = _compose(name, overrides, options)
+        table.add_row(name, _head(name, options), _presence(cfg))
+    Console().print(table)
+
+
+def summarise(data: AnomalyDataModule, console: Console) -> None:
+    """Print the rows of each split, shape, kinds, contamination, overlap and ranges."""
+    start = time.perf_counter()
+    splits = data.splits
+    seconds = time.perf_counter() - start
+    train = splits.train
+    labels = "" if int(splits.test.y.max()) >= 0 else ", no labels"
+    console.print(
+        f"{data.name}: events of shape {data.shape}, {data.context} columns of context{labels}; protocol "
+        f"{data.protocol}, seed {data.seed}; loaded in {seconds:.2f} s"
+    )
+    table = Table("split", box=None, pad_edge=False)
+    for name in ("rows", *data.kinds):
+        table.add_column(name, justify="right")
+    for name, part in zip(splits._fields, splits, strict=True):
+        counts = torch.bincount(part.y.long().clamp(min=0), minlength=len(data.kinds)).tolist()
+        table.add_row(name, f"{len(part):,}", *(f"{n:,}" if not labels else "" for n in counts))
+    console.print(table)
+    if not labels:
+        console.print(f"contamination of the training rows: {float((train.y > 0).float().mean()):.4%}")
+    if data.protocol == "nominal_only":
+        others = (chunk for part in (train, splits.val, splits.reserve) for chunk in part.x.split(CHUNK))
+        there = found_in(splits.test.x.split(CHUNK), others)
+        console.print(f"test rows that stand in another split too: {there.sum():,} of {len(there):,}")
+    if data.filled:
+        filled = ", ".join(f"{name} with {value:g}" for name, value in data.filled.items())
+        console.print(f"filled in where missing: {filled}")
+    if train.weight.stride(0) != 0:
+        console.print(f"event weights: {train.weight.min():g} to {train.weight.max():g}")
+    if splits.test.meta:
+        console.print(f"columns for figures and tables: {', '.join(splits.test.meta)}")
+    if data.log_prob is not None:
+        console.print("the true density of nominal rows is known")
+    _ranges(data, train, console)
+
+
+def _ranges(data: AnomalyDataModule, train: Events, console: Console) -> None:
+    n = torch.Size(data.shape).numel()
+    low, high = torch.full((n,), torch.inf), torch.full((n,), -torch.inf)
+    total = torch.zeros(n, dtype=torch.float64)
+    for chunk in train.x.split(CHUNK):
+        flat = chunk.flatten(1)
+        low, high = torch.minimum(low, flat.amin(0)), torch.maximum(high, flat.amax(0))
+        total += flat.double().sum(0)
+    constant = int((low == high).sum())
+    console.print(
+        f"training rows range from {low.min():g} to {high.max():g}"
+        + (f"; {constant} of {n} features are constant" if constant else "")
+    )
+    if len(data.shape) > 1 and not data.columns:
+        return
+    table = Table("feature", box=None, pad_edge=False)
+    for name in ("least", "mean", "largest"):
+        table.add_column(name, justify="right")
+    for i in range(min(n, COLUMNS)):
+        mean = total[i] / len(train)
+        table.add_row(data.feature(i), f"{low[i]:g}", f"{mean:.6g}", f"{high[i]:g}")
+    console.print(table)
+    if n > COLUMNS:
+        console.print(f"and {n - COLUMNS} more features")
+
+
+def _fetch(data: AnomalyDataModule) -> None:
+    if not isinstance(data, Stored):
+        print(f"{data.name} needs no files.")
+        return
+    fetched = data.fetch()
+    for path in fetched:
+        print(f"fetched {path}")
+    if not fetched:
+        print(f"{data.name}: all files are there already, in {data.root}.")
+
+
+def _presence(cfg: DictConfig) -> str:
+    """Where a data set's files are, or what is missing."""
+    try:
+        data = config.build(cfg, "data")
+    except StraylightError:  # it takes a name or a path
+        root = Path(cfg.data.get("root") or ".")
+        return f"{len(list(root.glob('*.*')))} files in {root}" if "root" in cfg.data else "your own file"
+    if not isinstance(data, Stored):
+        return "needs no files"
+    missing = data.missing()
+    if not missing:
+        return f"present in {data.root}"
+    return f"no {missing[0].name} in {missing[0].parent}"
+
+
+def _head(name: str, options: list[str]) -> str:
+    """What a config says of itself first."""
+    for folder in (*_folders(options), FOLDER):
+        path = folder / "data" / f"{name}.yaml"
+        if path.is_file():
+            first = path.read_text().partition("\n")[0]
+            return re.split(r"[.;:] |, (?=[a-z])", first.removeprefix("# "))[0].rstrip(".,;:") if first.startswith("#") else ""
+    return ""
+
+
+def _build(name: str, overrides: list[str], options: list[str]) -> AnomalyDataModule:
+    cfg = _compose(name, overrides, options)
+    config.check(cfg)
+    return config.build(cfg, "data")
+
+
+def _compose(name: str, overrides: list[str], options: list[str]) -> DictConfig:
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _folders(options))}]"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
+        return compose("train", overrides=[f"data={name}", "paths.run=.", *overrides, *(search if options else [])])
+
+
+def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Folders of `--config-dir`, and the rest."""
+    folders = [b for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
+    folders += [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
+    rest = [a for a in arguments if not a.startswith("-") and a not in folders]
+    return folders, rest
+
+
+def _folders(options: list[str]) -> list[Path]:
+    return [Path(folder) for folder in options]

@@ -1,0 +1,152 @@
+"""The trigger of an LHC experiment: background and signals of the ADC2021 challenge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from straylight.batch import Events, Splits
+from straylight.data.contamination import joined
+from straylight.data.particles import FEATURES, PARTICLES, particles
+from straylight.data.splits import nominal_only
+from straylight.data.stored import Remote, Stored
+from straylight.errors import DataError
+from straylight.mapped import Mapped
+
+SHAPES = {"flat": (57,), "particles": (19, 3), "image": (1, 19, 3)}
+SIGNALS = {
+    "leptoquark": "leptoquark_LOWMASS_lepFilter_13TeV.h5",
+    "a_to_4l": "Ato4l_lepFilter_13TeV.h5",
+    "h0_to_tautau": "hToTauTau_13TeV_PU20.h5",
+    "hplus_to_taunu": "hChToTauNu_13TeV_PU20.h5",
+}
+RECORDS = "https://zenodo.org/records"
+
+
+class ADC2021(Stored):
+    """Missing transverse energy, 4 electrons, 4 muons and 10 jets of an event, and up to four signals.
+
+    Each particle is pT [GeV], eta and phi, the particles of a kind ordered by pT, empty slots zero. Background trains,
+    validates and tests, 64/16/20 by seed; all of each signal is tested, each a kind of its own. Events of one `Group`,
+    which share a parent at parton level, stay on one side. Files that were split and flattened before keep their
+    splits. Files are read once and then memory-mapped, see `straylight.data.particles`.
+
+    The published files have no `Group`; where the background has one, the data are a simulation in their layout, are
+    called `adc2021_standin` wherever results stand, and are no measure of what a detector reaches on ADC2021.
+
+    References:
+        E. Govorkova et al., LHC physics dataset for unsupervised New Physics detection at 40 MHz, Sci. Data 9 (2022)
+        118, arXiv:2107.02157
+
+    Args:
+        root: the folder of the files.
+        background: the background's file.
+        signals: the signals' files by kind; the challenge's four, if left out. One ending in `_filtered.h5`, as the
+            published ones do, is found too.
+        use: the signals to test, in this order; all, if left out.
+        max_events: of each file, drawn by seed; `None` takes all.
+        layout: `flat` (57,), `particles` (19, 3) or `image` (1, 19, 3).
+        common: see `Stored`.
+
+    Raises:
+        DataError: if a file is missing, damaged, or of another layout, or a signal is not among those named.
+    """
+
+    # no checksums are known of these
+    remotes = tuple(
+        Remote(f"{RECORDS}/{record}/files/{file}", file, None)
+        for record, file in (("5046389", "background_for_training.h5"),)
+    )
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        background: str = "background_for_training.h5",
+        signals: Mapping[str, str] | None = None,
+        use: Sequence[str] | None = None,
+        max_events: int | None = None,
+        layout: Literal["flat", "particles", "image"] = "flat",
+        train_fraction: float = 0.8,
+        val_fraction: float = 0.2,
+        **common: Any,
+    ) -> None:
+        super().__init__(root=root, train_fraction=train_fraction, val_fraction=val_fraction, **common)
+        self.background, self.signals = background, dict(SIGNALS if signals is None else signals)
+        if max_events is not None and max_events < 1:
+            raise DataError(f"data.max_events must be null or positive, not {max_events}.")
+        if unknown := [kind for kind in use or () if kind not in self.signals]:
+            raise DataError(f"data.use names {unknown[0]!r}, but the signals are {', '.join(self.signals)}.")
+        self.used = list(dict.fromkeys(self.signals if use is None else use))
+        self.max_events, self.layout = max_events, layout
+        self.kinds = ("nominal", *self.used)
+        self.columns = [f"{particle} {feature}" for particle in PARTICLES for feature in FEATURES]
+        self._standin = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "adc2021_standin" if self._standin else "adc2021"
+
+    def files(self) -> list[Path]:
+        return [self._file(self.background), *(self._file(self.signals[kind]) for kind in self.used)]
+
+    def load(self) -> Splits:
+        self.require()
+        paths = self.files()
+        background = self._some(paths[0])
+        strange = self._strange(paths[1:])
+        if self._standin:
+            self.notice(
+                "these files are a simulation in the layout of ADC2021; results on them are no ADC2021 results."
+            )
+        if "all" in background:
+            return self.split(joined(background["all"], strange) if strange else background["all"])
+        if absent := [part for part in ("train", "val", "test") if part not in background]:
+            raise DataError(f"{paths[0]} was split before, but holds no X_{absent[0]}.")
+        if strange is None:
+            nothing = background["test"].take([])
+            return Splits(background["train"], background["val"], background["test"], nothing)
+        places = nominal_only(strange.y, seed=self.seed, reserve=self.reserve_fraction, group=strange.meta.get("group"))
+        aside = places.of(strange)
+        tested = joined(background["test"], aside.test)
+        return Splits(background["train"], background["val"], tested, aside.reserve)
+
+    def _strange(self, paths: Sequence[Path]) -> Events | None:
+        """All signals, each with its kind for a label and with groups of its own."""
+        found: list[Events] = []
+        for kind, path in enumerate(paths, 1):
+            for events in self._some(path).values():
+                meta = dict(events.meta)
+                if "group" in meta:  # numbered from where the background and the other signals could not come
+                    meta["group"] = _numbered(meta["group"]) - (kind << 40)
+                if self._standin:
+                    meta["process"] = np.full(len(events), -1, np.int8)
+                y = torch.tensor([kind], dtype=torch.int8).expand(len(events))
+                found.append(Events(events.x, y, events.context, events.weight, meta))
+        return joined(*found) if found else None
+
+    def _some(self, path: Path) -> dict[str, Events]:
+        found = particles(path)
+        if path.name == self.background:
+            self._standin = any("group" in events.meta for events in found.values())
+        for part, events in found.items():
+            n, most = len(events), self.max_events
+            if most is not None and n > most:
+                events = events.take(np.sort(np.random.default_rng([self.seed, 4]).permutation(n)[:most]))
+            assert isinstance(events.x, Mapped)
+            shaped = Mapped([s.view(-1, *SHAPES[self.layout]) for s in events.x.sources], events.x.rows)
+            found[part] = Events(shaped, events.y, events.context, events.weight, events.meta)
+        return found
+
+    def _file(self, name: str) -> Path:
+        path = self.root / name
+        filtered = path.with_name(f"{path.stem}_filtered{path.suffix}")
+        return filtered if filtered.is_file() and not path.is_file() else path
+
+
+def _numbered(group: np.ndarray) -> np.ndarray:
+    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)

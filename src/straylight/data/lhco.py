@@ -1,0 +1,95 @@
+"""A resonance in dijets: high-level features of the LHC Olympics' R&D data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from straylight.batch import Events, Splits
+from straylight.data.contamination import joined
+from straylight.data.stored import Remote, Stored
+from straylight.errors import DataError
+
+SOURCE = "https://github.com/HEPML-AnomalyDetection/CATHODE/raw/3d4c0c5d4bd940723cb9de486998ed80ad472b71"
+CHECKSUMS = {
+    "innerdata_train": "8396ee7d5ced347cf533bd382ff4b0e5cdba8a02a5eb7273a96af0b819045bd2",
+    "innerdata_val": "c5609908798654f1d9d9210f5fbd6aeb3fa1b7110c9e4a277c58c0b4557b089e",
+    "innerdata_test": "413159262fd166ced866414cb7b9702152ceda35ae0f08f269182e07389e1755",
+    "innerdata_extrasig_train": "3756386db6a21fb1234e6496ce530d4d4ea2fcfe30c022cfb71b8e94cf038829",
+    "innerdata_extrasig_val": "de1ab800b2b6a99a8f9f04207be4f15d2671b9a0c153e5d20ffe3fcfd3e55ca1",
+}
+COLUMNS = 6  # mjj, mj1, mj2 - mj1, tau21 of both jets, and whether it is signal
+LOW, HIGH = 3.3, 3.7  # TeV
+
+
+class LHCO(Stored):
+    """Dijets from a resonance W' -> XY among those of QCD, by jet masses and subjettiness; the dijet mass is context.
+
+    Features are the lighter jet's mass mj1 [TeV], the difference of both masses [TeV], and tau21 of the lighter and of
+    the heavier jet; the context is mjj [TeV]. Training rows are those of the signal region, 3.3 to 3.7 TeV, as found,
+    0.7 % of them signal (`contamination=0` takes it out), or of the sidebands. The tested rows are always those of the
+    signal region that were made for it, 40,000 of background and 20,000 of signal; more signal is in reserve.
+
+    References:
+        G. Kasieczka et al., The LHC Olympics 2020, Rep. Prog. Phys. 84 (2021) 124201, arXiv:2101.08320
+        A. Hallin et al., Classifying anomalies through outer density estimation (CATHODE), Phys. Rev. D 106 (2022)
+        055006, arXiv:2109.00546: the files, as its authors prepared them
+
+    Args:
+        root: the folder that holds `separated_data/`.
+        region: where training and validation rows are from: `signal`, `sidebands`, or `both`.
+        common: see `Stored`; the fractions have no use here.
+
+    Raises:
+        DataError: if a file is missing, damaged, or holds other columns, or mjj lies elsewhere.
+    """
+
+    kinds = ("nominal", "signal")
+    columns = ("mj1", "mj2 - mj1", "tau21 of jet 1", "tau21 of jet 2")
+    remotes = tuple(
+        Remote(f"{SOURCE}/separated_data/{name}.npy", f"separated_data/{name}.npy", f"sha256:{checksum}")
+        for name, checksum in CHECKSUMS.items()
+    )
+
+    def __init__(self, *, root: str, region: Literal["signal", "sidebands", "both"] = "signal", **common: Any) -> None:
+        super().__init__(root=root, **common)
+        self.region = region
+
+    def files(self) -> list[Path]:
+        inner = (
+            list(CHECKSUMS) if self.region != "sidebands" else [n for n in CHECKSUMS if "_test" in n or "extra" in n]
+        )
+        outer = [] if self.region == "signal" else ["outerdata_train", "outerdata_val"]
+        return [self._path(name) for name in (*inner, *outer)]
+
+    def load(self) -> Splits:
+        self.require()
+        sources = {"signal": ("inner",), "sidebands": ("outer",), "both": ("inner", "outer")}[self.region]
+        return Splits(
+            train=joined(*(self._rows(f"{source}data_train") for source in sources)),
+            val=joined(*(self._rows(f"{source}data_val") for source in sources)),
+            test=self._rows("innerdata_test"),
+            reserve=joined(self._rows("innerdata_extrasig_train"), self._rows("innerdata_extrasig_val")),
+        )
+
+    def _path(self, name: str) -> Path:
+        return self.root / "separated_data" / f"{name}.npy"
+
+    def _rows(self, name: str) -> Events:
+        path = self._path(name)
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except Exception as error:  # a damaged file fails in many ways
+            raise DataError(f"{path} cannot be read as a .npy file of numbers ({type(error).__name__}).") from error
+        if rows.ndim != 2 or rows.shape[1] != COLUMNS or rows.dtype.kind != "f":
+            raise DataError(f"{path} must hold numbers of shape (N, {COLUMNS}), not {rows.dtype} of {rows.shape}.")
+        mjj, label = rows[:, 0], rows[:, -1]
+        if not np.isin(label, (0, 1)).all():
+            raise DataError(f"{path} must label background 0 and signal 1 in its last column.")
+        inside = (mjj >= LOW) & (mjj <= HIGH)
+        if (inside != name.startswith("inner")).any():
+            wrong = int((inside != name.startswith("inner")).sum())
+            raise DataError(f"{path}: mjj of {wrong} rows is on the wrong side of {LOW} and {HIGH} TeV.")
+        return Events.of(rows[:, 1:-1], label.astype(np.int64), context=rows[:, :1])

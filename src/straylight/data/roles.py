@@ -1,0 +1,185 @@
+"""Which columns of a file are features, which say something else, and which look as if they were labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from straylight.data.reading import Source, listed, meant
+from straylight.data.table import numbers, texts
+from straylight.errors import DataError
+
+LABELS = set(
+    "y label labels target targets class classes anomaly anomalies anomalous isanomaly isanomalous outlier outliers "
+    "isoutlier truth groundtruth gt attack attackcat attacktype isattack fraud isfraud signal issignal abnormal "
+    "isabnormal malicious ismalicious malware defect isdefect fault isfault failure novelty intrusion".split()
+)
+ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # as pandas writes them
+MANY = 100  # different labels at most
+
+Value = str | int | float | bool
+
+
+class Roles(NamedTuple):
+    """What the columns are for, by their names.
+
+    Attributes:
+        features: in their order; of an array of more than two axes, none.
+        array: the array that holds the features; `None`, if columns do.
+        label, weight, group: a column each, or `None`.
+        context, meta: columns.
+    """
+
+    features: tuple[str, ...]
+    array: str | None
+    label: str | None
+    weight: str | None
+    group: str | None
+    context: tuple[str, ...]
+    meta: tuple[str, ...]
+
+    @property
+    def others(self) -> list[str]:
+        """All columns that are something other than features."""
+        named = (self.label, self.weight, self.group, *self.context, *self.meta)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def assign(source: Source, asked: Roles, features: str | Sequence[str] | None) -> tuple[Roles, list[str]]:
+    """Find the features among what has no other role.
+
+    Args:
+        source: the file.
+        asked: the other roles.
+        features: an array, a column or several; `None` for all that are left.
+
+    Returns:
+        the roles, and columns that have none.
+
+    Raises:
+        DataError: if something is not there, has two roles, or is called like a label and has no role.
+    """
+    for name in asked.others:
+        source.rows_of(name)
+    if "group" in asked.meta and asked.group != "group":
+        raise DataError("data.meta names a column 'group', which tells which rows stay together; give it as data.group.")
+    taken = [name for name in (asked.label, asked.weight, asked.group, *asked.context) if name is not None]
+    left: list[str] = []
+    if features is None:
+        array = _only(source)
+        names = [name for name in (source.array_columns(array) if array is not None else source.columns)]
+        left = [name for name in source.columns if name not in asked.others]
+        for name in left:
+            if "".join(filter(str.isalnum, name.lower())) in LABELS:
+                raise DataError(
+                    f"{source.path} has a column {name!r}, which may be a label and must not become a feature unseen; "
+                    f"give it as data.label={name}, keep it aside by data.meta=[{name}], or list the features in "
+                    "data.features."
+                )
+        names = [name for name in names if name not in asked.others and (array is not None or name not in ROW_NUMBERS)]
+        left = [name for name in left if name not in names]
+    elif isinstance(features, str) and features in source.arrays:
+        array, names = features, [name for name in source.array_columns(features) if name not in asked.others]
+    else:
+        listed_ = [features] if isinstance(features, str) else list(features)
+        if len(listed_) == 1 and listed_[0] in source.arrays:
+            return assign(source, asked, listed_[0])
+        for name in listed_:
+            source.rows_of(name)
+        if several := [name for name in listed_ if name in source.arrays]:
+            raise DataError(f"data.features names the array {several[0]!r} among others; name it alone, or columns.")
+        holders = [name for name in source.arrays if set(listed_) <= set(source.array_columns(name))]
+        array, names = (holders[0] if holders else None), listed_
+    if array is None and not names or array is not None and not names and len(source.arrays[array]) == 2:
+        raise DataError(f"{source.path} has no column left to be a feature; it has {listed(source.names)}.")
+    twice = [name for i, name in enumerate([*taken, *names]) if name in [*taken, *names][:i]]
+    if twice:
+        raise DataError(f"column {twice[0]!r} has two roles among data.features, label, weight, group and context.")
+    return asked._replace(features=tuple(names), array=array), left
+
+
+def _only(source: Source) -> str | None:
+    if len(source.arrays) > 1:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in list(source.arrays.items())[:10])
+        raise DataError(f"{source.path} has several arrays that could be the features, {shapes}; say data.features=NAME.")
+    return next(iter(source.arrays), None)
+
+
+def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) -> tuple[list[NDArray], list[str]]:
+    """Labels as kinds of anomaly: nominal values are 0, each other value is a kind of its own.
+
+    Args:
+        columns: of labels, of one file or several, without a missing value.
+        name: of the column.
+        nominal: the value or values that are nominal.
+
+    Returns:
+        `y` for each column, and the kinds' names with `"nominal"` first; a single kind that is called 1, -1 or true is
+        an `"anomaly"`.
+
+    Raises:
+        DataError: if a nominal value is not there, or there are too many different ones.
+    """
+    import pyarrow as pa
+
+    wanted = [nominal] if isinstance(nominal, Value) else list(nominal)
+    text = [not _numeric(column.type) for column in columns]
+    if any(text):
+        values: list[NDArray] = [texts(column) for column in columns]
+        asked: list[Any] = [str(value) for value in wanted]
+    else:
+        values = [numbers(column, name, "float64") for column in columns]
+        try:
+            asked = [float(value) for value in wanted]
+        except ValueError:
+            asked = [None]
+    there = sorted(set().union(*(set(np.unique(part).tolist()) for part in values)))
+    shown = [value if isinstance(value, str) else f"{value:g}" for value in there]
+    if len(there) > MANY:
+        raise DataError(f"column {name!r} holds {len(there):,} different values, which are no labels.")
+    absent = [value for value, key in zip(wanted, asked, strict=False) if key not in there]
+    if absent and (len(absent) == len(wanted) or len(wanted) > 1):
+        close = meant(str(absent[0]), shown)
+        raise DataError(
+            f"column {name!r} holds no {absent[0]!r}{close}; set data.nominal to what is nominal of {listed(shown)}."
+        )
+    strange = [value for value in there if value not in asked]
+    names = [label for value, label in zip(there, shown, strict=True) if value not in asked]
+    boolean = all(pa.types.is_boolean(column.type) for column in columns)
+    if len(names) == 1 and (boolean or names[0].lower() in ("1", "-1", "true")):
+        names = ["anomaly"]
+    number = {**dict.fromkeys(asked, 0), **{value: i + 1 for i, value in enumerate(strange)}}
+    found = []
+    for part in values:
+        unique, place = np.unique(part, return_inverse=True)
+        found.append(np.array([number[value] for value in unique.tolist()], dtype=np.int64)[place.reshape(-1)])
+    return found, ["nominal", *names]
+
+
+def complete(column: Any, name: str, role: str, source: Source) -> Any:
+    """A column, once it is certain that no row lacks a value.
+
+    Raises:
+        DataError: with how many rows do.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    missing = column.null_count
+    if types.is_floating(column.type):
+        missing += pc.sum(pc.is_nan(column)).as_py() or 0
+    if missing:
+        raise DataError(
+            f"{source.path}: {missing:,} of {len(column):,} rows lack a value of column {name!r}, the {role}; remove "
+            "these rows or fill them in."
+        )
+    return column
+
+
+def _numeric(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
