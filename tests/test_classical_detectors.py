@@ -26,11 +26,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SklearnSVM
 
 from fitting import fitted, loaded, scores
+from straylight.batch import Events
 from straylight.detectors import (
     COPOD,
     DBSCAN,
     ECOD,
+    GMM,
     HBOS,
+    KDE,
     KNN,
     PCA,
     BayesianGMM,
@@ -43,6 +46,7 @@ from straylight.detectors import (
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.moments import Sums
 from straylight.errors import DataError
+from straylight.mapped import Mapped
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import least
 
@@ -842,3 +846,29 @@ def test_a_long_fit_is_announced_before_it_begins(monkeypatch) -> None:
     knn.expect(9e11, "never said")
     knn.expect(2e12, "take fewer rows")
     assert len(knn.notices) == 1 and "2e+12" in knn.notices[0] and knn.notices[0].endswith("take fewer rows.")
+
+
+@pytest.mark.parametrize("kind", [IsolationForest, LocalOutlierFactor, KDE, GMM, DBSCAN, OneClassSVM])
+def test_rows_that_are_not_drawn_are_never_kept_and_the_others_are_the_same(kind, trainer, serving) -> None:
+    """Drawn while they come in, from rows on disk too, they are those that the fit draws from all rows at once."""
+    x = torch.randn(600, 3, generator=torch.Generator().manual_seed(1))
+    few = {"max_rows": 100, **({"budget_mb": 0.01, "landmarks": 20} if kind is OneClassSVM else {})}
+    seen = []
+
+    class Watched(kind):
+        def fit(self, x, context, weight):
+            seen.append(len(x))
+            super().fit(x, context, weight)
+
+    def trained(rows):
+        detector, data = Watched((3,), **few), serving(x, batch_size=32)
+        data.splits = data.load()._replace(train=Events.of(rows))
+        trainer(max_epochs=1).fit(detector, datamodule=data)
+        return detector.eval()
+
+    inside, mapped, whole = trained(x), trained(Mapped([x[:250], x[250:]])), Watched((3,), **few)
+    whole._noise_seed, whole.scaling = inside._noise_seed, inside.scaling
+    whole.fit(inside.scaling(x), x[:, :0], torch.ones(len(x)))
+    assert seen == [100, 100, 600]
+    assert torch.equal(inside(x), whole.eval()(x)) and torch.equal(mapped(x), whole(x))
+    assert inside.notices == whole.notices != []

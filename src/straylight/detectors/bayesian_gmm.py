@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from sklearn.mixture import BayesianGaussianMixture
-from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
 
@@ -72,9 +71,6 @@ class BayesianGMM(ScikitDetector):
         self.components, self.covariance, self.restarts = components, covariance, restarts
         self.concentration, self.regularization = concentration, regularization
         self.max_iterations, self.max_rows = max_iterations, max_rows
-
-    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        return self.drawn(self.max_rows, rows, weight, why="its cost grows with them (detector.max_rows)")
 
     def build(self, rows: Any) -> BayesianGaussianMixture:
         k = min(self.components, len(rows))

@@ -49,6 +49,8 @@ class DBSCAN(FittedDetector):
 
     eps: Tensor
 
+    why_fewer = "its cost grows with their square (detector.max_rows)"
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -74,7 +76,7 @@ class DBSCAN(FittedDetector):
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         self.no_weights(weight)
-        (rows,) = self.drawn(self.max_rows, x.flatten(1), why="its cost grows with their square (detector.max_rows)")
+        (rows,) = self.kept(x.flatten(1))
         k = min(self.min_samples, len(rows))
         if k < self.min_samples:
             self.notice(f"DBSCAN has {k} training rows for detector.min_samples={self.min_samples} and takes {k}.")

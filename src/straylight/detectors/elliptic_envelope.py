@@ -7,7 +7,6 @@ from typing import Any
 from sklearn.covariance import EllipticEnvelope as Envelope
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
 
@@ -66,9 +65,6 @@ class EllipticEnvelope(ScikitDetector):
                 f"{max_rows}"
             )
         self.support_fraction, self.max_features, self.max_rows = support_fraction, max_features, max_rows
-
-    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        return self.drawn(self.max_rows, rows, weight, why="its cost grows with them (detector.max_rows)")
 
     def build(self, rows: Any) -> Any:
         envelope = Envelope(support_fraction=self.support_fraction, random_state=self.seed)

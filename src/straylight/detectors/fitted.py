@@ -42,12 +42,17 @@ class FittedDetector(Detector):
 
     selects = False
     one_pass = True
+    #: Training rows that are looked at, at most; `None` for all.
+    max_rows: int | None = None
+    #: Why no more are.
+    why_fewer = "its cost grows with them (detector.max_rows)"
 
     def __init__(self, shape: tuple[int, ...], *, budget_mb: float = 64, **common: Any) -> None:
         super().__init__(shape, **common)
         if not budget_mb > 0:
             raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
         self.budget_mb = budget_mb
+        self._wanted: Tensor | None = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         largest = torch.finfo(torch.float32).max
@@ -77,21 +82,38 @@ class FittedDetector(Detector):
         if (weight != weight[0]).any():
             self.notice(f"{type(self).__name__} does not read event weights: all rows count as one.")
 
+    def most(self, n: int) -> int | None:
+        """How many of n training rows the fit looks at; `None` for all."""
+        return self.max_rows
+
+    def kept(self, *columns: Tensor) -> tuple[Tensor, ...]:
+        """Some columns of the training rows that the fit looks at: of all rows, unless there are too many."""
+        return self.drawn(self.most(len(columns[0])), *columns, why=self.why_fewer)
+
     def drawn(self, limit: int | None, *columns: Tensor, why: str, use: str = "is fitted to") -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
         if limit is None or n <= limit:
             return columns
-        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
+        self._tell_fewer(limit, n, why, use)
+        order = self._draw(limit, n)
         return tuple(column.index_select(0, order.to(column.device)) for column in columns)
+
+    def _draw(self, limit: int, n: int) -> Tensor:
+        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
+
+    def _tell_fewer(self, limit: int, n: int, why: str, use: str = "is fitted to") -> None:
+        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""
         raise NotImplementedError(f"{type(self).__name__} must write fit(x, context, weight)")
 
     def update(self, batch: Batch) -> None:
-        """Take in some training rows, scaled."""
+        """Take in some training rows, scaled; those that the fit would not look at are not kept."""
+        if self._wanted is not None:
+            wanted = self._wanted[batch.index.cpu()].nonzero().flatten().to(batch.index.device)
+            batch = Batch(*(column.index_select(0, wanted) for column in batch))
         self._kept.append(batch)
 
     def finish(self) -> None:
@@ -112,6 +134,19 @@ class FittedDetector(Detector):
         super().on_train_epoch_start()
         self._kept: list[Batch] = []
         self.notices.clear()
+        self._wanted = self._choose()
+
+    def _choose(self) -> Tensor | None:
+        """Which rows the fit will look at, `(N,)` bool, before those that may not fit in memory; `None` for all."""
+        events = getattr(self.trainer.train_dataloader, "events", None)
+        if events is None or (limit := self.most(len(events))) is None or len(events) <= limit:
+            return None
+        if not (events.weight > 0).all():
+            return None  # rows without weight are left out first, by the fit
+        self._tell_fewer(limit, len(events), self.why_fewer)
+        wanted = torch.zeros(len(events), dtype=torch.bool)
+        wanted[self._draw(limit, len(events))] = True
+        return wanted
 
     def on_train_epoch_end(self) -> None:
         self.trainer.should_stop = True  # one pass is all there is

@@ -105,12 +105,7 @@ class GMM(FittedDetector):
             self.register_buffer(name, torch.empty(0, dtype=torch.float64))
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
-        rows, weight = self.drawn(
-            self.max_rows,
-            x.flatten(1)[weight > 0],
-            weight[weight > 0],
-            why="its cost grows with them (detector.max_rows)",
-        )
+        rows, weight = self.kept(x.flatten(1)[weight > 0], weight[weight > 0])
         k = min(self.components, len(rows))
         if k < self.components:
             self.notice(f"GMM has {k} rows for detector.components={self.components} and takes as many.")

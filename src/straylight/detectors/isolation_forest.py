@@ -22,6 +22,8 @@ class IsolationForest(ScikitDetector):
         shape: the shape of one event; it is flattened.
         n_estimators: trees.
         max_samples: rows that each tree sees; fewer where there are fewer.
+        max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all. The
+            trees together see `n_estimators` times `max_samples` of them.
         max_features: the fraction of the features that each tree sees.
         n_jobs: processes of scikit-learn's; `None` is one.
         common: `context`, `scaling`, see `Detector`.
@@ -46,6 +48,7 @@ class IsolationForest(ScikitDetector):
         *,
         n_estimators: int = 100,
         max_samples: int = 256,
+        max_rows: int | None = 1_000_000,
         max_features: float = 1.0,
         n_jobs: int | None = None,
         **common: Any,
@@ -56,6 +59,9 @@ class IsolationForest(ScikitDetector):
                 "detector.n_estimators must be positive, max_samples at least 2 and max_features above 0 and at most "
                 f"1, not {n_estimators}, {max_samples} and {max_features}"
             )
+        if max_rows is not None and max_rows < 2:
+            raise ValueError(f"detector.max_rows must be null or at least 2, not {max_rows}")
+        self.max_rows = max_rows
         self.n_estimators, self.max_samples = n_estimators, max_samples
         self.max_features, self.n_jobs = max_features, n_jobs
 

@@ -55,6 +55,11 @@ class KDE(FittedDetector):
     """
 
     limit = "detector.max_rows"  # on training rows
+
+    @property
+    def why_fewer(self) -> str:  # type: ignore[override]
+        return f"its cost grows with them ({self.limit})"
+
     sized_by_data: tuple[str, ...] = ("memory", "squares", "log_weight")
     memory: Tensor
     squares: Tensor
@@ -87,12 +92,7 @@ class KDE(FittedDetector):
         self.register_buffer("width", torch.ones((), dtype=torch.float64))
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
-        rows, weight = self.drawn(
-            self.max_rows,
-            x.flatten(1)[weight > 0],
-            weight[weight > 0],
-            why=f"its cost grows with them ({self.limit})",
-        )
+        rows, weight = self.kept(x.flatten(1)[weight > 0], weight[weight > 0])
         rows, weight = rows.double(), weight.double() / weight.double().sum()
         self.centre = weight @ rows
         self.memory, self.log_weight = rows - self.centre, weight.log()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.neighbors import LocalOutlierFactor as Factor
-from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
 from straylight.errors import DataError
@@ -41,14 +40,13 @@ class LocalOutlierFactor(ScikitDetector):
         True
     """
 
+    why_fewer = "its cost grows with their square (detector.max_rows)"
+
     def __init__(self, shape: tuple[int, ...], *, k: int = 20, max_rows: int | None = 30_000, **common: Any) -> None:
         super().__init__(shape, **common)
         if k < 1 or (max_rows is not None and max_rows < 2):
             raise ValueError(f"detector.k must be positive and max_rows null or at least 2, not {k} and {max_rows}")
         self.k, self.max_rows = k, max_rows
-
-    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        return self.drawn(self.max_rows, rows, weight, why="its cost grows with their square (detector.max_rows)")
 
     def build(self, rows: Any) -> Factor:
         if len(rows) < 2:

@@ -8,7 +8,6 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SVM
-from torch import Tensor
 
 from straylight.detectors.scikit import ScikitDetector
 
@@ -47,6 +46,7 @@ class OneClassSVM(ScikitDetector):
     """
 
     weighted = True
+    why_fewer = "the features of all of them are held at once (detector.budget_mb)"
 
     def __init__(
         self,
@@ -69,11 +69,10 @@ class OneClassSVM(ScikitDetector):
             )
         self.nu, self.gamma, self.max_rows, self.landmarks = nu, gamma, max_rows, landmarks
 
-    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        if self.max_rows is None or len(rows) <= self.max_rows:
-            return rows, weight
-        most = max(self.max_rows, int(self.budget_mb * 2**20 / (8 * self.landmarks)))
-        return self.drawn(most, rows, weight, why="the features of all of them are held at once (detector.budget_mb)")
+    def most(self, n: int) -> int | None:
+        if self.max_rows is None or n <= self.max_rows:
+            return None
+        return max(self.max_rows, int(self.budget_mb * 2**20 / (8 * self.landmarks)))
 
     def build(self, rows: Any) -> Any:
         n = len(rows)

@@ -52,7 +52,7 @@ class ScikitDetector(FittedDetector):
         raise NotImplementedError(f"{type(self).__name__} must write build(rows)")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
-        x, weight = self.chosen(x.flatten(1), weight)
+        x, weight = self.kept(x.flatten(1), weight)
         rows = x.double().cpu().numpy()  # where it is given float32, scikit-learn inverts covariances in float32
         estimator = self.build(rows)
         more: dict[str, Any] = {}
@@ -78,10 +78,6 @@ class ScikitDetector(FittedDetector):
         for sentence in reversed(kinds.values()):
             self.notice(f"{type(self).__name__}: {sentence}")
         self.estimator = estimator
-
-    def chosen(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        """The training rows to fit to, and their weights: all of them, unless there are too many."""
-        return rows, weight
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         rows = x.detach().flatten(1).double().cpu().numpy()
