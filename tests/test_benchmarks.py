@@ -21,7 +21,9 @@ SMALL = {
     "detectors.py": ["--rows", "512", "--epochs", "1"],
     "knn.py": ["--rows", "2000"],
     "small_job.py": ["--rows", "200"],
-    "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data"],
+    "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
+    "datasets.py": ["--only", "1_", "--data", "{data}"],
+    "large_data.py": ["--rows", "20000", "--folder", "{data}"],
 }
 
 
@@ -32,11 +34,11 @@ def test_every_benchmark_is_tested() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SMALL)
 def test_a_benchmark_ends_with_its_ratio(script, tmp_path) -> None:
+    (tmp_path / "adbench").mkdir()
     x = np.random.default_rng(0).normal(size=(200, 4))
-    np.savez(tmp_path / "1_small.npz", X=x, y=np.arange(200) >= 180)
-    command = [sys.executable, str(FOLDER / script), *SMALL[script]]
-    command += [str(tmp_path)] if command[-1] == "--data" else []
-    command += [] if script == "adbench.py" else ["--rounds", "1"]
+    np.savez(tmp_path / "adbench" / "1_small.npz", X=x, y=np.arange(200) >= 180)
+    given = [argument.format(data=tmp_path) for argument in SMALL[script]]
+    command = [sys.executable, str(FOLDER / script), *given, *([] if script == "adbench.py" else ["--rounds", "1"])]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     unmeasured = "|not measured, PyOD is not installed" if script == "adbench.py" else ""
     assert re.fullmatch(rf"ratio: ([\d.]+{unmeasured})", ended.stdout.splitlines()[-1])

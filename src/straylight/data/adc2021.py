@@ -100,9 +100,7 @@ class ADC2021(Stored):
         background = self._some(paths[0])
         strange = self._strange(paths[1:])
         if self._standin:
-            self.notice(
-                "these files are a simulation in the layout of ADC2021; results on them are no ADC2021 results."
-            )
+            self.notice("a simulation in the layout of ADC2021: results on it are not ADC2021 results.")
         if "all" in background:
             return self.split(joined(background["all"], strange) if strange else background["all"])
         if absent := [part for part in ("train", "val", "test") if part not in background]:
