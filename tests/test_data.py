@@ -22,7 +22,10 @@ from straylight.groups import FOLDER, choices
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 MIXED_VALIDATION = {"mnist_contaminated"}  # what is set aside is tested and validates alike
-NEEDED = {"adbench": ["data.name=6_cardio"]}
+NEEDED = {
+    "adbench": ["data.name=6_cardio"],
+    "file": ["data.path=${paths.data}/adbench/6_cardio.npz", "data.label=y"],
+}
 
 
 def sentence(error):
@@ -36,7 +39,8 @@ def sentence(error):
 
 
 def made(name, *overrides):
-    if "paths.data" in (FOLDER / "data" / f"{name}.yaml").read_text() and not SHARED.is_dir():
+    told = (FOLDER / "data" / f"{name}.yaml").read_text() + "".join(NEEDED.get(name, []))
+    if "paths.data" in told and not SHARED.is_dir():
         pytest.skip(f"data={name} reads files, and there is no folder ../shared/data beside the checkout")
     chosen = [f"data={name}", *NEEDED.get(name, []), f"paths.data={SHARED}", "paths.run=.", *overrides]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):

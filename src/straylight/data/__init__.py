@@ -5,8 +5,11 @@ from straylight.data.adc2021 import ADC2021
 from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
 from straylight.data.digits import Digits
+from straylight.data.file import File
 from straylight.data.gaussians import Gaussians
 from straylight.data.generated import Generated
+from straylight.data.house_prices import HousePrices
+from straylight.data.kddcup99 import KDDCup99
 from straylight.data.lhco import LHCO
 from straylight.data.mnist import MNIST, FashionMNIST
 from straylight.data.mnist_contaminated import ContaminatedMNIST
@@ -25,8 +28,11 @@ __all__ = [
     "ContaminatedMNIST",
     "Digits",
     "FashionMNIST",
+    "File",
     "Gaussians",
     "Generated",
+    "HousePrices",
+    "KDDCup99",
     "Moons",
     "Remote",
     "Shells",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from straylight.data.reading import Source, listed, meant
+from straylight.data.source import Source, listed, meant
 from straylight.data.table import numbers, texts
 from straylight.errors import DataError
 
-LABELS = set(
-    "y label labels target targets class classes anomaly anomalies anomalous isanomaly isanomalous outlier outliers "
-    "isoutlier truth groundtruth gt attack attackcat attacktype isattack fraud isfraud signal issignal abnormal "
-    "isabnormal malicious ismalicious malware defect isdefect fault isfault failure novelty intrusion".split()
+#: What labels are called, without case, blanks and underscores.
+LABELS = re.compile(
+    "y|labels?|targets?|class(es)?|(ground)?truth|gt|signal|novelty|intrusion|attack(cat|type)?|"
+    "(is)?(anomaly|anomalies|anomalous|outliers?|abnormal|attack|fraud|signal|malicious|malware|defect|fault|failure)"
 )
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # as pandas writes them
 MANY = 100  # different labels at most
@@ -48,13 +50,13 @@ class Roles(NamedTuple):
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def assign(source: Source, asked: Roles, features: str | Sequence[str] | None) -> tuple[Roles, list[str]]:
+def assign(source: Source, asked: Roles, features: Sequence[str] | None) -> tuple[Roles, list[str]]:
     """Find the features among what has no other role.
 
     Args:
         source: the file.
         asked: the other roles.
-        features: an array, a column or several; `None` for all that are left.
+        features: an array, or columns; `None` for all that are left.
 
     Returns:
         the roles, and columns that have none.
@@ -65,15 +67,17 @@ def assign(source: Source, asked: Roles, features: str | Sequence[str] | None) -
     for name in asked.others:
         source.rows_of(name)
     if "group" in asked.meta and asked.group != "group":
-        raise DataError("data.meta names a column 'group', which tells which rows stay together; give it as data.group.")
+        raise DataError(
+            "data.meta names a column 'group', which tells which rows stay together; give it as data.group."
+        )
     taken = [name for name in (asked.label, asked.weight, asked.group, *asked.context) if name is not None]
     left: list[str] = []
     if features is None:
         array = _only(source)
-        names = [name for name in (source.array_columns(array) if array is not None else source.columns)]
+        names = list(source.columns) if array is None else source.array_columns(array)
         left = [name for name in source.columns if name not in asked.others]
         for name in left:
-            if "".join(filter(str.isalnum, name.lower())) in LABELS:
+            if LABELS.fullmatch("".join(filter(str.isalnum, name.lower()))):
                 raise DataError(
                     f"{source.path} has a column {name!r}, which may be a label and must not become a feature unseen; "
                     f"give it as data.label={name}, keep it aside by data.meta=[{name}], or list the features in "
@@ -81,22 +85,19 @@ def assign(source: Source, asked: Roles, features: str | Sequence[str] | None) -
                 )
         names = [name for name in names if name not in asked.others and (array is not None or name not in ROW_NUMBERS)]
         left = [name for name in left if name not in names]
-    elif isinstance(features, str) and features in source.arrays:
-        array, names = features, [name for name in source.array_columns(features) if name not in asked.others]
+    elif len(features) == 1 and features[0] in source.arrays:
+        array = features[0]
+        names = [name for name in source.array_columns(array) if name not in asked.others]
     else:
-        listed_ = [features] if isinstance(features, str) else list(features)
-        if len(listed_) == 1 and listed_[0] in source.arrays:
-            return assign(source, asked, listed_[0])
-        for name in listed_:
+        for name in features:
             source.rows_of(name)
-        if several := [name for name in listed_ if name in source.arrays]:
+        if several := [name for name in features if name in source.arrays]:
             raise DataError(f"data.features names the array {several[0]!r} among others; name it alone, or columns.")
-        holders = [name for name in source.arrays if set(listed_) <= set(source.array_columns(name))]
-        array, names = (holders[0] if holders else None), listed_
-    if array is None and not names or array is not None and not names and len(source.arrays[array]) == 2:
+        holders = [name for name in source.arrays if set(features) <= set(source.array_columns(name))]
+        array, names = (holders[0] if features and holders else None), list(features)
+    if not names and (array is None or len(source.arrays[array]) == 2):
         raise DataError(f"{source.path} has no column left to be a feature; it has {listed(source.names)}.")
-    twice = [name for i, name in enumerate([*taken, *names]) if name in [*taken, *names][:i]]
-    if twice:
+    if twice := [name for name, times in Counter([*taken, *names]).items() if times > 1]:
         raise DataError(f"column {twice[0]!r} has two roles among data.features, label, weight, group and context.")
     return asked._replace(features=tuple(names), array=array), left
 
@@ -104,7 +105,9 @@ def assign(source: Source, asked: Roles, features: str | Sequence[str] | None) -
 def _only(source: Source) -> str | None:
     if len(source.arrays) > 1:
         shapes = ", ".join(f"{name} {shape}" for name, shape in list(source.arrays.items())[:10])
-        raise DataError(f"{source.path} has several arrays that could be the features, {shapes}; say data.features=NAME.")
+        raise DataError(
+            f"{source.path} has several arrays that could be the features, {shapes}; say data.features=NAME."
+        )
     return next(iter(source.arrays), None)
 
 
@@ -151,6 +154,7 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     boolean = all(pa.types.is_boolean(column.type) for column in columns)
     if len(names) == 1 and (boolean or names[0].lower() in ("1", "-1", "true")):
         names = ["anomaly"]
+    names = [f"labelled {name}" if name == "nominal" else name for name in names]
     number = {**dict.fromkeys(asked, 0), **{value: i + 1 for i, value in enumerate(strange)}}
     found = []
     for part in values:

@@ -1,0 +1,281 @@
+"""A file of the user's own: CSV, Parquet, NPZ, NPY or HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from straylight.batch import HIDDEN, Events, Splits
+from straylight.data.base import AnomalyDataModule
+from straylight.data.reading import open_file, stem
+from straylight.data.roles import Roles, Value, assign, complete, labels
+from straylight.data.source import Source, listed
+from straylight.data.splits import Places, nominal_only
+from straylight.data.table import Coding, features_of, numbers, texts
+from straylight.errors import DataError
+from straylight.mapped import Mapped
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Names = str | int | Sequence[str | int]
+
+
+class File(AnomalyDataModule):
+    """Rows of a file, split by the protocol; or two files, the second of which is tested as it is.
+
+    A table's columns are features unless they have another role; text is one-hot encoded with the categories of
+    training rows. Of NPZ and HDF5 an array of shape (N, D) holds the features, its columns called `X[0]` and so on, or
+    one of shape (N, *shape) the events; arrays of shape (N,) are columns. The columns of NPY are called `0`, `1` and so
+    on. NPY stays on disk, and so does a copy of Parquet of numbers and of HDF5 if they take more than `memory_mb`.
+
+    Where a second file is tested, rows of the first train and validate, its anomalies among those that train unless
+    `contamination` says otherwise. Without labels nothing is ranked, and `train_fraction` of the rows train. Nothing is
+    ever unpickled.
+
+    Args:
+        path: `.csv` or `.tsv`, also with `.gz`, whose first line names the columns; `.parquet`, `.npz`, `.npy`, `.h5`.
+        test_path: a second file of the same columns; the first may lack the label then.
+        features: columns, or the array that holds the features or events; `None` takes all without another role.
+        label: the column that says which rows are nominal; `None` if nobody knows.
+        nominal: the label, or labels, of nominal rows; each other one is a kind of anomaly.
+        context: columns that a density is conditioned on.
+        weight: the column of event weights.
+        group: the column that tells which rows stay on one side of a split.
+        meta: columns that are kept beside the scores and that no detector sees.
+        categorical: columns of numbers that are one-hot encoded like text.
+        common: see `AnomalyDataModule`.
+
+    Raises:
+        DataError: if a file is missing, damaged or empty, a column is missing or has two roles, holds what cannot be a
+            feature, or is called like a label and has no role.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> rows = ["bytes,service,attack", *(f"{i},{'http' if i % 2 else 'dns'},{int(i > 7)}" for i in range(10))]
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "mine.csv")
+        ...     _ = path.write_text("\\n".join(rows))
+        ...     data = File(path=str(path), label="attack", train_fraction=0.75)
+        ...     data.setup()
+        >>> data.name, data.columns, [len(part) for part in data.splits]
+        ('mine', ['bytes', 'service=dns', 'service=http'], [5, 1, 4, 0])
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        test_path: str | None = None,
+        features: Names | None = None,
+        label: str | int | None = None,
+        nominal: Value | Sequence[Value] = 0,
+        context: Names = (),
+        weight: str | int | None = None,
+        group: str | int | None = None,
+        meta: Names = (),
+        categorical: Names = (),
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if path is None:
+            raise DataError("say which file: data.path=FILE, of .csv, .tsv, .parquet, .npz, .npy, .h5 or .hdf5.")
+        self.path, self.test_path = Path(path), None if test_path is None else Path(test_path)
+        if self.test_path and self.protocol == "unsupervised":
+            raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
+        self.features = features if features is None else _names(features)
+        self.nominal, self.categorical = nominal, _names(categorical)
+        self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
+        self.coding: Coding | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return stem(self.path)
+
+    def load(self) -> Splits:
+        source = open_file(self.path)
+        tested = None if self.test_path is None else open_file(self.test_path)
+        asked = self.roles
+        if tested and asked.label is not None and asked.label in tested.names and asked.label not in source.names:
+            asked = asked._replace(label=None)  # nobody knows of the rows that train
+        roles, left = assign(source, asked, self.features)
+        self.roles = roles._replace(label=self.roles.label)
+        if left:
+            self.notice(
+                f"{listed([repr(name) for name in left])} of {self.path.name} ha{'ve' if left[1:] else 's'} no "
+                "role, and no detector sees it."
+            )
+        table = source.table(roles.others) if roles.others else None
+        others = tested.table(self.roles.others) if tested and self.roles.others else None
+        y, y_tested = self._labels(source, table, tested, others)
+        rows = source.rows_of(roles.features[0] if roles.features else str(roles.array))
+        bare = self._bare(source, table, rows, y)
+        if tested is None:
+            places = self.divide(bare.y, bare.meta.get("group"))
+            return self._featured(source, places, list(places.of(bare)))
+        rows = tested.rows_of(roles.features[0] if roles.features else str(roles.array))
+        places = self._all_but_tested(bare)
+        parts = [bare.take(part) for part in places]
+        parts[2] = self._bare(tested, others, rows, y_tested)
+        self._shared_groups(bare, parts[2])
+        return self._featured(source, places, parts, tested)
+
+    def recipe(self) -> dict[str, Any]:
+        """What turns another file of this kind into events: plain values, for JSON.
+
+        Of columns: the features' columns in their order, and the categories of those that have some; or the array that
+        holds the features and its columns; what columns of other roles are called; which label is which kind; and
+        what a feature is where it is missing.
+        """
+        self.splits  # noqa: B018, of which the recipe is
+        return {
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in self.roles._asdict().items()},
+            "categories": {} if self.coding is None else {k: list(v) for k, v in self.coding.categories.items()},
+            "nominal": self.nominal if isinstance(self.nominal, Value) else list(self.nominal),
+            "kinds": list(self.kinds),
+            "columns": list(self.columns),
+            "missing": self.missing_values,
+            "filled": dict(self.filled),
+        }
+
+    # parts of load
+
+    def _labels(
+        self, source: Source, table: pa.Table | None, tested: Source | None, others: pa.Table | None
+    ) -> tuple[NDArray | None, NDArray | None]:
+        label = self.roles.label
+        if label is None:
+            return None, None
+        held = [(s, t) for s, t in ((source, table), (tested, others)) if s and t and label in t.column_names]
+        columns = [complete(t[label], label, "label", s) for s, t in held]
+        try:
+            y, kinds = labels(columns, label, self.nominal)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
+        self.kinds = tuple(kinds)
+        return (y[0], y[1] if len(y) > 1 else None) if held[0][0] is source else (None, y[0])
+
+    def _bare(self, source: Source, table: pa.Table | None, rows: int, y: NDArray | None) -> Events:
+        """What the rows are but for their features."""
+        r = self.roles
+        if table is not None and table.num_rows != rows:
+            raise DataError(
+                f"{source.path}: {table.column_names[0]!r} has {table.num_rows:,} rows, and the features have {rows:,}."
+            )
+
+        def column(name: str, role: str) -> NDArray:
+            assert table is not None
+            try:
+                return np.array(numbers(complete(table[name], name, role, source), name))
+            except DataError as error:
+                raise DataError(str(error) if str(source.path) in str(error) else f"{source.path}: {error}") from error
+
+        meta = {} if table is None else {name: _plain(table[name]) for name in r.meta if name in table.column_names}
+        if r.group is not None:
+            assert table is not None
+            meta["group"] = _plain(complete(table[r.group], r.group, "group", source))
+        return Events.of(
+            np.empty((rows, 0)),
+            np.full(rows, HIDDEN) if y is None else y,
+            np.stack([column(name, "context") for name in r.context], 1) if r.context else None,
+            None if r.weight is None else column(r.weight, "weight"),
+            meta,
+        )
+
+    def _all_but_tested(self, bare: Events) -> Places:
+        places = nominal_only(
+            bare.y,
+            seed=self.seed,
+            train=1.0,
+            val=self.val_fraction,
+            reserve=self.reserve_fraction,
+            group=bare.meta.get("group"),
+        )
+        return places._replace(train=np.sort(np.concatenate([places.train, places.test])), test=np.arange(0))
+
+    def _shared_groups(self, rows: Events, tested: Events) -> None:
+        if "group" not in rows.meta:
+            return
+        shared = len(np.intersect1d(rows.meta["group"], tested.meta["group"]))
+        if shared:
+            self.notice(f"{shared:,} groups have rows in both data.path and data.test_path.")
+
+    def _featured(self, source: Source, places: Places, parts: list[Events], tested: Source | None = None) -> Splits:
+        """The splits with their features."""
+        if self._encoded(source):
+            names = self.roles.features
+            coded, self.coding = features_of(
+                self,
+                source.table(names),
+                names,
+                places,
+                categorical=self.categorical,
+                tested=None if tested is None else tested.table(names),
+            )
+            return Splits(*(replace(part, x=torch.from_numpy(x)) for part, x in zip(parts, coded, strict=True)))
+        x = self._values(source)
+        self.columns = self.roles.features
+        chosen = list(places.of(Events.of(x)))
+        if tested is not None:
+            chosen[2] = Events.of(self._values(tested))
+            if chosen[2].x.shape[1:] != x.shape[1:]:
+                shapes = tuple(chosen[2].x.shape[1:]), tuple(x.shape[1:])
+                raise DataError(
+                    f"events of {self.test_path} have the shape {shapes[0]}, and of {self.path} {shapes[1]}."
+                )
+        return Splits(*(replace(part, x=c.x) for part, c in zip(parts, chosen, strict=True)))
+
+    def _encoded(self, source: Source) -> bool:
+        """Whether columns become features one by one; otherwise they are one array, maybe on disk."""
+        names, array = self.roles.features, self.roles.array
+        if strange := [name for name in self.categorical if name not in names]:
+            raise DataError(f"data.categorical names {strange[0]!r}, which is no column among the features.")
+        if self.categorical or array is not None:
+            return bool(self.categorical)
+        large = 4 * source.rows_of(names[0]) * len(names) > self.memory_mb * 2**20
+        return not (large and source.convertible and source.numeric(names))
+
+    def _values(self, source: Source) -> Tensor | Mapped:
+        array, names = self.roles.array, self.roles.features
+        if array is None:
+            return source.on_disk(names, (source.rows_of(names[0]), len(names)))
+        x = source.events(array, self.memory_mb * 2**20)
+        if not names:
+            return x
+        there = source.array_columns(array)
+        if there == list(names):
+            return x
+        place = {name: i for i, name in enumerate(there)}
+        for name in names:
+            if name not in place:
+                source.rows_of(name)
+        keep = torch.tensor([place[name] for name in names])
+
+        def pick(x: Tensor) -> Tensor:
+            return x[:, keep]
+
+        return x.map(pick) if isinstance(x, Mapped) else pick(x)
+
+
+def _name(given: str | int | None) -> str | None:
+    return None if given is None else str(given)
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    return tuple(map(str, [given] if isinstance(given, str | int) else given))
+
+
+def _plain(column: pa.ChunkedArray) -> NDArray:
+    """A column as numpy has it: numbers and times as they are, text as objects."""
+    import pyarrow.types as types
+
+    if types.is_temporal(column.type) or types.is_boolean(column.type) or types.is_integer(column.type):
+        return column.to_numpy()
+    return numbers(column, "", "float64") if types.is_floating(column.type) else texts(column)

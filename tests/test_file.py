@@ -1,0 +1,508 @@
+"""A user's own file: every format gives the same events, and what cannot be used is refused in one sentence."""
+
+import gzip
+import json
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from straylight.batch import Events
+from straylight.data import File
+from straylight.data.prepared import prepared
+from straylight.data.reading import open_file
+from straylight.errors import DataError
+from straylight.mapped import Mapped
+
+N = 80
+NUMBERED = (".csv", ".csv.gz", ".tsv", ".parquet", ".npz", ".h5", ".npy")  # .npy by its fields
+
+
+def columns(n=N, seed=0):
+    rng = np.random.default_rng(seed)
+    # numbers that text and float32 keep as they are
+    return {
+        "a": rng.integers(-1000, 1000, n) / 4,
+        "b": np.arange(n, dtype=np.int64),
+        "mass": rng.integers(1, 100, n) / 2,
+        "w": 1 + np.arange(n) % 3 / 4,
+        "run": np.arange(n) // 4,
+        "y": (np.arange(n) % 8 == 0).astype(np.int64) * (1 + np.arange(n) // 40),
+    }
+
+
+def write(path, table):
+    """A table in the format that the path's ending says."""
+    name = path.name
+    if name.endswith((".csv", ".csv.gz", ".tsv")):
+        options = pa.csv.WriteOptions(delimiter="\t" if name.endswith(".tsv") else ",")
+        pa.csv.write_csv(pa.table(table), path.with_suffix(".plain"), options)
+        text = path.with_suffix(".plain").read_bytes()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    elif name.endswith(".parquet"):
+        pa.parquet.write_table(pa.table(table), path, row_group_size=30)
+    elif name.endswith(".npz"):
+        np.savez(path, **table)
+    elif name.endswith(".h5"):
+        with h5py.File(path, "w") as file:
+            for key, values in table.items():
+                values = values.astype(object) if values.dtype.kind == "U" else values
+                file.create_dataset(key, data=values, chunks=(min(16, len(values)),) if len(values) else None)
+    else:
+        array = np.empty(len(table["a"]), [(key, values.dtype) for key, values in table.items()])
+        for key, values in table.items():
+            array[key] = values
+        np.save(path, array)
+    return path
+
+
+def loaded(path, **options):
+    data = File(path=str(path), **options)
+    data.setup()
+    return data, data.splits
+
+
+def refused(path, **options):
+    with pytest.raises(DataError) as error:
+        loaded(path, **options)
+    said = str(error.value)
+    assert said.endswith(".") and "\n" not in said and ". " not in said
+    return said
+
+
+def same(one, other):
+    for a, b in zip(one, other, strict=True):
+        for name in ("x", "y", "context", "weight"):
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=0)
+        assert a.meta.keys() == b.meta.keys()
+        for name in a.meta:
+            np.testing.assert_array_equal(a.meta[name], b.meta[name])
+
+
+ROLES = {"label": "y", "context": ["mass"], "weight": "w", "group": "run", "meta": ["b", "run"]}
+
+
+@pytest.mark.parametrize("ending", NUMBERED)
+def test_every_format_gives_the_events_of_the_same_table(tmp_path, ending):
+    table = columns()
+    data, splits = loaded(write(tmp_path / f"mine{ending}", table), **ROLES, reserve_fraction=0.3)
+    assert data.name == "mine" and data.columns == ["a"] and data.kinds == ("nominal", "1", "2")
+    everything = np.concatenate([part.meta["b"] for part in splits])
+    assert sorted(everything) == list(range(N))  # disjoint, and all there
+    for part in splits:
+        rows = part.meta["b"]
+        np.testing.assert_array_equal(part.x[:, 0], table["a"][rows])
+        np.testing.assert_array_equal(part.y, table["y"][rows])
+        np.testing.assert_array_equal(part.context[:, 0], table["mass"][rows])
+        np.testing.assert_array_equal(part.meta["group"], table["run"][rows])
+    train = splits.train
+    ratio = train.weight.numpy() / table["w"][train.meta["b"]]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+    groups = [set(part.meta["group"]) for part in splits[:3]]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] - set(splits.reserve.meta["group"])
+    same(splits, loaded(write(tmp_path / "other.csv", table), **ROLES, reserve_fraction=0.3)[1])
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".npz", ".h5"])
+def test_text_is_one_hot_encoded_from_every_format(tmp_path, ending):
+    table = columns() | {"service": np.array([["http", "smtp", "dns"][i % 3] for i in range(N)])}
+    data, splits = loaded(write(tmp_path / f"mine{ending}", table), features=["a", "service"], label="y", meta=["b"])
+    assert data.columns == ["a", "service=dns", "service=http", "service=smtp"]
+    assert (splits.test.x[:, 1:].argmax(1).numpy() == np.array([1, 2, 0])[splits.test.meta["b"] % 3]).all()
+    assert data.recipe()["categories"] == {"service": ["dns", "http", "smtp"]}
+    assert data.recipe()["features"] == ["a", "service"]
+
+
+def arrays(tmp_path, ending, d=4, shape=None):
+    x = np.random.default_rng(0).normal(size=(N, *(shape or (d,)))).astype(np.float32)
+    y = (np.arange(N) % 8 == 0).astype(np.int64)
+    path = tmp_path / f"mine{ending}"
+    if ending == ".npz":
+        np.savez(path, X=x, y=y, other=np.arange(N))
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("X", data=x, chunks=(7, *x.shape[1:]))
+            file["y"], file["other"], file["deep/note"] = y, np.arange(N), "text"
+    return path, x, y
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+@pytest.mark.parametrize("shape", [(4,), (1, 5, 3)])
+@pytest.mark.parametrize("memory", [4096, 0])
+def test_a_named_array_is_the_features_or_the_events(tmp_path, ending, shape, memory):
+    path, x, _ = arrays(tmp_path, ending, shape=shape)
+    data, splits = loaded(path, label="y", meta=["other"], memory_mb=memory)
+    assert data.shape == shape and data.kinds == ("nominal", "anomaly")
+    assert isinstance(splits.train.x, Mapped) == (ending == ".h5" and not memory)
+    for part in splits[:3]:
+        np.testing.assert_array_equal(part.x[: len(part)], x[part.meta["other"]])
+    assert list(data.columns) == ([f"X[{i}]" for i in range(4)] if len(shape) == 1 else [])
+
+
+def test_columns_of_an_array_have_roles_of_their_own(tmp_path):
+    path, x, _ = arrays(tmp_path, ".npz")
+    data, splits = loaded(path, label="y", context="X[1]", meta="other")
+    assert data.columns == ("X[0]", "X[2]", "X[3]")
+    np.testing.assert_array_equal(splits.test.context[:, 0], x[splits.test.meta["other"], 1])
+    np.testing.assert_array_equal(splits.test.x, x[splits.test.meta["other"]][:, [0, 2, 3]])
+    data, splits = loaded(path, label="y", features=["X[3]", "X[0]"], meta="other")
+    np.testing.assert_array_equal(splits.test.x, x[splits.test.meta["other"]][:, [3, 0]])
+    data, _ = loaded(path, label="y", features=["X[3]", "other"])
+    assert data.columns == ["X[3]", "other"]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "f2", "i2", "u2", "longdouble"])
+@pytest.mark.parametrize("memory", [4096, 0])
+def test_npy_is_read_where_it_lies_without_its_label(tmp_path, dtype, memory):
+    x = np.arange(N * 4).reshape(N, 4) % 97
+    x[:, 2] = np.arange(N) % 8 == 0
+    x[:, 3] = np.arange(N)
+    np.save(tmp_path / "mine.npy", x.astype(dtype))
+    data, splits = loaded(tmp_path / "mine.npy", label=2, meta=3, memory_mb=memory)
+    assert data.columns == ("0", "1") and data.shape == (2,)
+    assert isinstance(splits.train.x, Mapped) == (not memory and dtype not in (">f4", "longdouble"))
+    for part in splits[:3]:
+        rows = part.meta["3"].astype(int)
+        np.testing.assert_array_equal(part.x[: len(part)], x[rows][:, :2])
+        np.testing.assert_array_equal(part.y, rows % 8 == 0)
+
+
+def test_mapped_rows_are_contaminated(tmp_path):
+    x = np.random.default_rng(0).normal(size=(N, 3))
+    x[:, 2] = np.arange(N) % 4 == 0
+    np.save(tmp_path / "mine.npy", x)
+    _data, splits = loaded(
+        tmp_path / "mine.npy", label=2, memory_mb=0, reserve_fraction=0.5, contamination=0.1, overlap="drop"
+    )
+    assert isinstance(splits.train.x, Mapped) and int((splits.train.y > 0).sum()) == 3
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".h5"])
+def test_columns_larger_than_memory_are_converted_once(tmp_path, ending, monkeypatch):
+    path = write(tmp_path / f"mine{ending}", columns())
+    monkeypatch.setattr("straylight.data.reading.BYTES", 400)
+    _data, splits = loaded(path, **ROLES, memory_mb=0)
+    assert isinstance(splits.test.x, Mapped)
+    np.testing.assert_array_equal(splits.test.x[: len(splits.test)][:, 0], columns()["a"][splits.test.meta["b"]])
+    (made,) = (tmp_path / ".straylight").glob("*/x.npy")
+    before = made.stat().st_mtime_ns
+    loaded(path, **ROLES, memory_mb=0)
+    assert made.stat().st_mtime_ns == before
+    loaded(path, label="y", features=["b", "a"], memory_mb=0)
+    assert len(list((tmp_path / ".straylight").glob("*/x.npy"))) == 2
+
+
+@pytest.mark.parametrize(
+    "values, nominal, kinds",
+    [
+        ([0, 1], 0, ("nominal", "anomaly")),
+        ([1, -1], 1, ("nominal", "anomaly")),
+        ([False, True], False, ("nominal", "anomaly")),
+        ([False, True], 0, ("nominal", "anomaly")),
+        ([0.0, 2.0, 1.0], 0, ("nominal", "1", "2")),
+        ([2, 10, 9], 9, ("nominal", "2", "10")),
+        (["BENIGN", "DoS", "Bot"], "BENIGN", ("nominal", "Bot", "DoS")),
+        (["a", "b", "c"], ["a", "c"], ("nominal", "b")),
+        (["True", "False"], False, ("nominal", "anomaly")),
+    ],
+    ids=str,
+)
+def test_each_label_that_is_not_nominal_is_a_kind(tmp_path, values, nominal, kinds):
+    labels = np.array([values[i % 2 if i < 60 else i % len(values)] for i in range(N)])
+    if nominal == 9:
+        labels[: N // 2] = 9
+    path = write(tmp_path / "mine.csv", {"a": np.arange(N), "kind": labels})
+    data, splits = loaded(path, label="kind", nominal=nominal, meta="kind")
+    assert data.kinds == kinds
+    wanted = [nominal] if not isinstance(nominal, list) else nominal
+    for part in splits:
+        for y, was in zip(part.y.tolist(), part.meta["kind"], strict=True):
+            assert (y == 0) == (str(was).lower() in [str(w).lower() for w in wanted] or was in wanted)
+
+
+def test_without_labels_rows_are_split_and_nobody_knows(tmp_path):
+    table = columns()
+    del table["y"]
+    _, splits = loaded(write(tmp_path / "mine.csv", table))
+    assert [len(part) for part in splits] == [36, 4, 40, 0] and all((part.y == -1).all() for part in splits)
+    _, splits = loaded(tmp_path / "mine.csv", protocol="unsupervised")
+    assert [len(part) for part in splits] == [N, 0, N, 0]
+    assert "data.contamination" in refused(tmp_path / "mine.csv", contamination=0.1)
+
+
+def test_a_second_file_is_tested_as_it_is(tmp_path):
+    first, second = columns(), columns(20, seed=1)
+    second = {name: second[name] for name in reversed(second)}  # in another order
+    one, two = write(tmp_path / "one.csv", first), write(tmp_path / "two.parquet", second)
+    data, splits = loaded(one, test_path=str(two), label="y", features=["a", "mass"], meta=["b"], val_fraction=0.2)
+    assert [len(part) for part in splits] == [N - 14, 14, 20, 0]
+    np.testing.assert_array_equal(splits.test.x.numpy(), np.stack([second["a"], second["mass"]], 1))
+    assert not splits.val.y.any() and int((splits.train.y > 0).sum()) == 10 and data.kinds == ("nominal", "1", "2")
+    rows = np.concatenate([splits.train.meta["b"], splits.val.meta["b"]])
+    assert sorted(rows) == list(range(N))
+    _, clean = loaded(one, test_path=str(two), label="y", features=["a", "mass"], contamination=0)
+    assert not clean.train.y.any() and len(clean.train) == 63
+    assert "unsupervised" in refused(one, test_path=str(two), protocol="unsupervised", label="y")
+
+
+def test_the_file_that_trains_may_lack_the_label(tmp_path):
+    first = {name: values for name, values in columns().items() if name != "y"}
+    one, two = write(tmp_path / "one.csv", first), write(tmp_path / "two.csv", columns(20))
+    data, splits = loaded(one, test_path=str(two), label="y")
+    assert (splits.train.y == -1).all() and splits.test.y.tolist() == columns(20)["y"].tolist()
+    assert data.columns == ["a", "b", "mass", "w", "run"] and data.recipe()["label"] == "y"
+    assert "'y'" in refused(two, test_path=str(one), label="y")
+    assert "5 groups" in loaded(two, test_path=str(two), label="y", group="run")[0].notices[0]
+
+
+def test_a_second_file_of_arrays(tmp_path):
+    path, x, y = arrays(tmp_path, ".npz")
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["X"], file["y"] = x[:30], y[:30]
+    _data, splits = loaded(path, test_path=str(tmp_path / "two.h5"), label="y", context=["X[0]"])
+    assert torch.equal(splits.test.x, torch.from_numpy(x[:30, 1:])) and splits.test.y.tolist() == y[:30].tolist()
+    with h5py.File(tmp_path / "three.h5", "w") as file:
+        file["X"], file["y"] = x[:30, :3], y[:30]
+    assert "no column 'X[3]'" in refused(path, test_path=str(tmp_path / "three.h5"), label="y")
+
+
+def test_a_category_of_the_second_file_makes_no_feature(tmp_path):
+    first = columns() | {"s": np.array(["u", "v"] * 40)}
+    second = columns(20) | {"s": np.array(["u", "new"] * 10)}
+    one, two = write(tmp_path / "one.csv", first), write(tmp_path / "two.csv", second)
+    data, splits = loaded(one, test_path=str(two), label="y", features=["a", "s"])
+    assert data.columns == ["a", "s=u", "s=v"] and splits.test.x[:, 1:].sum() == 10
+    assert any("10 rows hold a category of column 's'" in notice for notice in data.notices)
+
+
+# another file, prepared as the first was
+
+
+@pytest.mark.parametrize("missing", ["error", "median", "indicator"])
+def test_a_recipe_makes_the_same_events_of_the_file_it_is_of(tmp_path, missing):
+    table = columns() | {"s": np.array(["u", "v", "w", "x"] * 20)}
+    if missing != "error":
+        table["a"][::5] = np.nan
+    path = write(tmp_path / "mine.parquet", table)
+    data, splits = loaded(path, features=["s", "a", "w"], label="y", context="mass", meta="b", missing=missing)
+    recipe = json.loads(json.dumps(data.recipe()))
+    again = {name: table[name] for name in ("w", "mass", "s", "a")}  # in another order, and without a label
+    events = prepared(write(tmp_path / "new.csv", again), recipe)
+    assert (events.y == -1).all() and recipe["kinds"] == ["nominal", "1", "2"]
+    for part in splits:
+        assert torch.equal(part.x, events.x[part.meta["b"]])
+        assert torch.equal(part.context, events.context[part.meta["b"]])
+    assert len(data.columns) == events.x.shape[1]
+
+
+def test_a_recipe_holds_for_arrays(tmp_path):
+    x = np.arange(N * 3.0).reshape(N, 3)
+    x[:, 1] = np.arange(N) % 8 == 0
+    np.save(tmp_path / "mine.npy", x)
+    data, _splits = loaded(tmp_path / "mine.npy", label=1, meta=0, features=["2", "0"])
+    events = prepared(tmp_path / "mine.npy", data.recipe())
+    np.testing.assert_array_equal(events.x, x[:, [2, 0]])
+    path, images, _ = arrays(tmp_path, ".h5", shape=(1, 5, 3))
+    data, _ = loaded(path, label="y")
+    np.testing.assert_array_equal(prepared(path, data.recipe()).x, images)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"a": None}, "no column 'a'"),
+        ({"a": np.array(["t"] * N)}, "'a' must hold numbers"),
+        ({"a": np.full(N, np.nan)}, "lacks values of column 'a'"),
+        ({"s": np.array(["u", ""] * 40)}, "lacks values of column 's'"),
+        ({"mass": np.full(N, np.nan)}, "'mass', the context"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_recipe_is_refused(tmp_path, change, said):
+    table = columns() | {"s": np.array(["u", "v"] * 40)}
+    data, _ = loaded(write(tmp_path / "mine.csv", table), features=["a", "s"], label="y", context="mass")
+    new = {name: values for name, values in (table | change).items() if values is not None}
+    if change.get("s") is not None:  # an empty text is written in quotes, which says that it is none
+        (tmp_path / "new.csv").write_text("a,mass,s\n1,2,u\n1,2,\n")
+    else:
+        write(tmp_path / "new.csv", new)
+    with pytest.raises(DataError) as error:
+        prepared(tmp_path / "new.csv", data.recipe())
+    assert said in str(error.value) and "new.csv" in str(error.value)
+
+
+# what must not happen
+
+
+@pytest.mark.parametrize("name", ["y", "Label", "is_anomaly", "TARGET", "Class", "attack_cat", "isFraud", "Outlier"])
+@pytest.mark.parametrize("ending", [".csv", ".npz"])
+def test_a_label_never_becomes_a_feature_unseen(tmp_path, name, ending):
+    table = {"a": np.arange(N), name: np.arange(N) % 2}
+    path = write(tmp_path / f"mine{ending}", table)
+    said = refused(path)
+    assert repr(name) in said and f"data.label={name}" in said and "data.features" in said
+    assert loaded(path, features="a")[0].columns == ["a"]
+    assert loaded(path, meta=name)[0].columns == ["a"]
+    assert loaded(path, label=name)[0].columns == ["a"]
+    assert repr(name) in refused(write(tmp_path / f"two{ending}", table | {"z": np.arange(N) % 2}), label="z")
+
+
+def test_a_label_beside_an_array_is_asked_for(tmp_path):
+    path, *_ = arrays(tmp_path, ".npz")
+    assert "'y'" in refused(path) and "data.label=y" in refused(path)
+    _data, splits = loaded(path, features="X")
+    assert (splits.test.y == -1).all()
+    assert "'other' of mine.npz has no role" in loaded(path, label="y")[0].notices[0]
+
+
+def test_row_numbers_of_pandas_are_no_feature(tmp_path):
+    text = ",a\n" + "".join(f"{i},{i * 2}\n" for i in range(N))
+    (tmp_path / "mine.csv").write_text(text)
+    data, _ = loaded(tmp_path / "mine.csv")
+    assert data.columns == ["a"] and "has no role" in data.notices[0]
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return pytest.fail, ("unpickled",)
+
+    trap = np.array([Trap()] * 3, dtype=object)
+    np.save(tmp_path / "trap.npy", trap, allow_pickle=True)
+    np.savez(tmp_path / "trap.npz", X=trap)
+    assert "trap.npy" in refused(tmp_path / "trap.npy") and "trap.npz" in refused(tmp_path / "trap.npz")
+
+
+# unfit files
+
+
+@pytest.mark.parametrize("ending", NUMBERED)
+@pytest.mark.parametrize("spoil", ["gone", "empty", "cut", "noise", "no rows"])
+def test_a_damaged_file_is_refused_by_its_name(tmp_path, ending, spoil):
+    path = write(tmp_path / f"mine{ending}", columns())
+    whole = path.read_bytes()
+    match spoil:
+        case "gone":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            if ending in (".csv", ".tsv"):
+                whole = whole[: whole.rfind(b"," if ending == ".csv" else b"\t")]  # a last line of fewer columns
+            path.write_bytes(whole[: len(whole) if ending in (".csv", ".tsv") else len(whole) * 2 // 3])
+        case "noise":
+            path.write_bytes(np.random.default_rng(0).bytes(5000))
+        case "no rows":
+            write(path, columns(0))
+    assert path.name in refused(path, label="y")
+
+
+@pytest.mark.parametrize(
+    "text, options, said",
+    [
+        ("a,b\n1,2\n", {"label": "lable"}, "has no column 'lable'"),
+        ("a,Label\n1,2\n", {"label": "lable"}, "did you mean 'Label'?"),
+        ("a,a\n1,2\n", {}, "more than one column 'a'"),
+        ("1.5,2\n1,2\n", {}, "numbers in its first line"),
+        ("a;b\n1;2\n", {}, "separate columns by commas"),
+        ("a\n", {}, "no rows"),
+        ("a,b\n1,2\n3\n", {}, "2 columns"),
+        ("a,when\n1,2020-01-02\n2,2020-01-03\n", {}, "column 'when' holds dates"),
+        ("a,n\n1,2\n1,3\n1,x\n", {}, "'n' holds numbers in most rows, and 'x'"),
+        ("a,y\n1,0\n2,\n3,1\n", {"label": "y"}, "1 of 3 rows lack a value of column 'y', the label"),
+        ("a,w\n1,1\n2,\n3,\n", {"weight": "w"}, "2 of 3 rows lack a value of column 'w', the weight"),
+        ("a,g\n1,1\n2,\n3,\n", {"group": "g"}, "2 of 3 rows lack a value of column 'g', the group"),
+        ("a,c\n1,1\n2,nan\n", {"context": "c"}, "column 'c', the context"),
+        ("a,c\n1,x\n2,z\n", {"context": "c"}, "column 'c' must hold numbers"),
+        ("a,s\n1,u\n2,\n3,v\n", {}, "column 's' lacks 1 value;"),
+        ("a,s\n1,u\n2,\n3,v\n", {"features": ["a", "x"]}, "no column 'x'"),
+        ("a,y\n1,u\n2,v\n", {"label": "y"}, "holds no 0"),
+        ("a,y\n1,u\n2,v\n", {"label": "y", "nominal": ["u", "w"]}, "holds no 'w'"),
+        ("a,y\n1,0\n2,1\n", {"label": "y", "nominal": "benign"}, "holds no 'benign'"),
+        ("a,b\n1,0\n2,1\n", {"label": "b", "features": ["a", "b"]}, "'b' has two roles"),
+        ("a,b\n1,0\n2,1\n", {"label": "b", "context": ["a"]}, "no column left to be a feature"),
+        ("a,group\n1,0\n2,1\n", {"meta": "group"}, "data.group"),
+        ("a,b\n1,0\n2,1\n", {"features": "a", "categorical": "b"}, "data.categorical names 'b'"),
+        ("a,b\n" + "".join(f"{i},{i}\n" for i in range(200)), {"label": "b"}, "200 different values"),
+        ("a,b\n" + "".join(f"{i},t{i}\n" for i in range(1200)), {}, "1,200 different texts"),
+        ("a,b\n1,inf\n2,3\n4,5\n", {}, "column 'b' (1 row)"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, text, options, said):
+    (tmp_path / "mine.csv").write_text(text)
+    assert said in refused(tmp_path / "mine.csv", **{"train_fraction": 1.0, "val_fraction": 0.0} | options)
+
+
+def test_a_number_after_megabytes_of_whole_ones_is_read(tmp_path):
+    rows = "".join(f"{i},{i % 7}\n" for i in range(600_000))
+    (tmp_path / "mine.csv").write_text("a,b\n" + rows + "0.5,x\n")
+    table = open_file(tmp_path / "mine.csv").table(["a", "b"])
+    assert table["a"][-1].as_py() == 0.5 and table["b"][-1].as_py() == "x"
+
+
+@pytest.mark.parametrize(
+    "name, arrays_, options, said",
+    [
+        ("k.npz", {"X": np.zeros((9, 2)), "Z": np.zeros((9, 3))}, {}, "X (9, 2), Z (9, 3); say data.features=NAME"),
+        ("k.npz", {"X": np.zeros((9, 2)), "y": np.zeros(8)}, {"label": "y"}, "8 rows"),
+        ("k.npz", {"X": np.full((9, 2), "a"), "y": np.zeros(9)}, {"label": "y"}, "must hold numbers in X"),
+        ("k.npz", {"a": np.zeros(9), "b": np.zeros(8)}, {}, "'b' has 8 rows"),
+        ("k.npz", {}, {}, "no rows"),
+        ("k.npz", {"X": np.zeros((9, 2))}, {"features": ["X", "X[0]"]}, "name it alone"),
+        ("k.npz", {"X": np.zeros((9, 2))}, {"label": "X[2]"}, "'X[2]' (did you mean"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_in_one_sentence(tmp_path, name, arrays_, options, said):
+    np.savez(tmp_path / name, **arrays_)
+    assert said in refused(tmp_path / name, **options)
+
+
+def test_a_path_is_needed_and_of_a_format_that_is_known(tmp_path):
+    with pytest.raises(DataError, match=r"data\.path=FILE"):
+        File()
+    (tmp_path / "mine.xls").write_text("a")
+    assert ".parquet" in refused(tmp_path / "mine.xls")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(20, 60), st.integers(0, 9), st.sampled_from([0.3, 0.5, 0.8]), st.sampled_from([0.0, 0.4]))
+def test_splits_of_a_file_cover_it_and_are_disjoint(tmp_path, n, seed, train, reserve):
+    path = write(tmp_path / f"{n}.npz", columns(n))
+    _, splits = loaded(path, label="y", meta="b", seed=seed, train_fraction=train, reserve_fraction=reserve)
+    assert sorted(np.concatenate([part.meta["b"] for part in splits])) == list(range(n))
+    assert all(isinstance(part, Events) for part in splits) and not splits.train.y.any()
+
+
+# from the command line
+
+
+def test_a_file_is_trained_on_from_the_command_line(straylight_train, tmp_path):
+    path = write(tmp_path / "mine.csv", columns(200) | {"s": np.array(["u", "v"] * 100)})
+    ended = straylight_train(
+        "data=file", f"data.path={path}", "data.label=y", "data.features=[a,b,s]", "data.meta=[run]"
+    )
+    assert ended.status == 0, ended.err
+    assert ended.result["status"] == "ok" and ended.result["data"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ([], "data.path=FILE"),
+        (["data.path=PATH"], "data.label=y"),
+        (["data.path=PATH", "data.label=Y"], "did you mean 'y'?"),
+        (["data.path=PATH", "data.label=y", "data.features=[a,c]"], "no column 'c'"),
+        (["data.path=PATH", "data.lable=y"], "'label'"),
+        (["data.path=PATH.gz"], "no file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_sentence_of_the_command(straylight_train, tmp_path, override, said):
+    path = write(tmp_path / "mine.csv", columns())
+    ended = straylight_train("data=file", *(o.replace("PATH", str(path)) for o in override))
+    lines = [line for line in ended.err.splitlines() if line.strip()]
+    assert ended.status == 1 and len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0], ended.err
