@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +17,9 @@ from straylight.batch import Events
 from straylight.data import File
 from straylight.data.prepared import prepared
 from straylight.data.reading import open_file
-from straylight.errors import DataError
+from straylight.errors import ConfigError, DataError
 from straylight.mapped import Mapped
+from straylight.run import Run
 
 N = 80
 NUMBERED = (".csv", ".csv.gz", ".tsv", ".parquet", ".npz", ".h5", ".npy")  # .npy by its fields
@@ -46,7 +47,7 @@ def write(path, table):
         text = path.with_suffix(".plain").read_bytes()
         path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     elif name.endswith(".parquet"):
-        pa.parquet.write_table(pa.table(table), path, row_group_size=30)
+        pq.write_table(pa.table(table), path, row_group_size=30)
     elif name.endswith(".npz"):
         np.savez(path, **table)
     elif name.endswith(".h5"):
@@ -506,3 +507,31 @@ def test_what_is_wrong_with_a_file_is_one_sentence_of_the_command(straylight_tra
     ended = straylight_train("data=file", *(o.replace("PATH", str(path)) for o in override))
     lines = [line for line in ended.err.splitlines() if line.strip()]
     assert ended.status == 1 and len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0], ended.err
+
+
+# a run scores another file
+
+
+def test_a_run_scores_a_file_whose_columns_stand_in_another_order_and_lack_other_values(straylight_train, tmp_path):
+    table = columns() | {"s": np.array(["u", "v", "w", "x"] * 20)}
+    table["a"][::5] = np.nan
+    path = write(tmp_path / "mine.csv", table)
+    ended = straylight_train(
+        "data=file", f"data.path={path}", "data.label=y", "data.missing=median", "data.features=[s,a,w]", "detector=knn"
+    )
+    run, again = Run.open(ended.run), {name: table[name] for name in ("w", "mass", "s", "a")}
+    scores = run.score_file(write(tmp_path / "new.parquet", again))
+    kept = pq.read_table(ended.run / "scores.parquet").to_pydict()
+    _, splits = loaded(path, features=["s", "a", "w"], label="y", missing="median", meta="b")
+    np.testing.assert_array_equal(scores[splits.test.meta["b"].astype(int)], np.float32(kept["score"]))
+    again["w"] = np.where(np.arange(N) == 3, np.nan, again["w"])  # of which no training row lacked a value
+    assert np.isfinite(run.score_file(write(tmp_path / "new.csv", again))).all()
+    again.pop("w")
+    with pytest.raises(DataError, match="no column 'w'"):
+        run.score_file(write(tmp_path / "new.csv", again))
+
+
+def test_a_run_on_other_data_scores_no_file(straylight_train, tmp_path):
+    run = Run.open(straylight_train("data=blobs", "detector=knn").run)
+    with pytest.raises(ConfigError, match="data=file"):
+        run.score_file(tmp_path / "new.csv")

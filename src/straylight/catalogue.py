@@ -170,7 +170,11 @@ def _head(name: str, options: list[str]) -> str:
         path = folder / "data" / f"{name}.yaml"
         if path.is_file():
             first = path.read_text().partition("\n")[0]
-            return re.split(r"[.;:] |, (?=[a-z])", first.removeprefix("# "))[0].rstrip(".,;:") if first.startswith("#") else ""
+            return (
+                re.split(r"[.;:] |, (?=[a-z])", first.removeprefix("# "))[0].rstrip(".,;:")
+                if first.startswith("#")
+                else ""
+            )
     return ""
 
 

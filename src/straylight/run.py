@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from straylight import config
+from straylight.data.prepared import prepared
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
 from straylight.report.results import read
@@ -29,12 +30,14 @@ class Run:
         detector: rebuilt, with the weights it was tested with, ready to score.
         kinds: names of the labels.
         result: what `result.json` says, empty if there is none.
+        known: what `shape.json` says of the events: their shape, context, kinds, and how they were made of a file.
     """
 
     def __init__(
-        self, folder: Path, cfg: DictConfig, detector: Detector, kinds: tuple[str, ...], result: dict[str, Any]
+        self, folder: Path, cfg: DictConfig, detector: Detector, known: dict[str, Any], result: dict[str, Any]
     ) -> None:
-        self.folder, self.cfg, self.detector, self.kinds, self.result = folder, cfg, detector, kinds, result
+        self.folder, self.cfg, self.detector, self.known, self.result = folder, cfg, detector, known, result
+        self.kinds = tuple(known["kinds"])
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -53,7 +56,22 @@ class Run:
         if checkpoint is None or not checkpoint.is_file():
             raise ConfigError(f"{folder} holds no checkpoint: none was kept, or training stopped before there was one.")
         detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
-        return cls(folder, cfg, load(detector, checkpoint), tuple(known["kinds"]), result)
+        return cls(folder, cfg, load(detector, checkpoint), known, result)
+
+    def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
+        """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.
+
+        Columns are found by name, in any order; text is encoded and missing values are filled in as in the run.
+
+        Raises:
+            ConfigError: if the run's data were not `data=file`.
+            DataError: if the file does not fit.
+        """
+        recipe = self.known.get("recipe", {})  # which runs of earlier versions lack
+        if "features" not in recipe:
+            raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events to score().")
+        events = prepared(path, recipe)
+        return self.score(events.x[:], events.context, batch_size=batch_size)
 
     @torch.inference_mode()
     def score(self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:

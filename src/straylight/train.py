@@ -62,7 +62,7 @@ def train(
     fields = {**(fields or {}), "data": data.name}
     trainer = _trainer(cfg, fields, detector, data)
     if trainer.is_global_zero:
-        known = {"shape": data.shape, "context": data.context, "kinds": data.kinds, **data.recipe()}
+        known = {"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()}
         (folder / "shape.json").write_text(json.dumps(known))
     count = processes(trainer) if isinstance(trainer.strategy, DDP) else 1
     with ranks(count, cfg, folder, resume) if count > 1 else nullcontext():

@@ -108,7 +108,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.missing_values, self.overlap = missing, overlap
         self.memory_mb, self.workers, self.device = memory_mb, workers, device
         self.notices: list[str] = []  # what whoever reads the results should know of the data
-        self.filled: dict[str, float] = {}  # features of which some training row lacks a value, and what it got
+        self.medians: dict[str, float] = {}  # of all features, if what is missing is filled in
+        self.filled: dict[str, float] = {}  # those of features that some training row lacks
         self.shared_rows: dict[str, int] | None = None  # test rows that stand in another split too, if looked for
 
     # what a subclass writes
@@ -279,6 +280,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         indicate = lacks if self.missing_values == "indicator" and lacks.any() else None
         fill = filling(values, indicate)
         flat = values.flatten().tolist()
+        self.medians = {self.feature(i): value for i, value in enumerate(flat)}
         self.filled = {self.feature(i): flat[i] for i in lacks.flatten().nonzero().flatten().tolist()}
         if indicate is not None:
             names = [self.feature(i) for i in range(len(lacks))]

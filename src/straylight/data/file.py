@@ -143,6 +143,7 @@ class File(AnomalyDataModule):
             "columns": list(self.columns),
             "missing": self.missing_values,
             "filled": dict(self.filled),
+            "medians": dict(self.medians),
         }
 
     # parts of load
@@ -183,7 +184,7 @@ class File(AnomalyDataModule):
             meta["group"] = _plain(complete(table[r.group], r.group, "group", source))
         return Events.of(
             np.empty((rows, 0)),
-            np.full(rows, HIDDEN) if y is None else y,
+            _unknown(rows) if y is None else y.astype(np.int8) if y.max(initial=0) < 128 else y,
             np.stack([column(name, "context") for name in r.context], 1) if r.context else None,
             None if r.weight is None else column(r.weight, "weight"),
             meta,
@@ -266,6 +267,11 @@ class File(AnomalyDataModule):
 
 def _name(given: str | int | None) -> str | None:
     return None if given is None else str(given)
+
+
+def _unknown(rows: int) -> Tensor:
+    """Labels that nobody knows, in the room of one."""
+    return torch.full((1,), HIDDEN, dtype=torch.int8).expand(rows)
 
 
 def _names(given: Names) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ def prepared(path: Path | str, recipe: Mapping[str, Any]) -> Events:
         recipe: what `File.recipe` returned for the file of the run.
 
     Raises:
-        DataError: if a column is missing, holds something else than there, or lacks a value that training rows never
-            lacked.
+        DataError: if a column is missing, holds something else than there, or lacks a value and the run did not fill
+            such in.
     """
     source = open_file(path)
     features, array = list(recipe["features"]), recipe["array"]
@@ -46,10 +46,12 @@ def prepared(path: Path | str, recipe: Mapping[str, Any]) -> Events:
         source.rows_of(array)
         x = source.events(array, float("inf"))[:]
         names = [str(i) for i in range(x[0].numel())]
-    values = torch.tensor([recipe["filled"].get(name, float("nan")) for name in names])
+    values = torch.tensor([recipe["medians"].get(name, float("nan")) for name in names])
     texts = recipe["categories"] if recipe["missing"] == "error" else ()
     lacks = [name for name in texts if source.table([name])[name].null_count]
-    indicate = ~values.isnan() if recipe["missing"] == "indicator" and recipe["filled"] else None
+    indicate = None
+    if recipe["missing"] == "indicator" and recipe["filled"]:
+        indicate = torch.tensor([name in recipe["filled"] for name in names])
     x = filling(values.view(x.shape[1:]), indicate)(x)
     gone = x.flatten(1).isnan().any(0).nonzero().flatten().tolist()
     if lacks or gone:
