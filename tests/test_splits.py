@@ -136,6 +136,115 @@ def test_halves_differ_by_seed():
     assert ids(halves(events(60, 0), 0)[0]) != ids(halves(events(60, 0), 1)[0])
 
 
+# groups
+
+
+def grouped(sizes, seed, anomalous=0.0):
+    """Rows in groups of these sizes, in mixed order, labels by chance."""
+    rng = np.random.default_rng(seed)
+    rows = events(0, sum(sizes))
+    number = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    rows.meta["group"] = 7 - 3 * number  # neither from 0 nor rising
+    rows.y.copy_(torch.from_numpy((rng.random(len(number)) < anomalous) * rng.integers(1, 3, len(number))))
+    return rows
+
+
+def groups_of(part):
+    return set(part.meta["group"].tolist())
+
+
+groups = st.lists(st.integers(1, 8), max_size=25)
+rare = st.sampled_from([0.0, 0.05, 0.3, 1.0])
+
+
+@few
+@given(groups, seeds, rare, fractions, fractions, fractions)
+def test_a_group_is_on_one_side_and_every_row_in_one_split(sizes, seed, anomalous, train, val, reserve):
+    rows = grouped(sizes, seed, anomalous)
+    splits = nominal_only(rows, seed=seed, train=train, val=val, reserve=reserve)
+    assert sorted(i for part in splits for i in ids(part)) == list(range(len(rows)))
+    assert all(ids(part) == sorted(ids(part)) for part in splits)
+    there = [groups_of(part) for part in splits]
+    assert not there[0] & there[1] and not there[0] & there[2] and not there[1] & there[2]
+    assert not there[3] & (there[1] | there[2])  # a group set aside trains, if anything
+    assert not splits.train.y.any() and not splits.val.y.any() and (splits.reserve.y > 0).all()
+
+
+@few
+@given(groups, seeds, rare, fractions, fractions, fractions)
+def test_a_group_with_an_anomaly_is_tested_whole_or_set_aside_with_nominal_rows_in_training(
+    sizes, seed, anomalous, train, val, reserve
+):
+    rows = grouped(sizes, seed, anomalous)
+    splits = nominal_only(rows, seed=seed, train=train, val=val, reserve=reserve)
+    where = {i: name for name, part in zip(splits._fields, splits, strict=True) for i in ids(part)}
+    for number in groups_of(rows):
+        members = np.flatnonzero(rows.meta["group"] == number).tolist()
+        sides = {(where[i], bool(rows.y[i] > 0)) for i in members}
+        if any(rows.y[i] > 0 for i in members):
+            assert sides <= {("test", True), ("test", False)} or sides <= {("reserve", True), ("train", False)}
+        else:
+            assert len(sides) == 1 and sides != {("reserve", False)}
+
+
+@few
+@given(st.lists(st.integers(1, 5), min_size=80, max_size=150), seeds, fractions, fractions)
+def test_of_many_small_groups_the_proportions_are_within_a_group(sizes, seed, train, val):
+    splits = nominal_only(grouped(sizes, seed), seed=seed, train=train, val=val)
+    n, largest = sum(sizes), max(sizes)
+    assert abs(len(splits.train) + len(splits.val) - train * n) <= largest + 1
+    assert abs(len(splits.val) - val * train * n) <= largest / 2 + 1
+
+
+@few
+@given(st.lists(st.integers(1, 5), min_size=80, max_size=150), seeds, st.floats(0.4, 0.6), fractions)
+def test_of_many_small_groups_the_reserve_is_within_a_group_and_training_as_asked(sizes, seed, train, reserve):
+    rows = grouped(sizes, seed, anomalous=0.02)
+    splits = nominal_only(rows, seed=seed, train=train, val=0.1, reserve=reserve)
+    anomalous = int((rows.y > 0).sum())
+    assert abs(len(splits.reserve) - reserve * anomalous) <= max(sizes)
+    assert abs(len(splits.train) + len(splits.val) - train * (len(rows) - anomalous)) <= max(sizes) + 1
+
+
+def test_groups_of_a_row_each_are_in_proportion_as_rows_without_a_group_are():
+    rows = events(200, 40)
+    rows.meta["group"] = np.array([f"row {i}" for i in range(240)])
+    with_groups = [len(part) for part in nominal_only(rows, seed=0, train=0.5, val=0.2, reserve=0.5)]
+    del rows.meta["group"]
+    assert with_groups == [len(part) for part in nominal_only(rows, seed=0, train=0.5, val=0.2, reserve=0.5)]
+
+
+def test_groups_are_dealt_out_by_seed_and_not_by_what_they_are_called():
+    rows = grouped([3] * 60, 0, 0.05)
+    first, again, other = (nominal_only(rows, seed=s, reserve=0.5) for s in (3, 3, 4))
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert ids(first.train) != ids(other.train)
+    rows.meta["group"] = np.array([f"{chr(97 + g % 26)}{g:05d}" for g in rows.meta["group"] + 500])
+    named = nominal_only(rows, seed=3, reserve=0.5)
+    assert [len(part) for part in named][3] <= len(first.reserve) + 3
+    assert not groups_of(named.train) & groups_of(named.test)
+
+
+def test_the_test_split_of_groups_is_the_same_for_every_contamination():
+    rows = grouped([2] * 100, 0, 0.1)
+    splits = nominal_only(rows, seed=0, reserve=0.5)
+    for fraction in (0.0, 0.01, 0.05, None):
+        train = contaminate(splits.train, splits.reserve, fraction, 0)
+        assert not groups_of(train) & (groups_of(splits.test) | groups_of(splits.val))
+        assert len(set(ids(train))) == len(train)
+
+
+@few
+@given(groups, seeds)
+def test_halves_keep_groups_whole_and_are_as_near_to_equal_as_that_allows(sizes, seed):
+    rows = grouped(sizes, seed)
+    first, second = halves(rows, seed)
+    assert sorted(ids(first) + ids(second)) == list(range(len(rows)))
+    assert not groups_of(first) & groups_of(second)
+    assert abs(len(first) - len(second)) <= max(sizes, default=0) + 1
+    assert same(first, halves(rows, seed)[0])
+
+
 NAMES = "abcdefg"
 
 

@@ -247,7 +247,18 @@ def _all_present(override: str, overrides: list[str]) -> str:
     given = dict(o.split("=", 1) for o in overrides if "=" in o)
     folder = Path(given.get("data.root", Path(given.get("paths.data", "data")) / "adbench"))
     names = sorted((path.stem for path in folder.glob("*.npz")), key=lambda name: (len(name.partition("_")[0]), name))
-    return f"data.name={','.join(names)}" if names else override
+    return f"data.name={','.join(map(_quoted, names))}" if names else override
+
+
+def _quoted(name: str) -> str:
+    """A text as Hydra reads it back, whatever it looks like."""
+    try:
+        float(name)
+    except ValueError:
+        if re.fullmatch(r"[\w.-]+", name) and name.lower() not in ("true", "false", "null"):
+            return name
+    escaped = name.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _as_choice(override: str) -> str:

@@ -19,7 +19,7 @@ from straylight.batch import Events
 from straylight.data import AnomalyDataModule
 from straylight.data.overlap import found_in
 from straylight.data.stored import Stored
-from straylight.errors import StraylightError
+from straylight.errors import DataError, StraylightError
 from straylight.groups import FOLDER, choices
 from straylight.mapped import CHUNK
 from straylight.train import quiet
@@ -28,13 +28,13 @@ COLUMNS = 20  # of which ranges are printed
 HELP = """\
 Data sets: which there are, what one holds, and fetching one.
 
-usage: straylight data [paths.data=DIR]                     which there are and which are present
-       straylight data NAME [KEY=VALUE ...]                 what one holds
-       straylight data fetch NAME [KEY=VALUE ...]           fetch its files, with their checksums
+usage: straylight data [paths.data=DIR]              which there are, and where
+       straylight data NAME [KEY=VALUE ...]          what one holds
+       straylight data fetch NAME [KEY=VALUE ...]    fetch its files
 
 examples:
   straylight data
-  straylight data adbench data.name=6_cardio data.reserve_fraction=0.5 data.contamination=0.05
+  straylight data adbench data.name=6_cardio data.protocol=unsupervised
   straylight data fetch fashion_mnist
 """
 
@@ -42,15 +42,21 @@ examples:
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
     quiet()
-    options, words = _options(arguments)
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    names = [w for w in words if "=" not in w]
-    overrides = [w for w in words if "=" in w]
+    options, words = _options(arguments)
+    overrides = [w for w in words if "=" in w or w.startswith(("~", "+"))]
+    names = [w for w in words if w not in overrides]
     fetch = names[:1] == ["fetch"]
     names = names[1:] if fetch else names
     try:
+        if unknown := [w for w in words if w.startswith("-")]:
+            raise StraylightError(f"there is no option {unknown[0].partition('=')[0]}; there is --config-dir DIR.")
+        if absent := [folder for folder in options if not Path(folder).is_dir()]:
+            raise StraylightError(f"--config-dir: there is no folder {absent[0]}.")
+        if not names and any(w.startswith("data.") for w in overrides):
+            raise StraylightError("say which data set first, such as `straylight data adbench data.name=6_cardio`.")
         if len(names) > 1 or (fetch and not names):
             raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
         if not names:
@@ -153,9 +159,11 @@ def _presence(cfg: DictConfig) -> str:
     """Where a data set's files are, or what is missing."""
     try:
         data = config.build(cfg, "data")
-    except StraylightError:  # it takes a name or a path
+    except DataError:  # it takes a name or a path
         root = Path(cfg.data.get("root") or ".")
         return f"{len(list(root.glob('*.*')))} files in {root}" if "root" in cfg.data else "your own file"
+    except StraylightError as error:
+        return str(error)
     if not isinstance(data, Stored):
         return "needs no files"
     missing = data.missing()
@@ -166,7 +174,7 @@ def _presence(cfg: DictConfig) -> str:
 
 def _head(name: str, options: list[str]) -> str:
     """What a config says of itself first."""
-    for folder in (*_folders(options), FOLDER):
+    for folder in (FOLDER, *_folders(options)):
         path = folder / "data" / f"{name}.yaml"
         if path.is_file():
             first = path.read_text().partition("\n")[0]
@@ -194,7 +202,8 @@ def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Folders of `--config-dir`, and the rest."""
     folders = [b for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
     folders += [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
-    rest = [a for a in arguments if not a.startswith("-") and a not in folders]
+    taken = {"--config-dir", "-cd", *folders}
+    rest = [a for a in arguments if a not in taken and not a.startswith("--config-dir=")]
     return folders, rest
 
 

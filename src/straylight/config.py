@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
+from yaml import YAMLError
 
 from straylight.errors import ConfigError, StraylightError
 from straylight.groups import GROUPS
@@ -71,7 +72,7 @@ def explain(error: Exception) -> str | None:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        known = ", ".join(error.options) or "(none)"
+        known = ", ".join(option for option in error.options if option != "base") or "(none)"
         return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {known}."
     for problem in (cause, error):
         parent = getattr(problem, "parent_node", None)
@@ -88,6 +89,8 @@ def explain(error: Exception) -> str | None:
         name = str(error).split("'")[1]
         keys = [*GROUPS, "seed", "threads", "compile"]
         return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
+    if isinstance(error, YAMLError):
+        return f"A config is no YAML: {_one_line(str(error))}."
     if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
         return _one_line(str(error)) + (
             f" ({_one_line(str(cause))})" if isinstance(cause, OmegaConfBaseException) else ""

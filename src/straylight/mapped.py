@@ -25,7 +25,8 @@ class Mapped:
     Args:
         sources: tensors of any float type, of equal shapes but for the first axis.
         rows: positions in them, `(N,)` integers; `None` for all.
-        then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, each row by itself.
+        then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, one after the other, each
+            row by itself.
 
     Example:
         >>> rows = Mapped([torch.eye(3), torch.zeros(2, 3)]).take([1, 4])
@@ -37,9 +38,9 @@ class Mapped:
     device = torch.device("cpu")
 
     def __init__(
-        self, sources: Sequence[Tensor], rows: Any = None, then: Callable[[Tensor], Tensor] | None = None
+        self, sources: Sequence[Tensor], rows: Any = None, then: Sequence[Callable[[Tensor], Tensor]] = ()
     ) -> None:
-        self.sources, self.rows, self._then = list(sources), rows, then
+        self.sources, self.rows, self._then = list(sources), rows, tuple(then)
         ends = np.cumsum([len(source) for source in sources])
         self._starts = np.concatenate([[0], ends])
         self._event = self._read(np.empty(0, np.int64)).shape[1:]
@@ -49,10 +50,16 @@ class Mapped:
         """All rows of an `.npy` file, memory-mapped.
 
         Raises:
-            ValueError, OSError: from numpy, if the file is damaged or holds objects.
+            ValueError: if the file is damaged or holds anything but rows of real numbers.
+            OSError: if it cannot be read.
         """
-        # copy on write: torch warns of arrays that it may not write to
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        try:
+            # copy on write: torch warns of arrays that it may not write to
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (EOFError, TypeError) as error:
+            raise ValueError(f"{path} holds no array of numbers ({error})") from error
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.ndim:
+            raise ValueError(f"{path} holds no rows of real numbers")
         native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return cls([torch.from_numpy(native.view(np.ndarray))])
 
@@ -68,7 +75,7 @@ class Mapped:
             raise ValueError("rows that are prepared differently cannot be joined")
         places, start = [], 0
         for part in lazy:
-            places.append(part.places() + start)
+            places.append(part.places().astype(np.int64) + start)
             start += int(part._starts[-1])
         sources = [source for part in lazy for source in part.sources]
         return cls(sources, np.concatenate(places), lazy[0]._then)
@@ -97,19 +104,21 @@ class Mapped:
         """The rows at these positions, still unread."""
         chosen = np.asarray(rows)
         chosen = chosen if len(chosen) else chosen.astype(np.int64)
+        self._check(chosen)
         small = np.int32 if self._starts[-1] < 2**31 else np.int64
         return Mapped(self.sources, (chosen if self.rows is None else self.rows[chosen]).astype(small), self._then)
 
     def map(self, then: Callable[[Tensor], Tensor]) -> Mapped:
         """The same rows with something more done to them as they are read."""
-        before = self._then
-        return Mapped(self.sources, self.rows, then if before is None else lambda x: then(before(x)))
+        return Mapped(self.sources, self.rows, (*self._then, then))
 
     def index_select(self, axis: int, index: Tensor) -> Tensor:
         """Read the rows at these positions, `(n,)` to `(n, *shape)`; the axis is 0."""
         if axis != 0:
             raise ValueError(f"rows are selected along axis 0, not {axis}")
-        return self._read(index.cpu().numpy() if self.rows is None else self.rows[index.cpu().numpy()])
+        chosen = index.cpu().numpy()
+        self._check(chosen)
+        return self._read(chosen if self.rows is None else self.rows[chosen])
 
     def __getitem__(self, part: slice) -> Tensor:
         start, stop, step = part.indices(len(self))
@@ -141,4 +150,10 @@ class Mapped:
             back = torch.empty_like(read)
             back[torch.from_numpy(order)] = read
             read = back
-        return read if self._then is None else self._then(read)
+        for then in self._then:
+            read = then(read)
+        return read
+
+    def _check(self, rows: np.ndarray) -> None:
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"there are {len(self)} rows, and none at {rows.min()} or {rows.max()}")

@@ -88,6 +88,10 @@ def _find(root: Path, name: str) -> Path:
     for stem, path in known.items():
         if stem.partition("_")[2].lower() == name.lower():
             return path
+    if name == "all" and present:
+        raise DataError(f"data.name=all takes every data set of {root}, one after the other: add -m.")
+    if name == "all":
+        raise DataError(f"data.name=all: no .npz file is in {root}; set paths.data to the folder that holds adbench/.")
     here = f"it holds {', '.join(present)}" if present else "no .npz file is there"
     raise DataError(
         f"ADBench data set {name!r} is not in {root} ({here}); put {name}.npz there, set paths.data to the folder that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ SIGNALS = {
     "h0_to_tautau": "hToTauTau_13TeV_PU20.h5",
     "hplus_to_taunu": "hChToTauNu_13TeV_PU20.h5",
 }
-RECORDS = "https://zenodo.org/records"
+RECORD = "https://zenodo.org/records/5046389/files"
 
 
 class ADC2021(Stored):
@@ -56,11 +57,8 @@ class ADC2021(Stored):
         DataError: if a file is missing, damaged, or of another layout, or a signal is not among those named.
     """
 
-    # no checksums are known of these
-    remotes = tuple(
-        Remote(f"{RECORDS}/{record}/files/{file}", file, None)
-        for record, file in (("5046389", "background_for_training.h5"),)
-    )
+    # no checksum is known, and of the signals' files no address
+    remotes = (Remote(f"{RECORD}/background_for_training.h5", "background_for_training.h5", None),)
 
     def __init__(
         self,
@@ -96,48 +94,41 @@ class ADC2021(Stored):
 
     def load(self) -> Splits:
         self.require()
-        paths = self.files()
-        background = self._some(paths[0])
-        strange = self._strange(paths[1:])
+        first, *others = self.files()
+        background, signals = self._some(first), [self._some(path) for path in others]
+        self._standin = any("group" in events.meta for events in background.values())
         if self._standin:
             self.notice("a simulation in the layout of ADC2021: results on it are not ADC2021 results.")
+        strange = [self._labelled(events, kind) for kind, parts in enumerate(signals, 1) for events in parts.values()]
         if "all" in background:
-            return self.split(joined(background["all"], strange) if strange else background["all"])
+            return self.split(joined(*_grouped([background["all"], *strange])))
         if absent := [part for part in ("train", "val", "test") if part not in background]:
-            raise DataError(f"{paths[0]} was split before, but holds no X_{absent[0]}.")
-        if strange is None:
-            nothing = background["test"].take([])
-            return Splits(background["train"], background["val"], background["test"], nothing)
-        places = nominal_only(strange.y, seed=self.seed, reserve=self.reserve_fraction, group=strange.meta.get("group"))
-        aside = places.of(strange)
-        tested = joined(background["test"], aside.test)
-        return Splits(background["train"], background["val"], tested, aside.reserve)
+            raise DataError(f"{first} was split before, but holds no X_{absent[0]}.")
+        train, val, test = (background[part] for part in ("train", "val", "test"))
+        if not strange:
+            return Splits(train, val, test, test.take([]))
+        signal = joined(*_grouped(strange))
+        places = nominal_only(signal.y, seed=self.seed, reserve=self.reserve_fraction, group=signal.meta.get("group"))
+        aside = places.of(signal)
+        return Splits(train, val, joined(test, aside.test), aside.reserve)
 
-    def _strange(self, paths: Sequence[Path]) -> Events | None:
-        """All signals, each with its kind for a label and with groups of its own."""
-        found: list[Events] = []
-        for kind, path in enumerate(paths, 1):
-            for events in self._some(path).values():
-                meta = dict(events.meta)
-                if "group" in meta:  # numbered from where the background and the other signals could not come
-                    meta["group"] = _numbered(meta["group"]) - (kind << 40)
-                if self._standin:
-                    meta["process"] = np.full(len(events), -1, np.int8)
-                y = torch.tensor([kind], dtype=torch.int8).expand(len(events))
-                found.append(Events(events.x, y, events.context, events.weight, meta))
-        return joined(*found) if found else None
+    def _labelled(self, events: Events, kind: int) -> Events:
+        y = torch.tensor([kind], dtype=torch.int8).expand(len(events))
+        meta = {**events.meta, "process": np.full(len(events), -1, np.int8)} if self._standin else events.meta
+        return replace(events, y=y, meta=meta)
 
     def _some(self, path: Path) -> dict[str, Events]:
+        """The events of a file by their part, in the layout asked for, and as many as are wanted."""
         found = particles(path)
-        if path.name == self.background:
-            self._standin = any("group" in events.meta for events in found.values())
-        for part, events in found.items():
-            n, most = len(events), self.max_events
-            if most is not None and n > most:
-                events = events.take(np.sort(np.random.default_rng([self.seed, 4]).permutation(n)[:most]))
+        ends = np.cumsum([len(events) for events in found.values()])
+        for (part, events), end in zip(found.items(), ends.tolist(), strict=True):
             assert isinstance(events.x, Mapped)
-            shaped = Mapped([s.view(-1, *SHAPES[self.layout]) for s in events.x.sources], events.x.rows)
-            found[part] = Events(shaped, events.y, events.context, events.weight, events.meta)
+            events = replace(events, x=Mapped([s.view(-1, *SHAPES[self.layout]) for s in events.x.sources]))
+            if self.max_events is not None and ends[-1] > self.max_events:  # each part has its share of them
+                low, high = (n * self.max_events // int(ends[-1]) for n in (end - len(events), end))
+                order = np.random.default_rng([self.seed, 4]).permutation(len(events))
+                events = events.take(np.sort(order[: high - low]))
+            found[part] = events
         return found
 
     def _file(self, name: str) -> Path:
@@ -146,5 +137,15 @@ class ADC2021(Stored):
         return filtered if filtered.is_file() and not path.is_file() else path
 
 
-def _numbered(group: np.ndarray) -> np.ndarray:
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+def _grouped(files: Sequence[Events]) -> list[Events]:
+    """The events with groups that no two files share, if any file has some; where there are none, each is its own."""
+    if not any("group" in events.meta for events in files):
+        return list(files)
+    grouped = []
+    start = 0
+    for events in files:
+        own = events.meta.get("group", np.arange(len(events)))
+        number = np.unique(own, return_inverse=True)[1].reshape(-1)
+        grouped.append(replace(events, meta={**events.meta, "group": number + start}))
+        start += len(events)
+    return grouped

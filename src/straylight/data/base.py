@@ -167,6 +167,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         found = self.load()
         if self.protocol != "nominal_only" and not self._divided:
             raise DataError(f"{self.name} comes with splits of its own; data.protocol={self.protocol} is not for it.")
+        self._check_train(found.train)
         found = self._check_finite(self._fill_missing(found))
         found = self._check_overlap(self._into_memory(found))
         train = contaminate(found.train, found.reserve, self.contamination, self.seed)
@@ -269,7 +270,9 @@ class AnomalyDataModule(pl.LightningDataModule):
             return splits
         lacks = lacking(splits.train)
         if self.missing_values == "indicator" and lacks.ndim != 1:
-            raise DataError(f"{self.name}: data.missing=indicator is for tables, not for events of shape {self.shape}.")
+            raise DataError(
+                f"{self.name}: data.missing=indicator is for tables, not for events of shape {tuple(lacks.shape)}."
+            )
         values = medians(splits.train)
         if values.isnan().any():
             where = int(values.flatten().isnan().nonzero()[0])
@@ -285,20 +288,14 @@ class AnomalyDataModule(pl.LightningDataModule):
         if indicate is not None:
             names = [self.feature(i) for i in range(len(lacks))]
             self.columns = [*names, *(f"{names[i]} is missing" for i in lacks.nonzero().flatten().tolist())]
-        return Splits(
-            *(replace(part, x=part.x.map(fill) if isinstance(part.x, Mapped) else fill(part.x)) for part in splits)
-        )
+        return _with(splits, lambda x: x.map(fill) if isinstance(x, Mapped) else fill(x))
 
     def _into_memory(self, splits: Splits) -> Splits:
         """Splits on disk in memory, if that is allowed to hold them."""
-        if sum(part.x.nbytes for part in splits if isinstance(part.x, Mapped)) > self.memory_mb * 2**20:
+        on_disk = {id(part.x): part.x.nbytes for part in splits if isinstance(part.x, Mapped)}
+        if sum(on_disk.values()) > self.memory_mb * 2**20:
             return splits
-        once: dict[int, Tensor] = {}  # a protocol may serve the same rows twice
-
-        def read(x: Tensor | Mapped) -> Tensor:
-            return x if isinstance(x, Tensor) else once.setdefault(id(x), x.to("cpu"))
-
-        return Splits(*(replace(part, x=read(part.x)) for part in splits))
+        return _with(splits, lambda x: x.to("cpu"))
 
     def _check_overlap(self, splits: Splits) -> Splits:
         test, others = splits.test, (splits.train, splits.val, splits.reserve)
@@ -339,12 +336,15 @@ class AnomalyDataModule(pl.LightningDataModule):
             + ("remove or mend them before training." if infinite else "remove them, or set data.missing=median.")
         )
 
-    def _check_classes(self, splits: Splits) -> None:
-        if not len(splits.train):
+    def _check_train(self, train: Events) -> None:
+        if not len(train):
             raise DataError(
                 f"{self.name}: there are no nominal rows to train on; check the labels (0 is nominal), "
                 "data.train_fraction and data.val_fraction."
             )
+
+    def _check_classes(self, splits: Splits) -> None:
+        self._check_train(splits.train)
         if len(splits.test) and int(splits.test.y.max()) == HIDDEN:
             return  # without labels nothing is ranked
         for label, what in ((splits.test.y == 0, "nominal"), (splits.test.y > 0, "anomalous")):
@@ -353,3 +353,12 @@ class AnomalyDataModule(pl.LightningDataModule):
                     f"{self.name}: the test split of {len(splits.test)} rows holds no {what} row, so that nothing can "
                     "be ranked; check the labels (0 is nominal, larger is anomalous) and data.train_fraction."
                 )
+
+
+def _with(splits: Splits, change: Callable[[Any], Tensor | Mapped]) -> Splits:
+    """The splits with something done to their events; once where a protocol serves the same ones twice."""
+    changed: dict[int, Tensor | Mapped] = {}
+    for part in splits:
+        if id(part.x) not in changed:
+            changed[id(part.x)] = change(part.x)
+    return Splits(*(replace(part, x=changed[id(part.x)]) for part in splits))

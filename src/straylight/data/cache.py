@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -33,44 +34,50 @@ def converted(source: Path, recipe: str, make: Callable[[Path], None]) -> Path:
     Raises:
         DataError: if nothing can be written, neither beside the file nor in the cache folder.
     """
+    from filelock import FileLock
+
     place = _place(source) / f"{source.name}.{recipe}"
     if _made_of(source, place):
         return place
-    log.info(f"{source} is converted to {place}, once.")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        with FileLock(place.with_name(f".{place.name}.lock")):  # the system's: it ends with the process
+            if not _made_of(source, place):  # by whoever held it before
+                log.info(f"{source} is converted to {place}, once.")
+                _convert(source, place, make)
     except OSError as error:
+        if error.filename in (None, str(source)):
+            raise
         raise DataError(
             f"{source} has to be converted once, but {place.parent} cannot be written to ({error.strerror}); set "
             "STRAYLIGHT_CACHE to a folder that can."
         ) from error
+    return place
+
+
+def _convert(source: Path, place: Path, make: Callable[[Path], None]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
         before = source.stat()
-        make(temporary)
-        stamp = {
-            "source": source.name,
-            "size": before.st_size,
-            "mtime_ns": before.st_mtime_ns,
-            "sha256": sha256(source),
-        }
-        (temporary / STAMP).write_text(json.dumps(stamp))
-        temporary.chmod(0o755)
+        made = temporary / "made"
+        made.mkdir()
+        make(made)
+        _stamp(made, before, sha256(source))
+        after = source.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise DataError(f"{source} changed while it was being converted; try again when it is whole.")
         if place.exists():
-            place.rename(temporary.with_suffix(".old"))  # whoever reads it still can
-            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
-        try:
-            temporary.rename(place)
-        except OSError:  # another process was first
-            if not _made_of(source, place):
-                raise
-    except OSError as error:
-        if error.errno is None or error.filename == str(source):
-            raise
-        raise DataError(f"{source} cannot be converted in {place.parent}: {error.strerror}.") from error
+            place.rename(temporary / "old")  # whoever reads it still can
+        made.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return place
+
+
+def _stamp(folder: Path, source: os.stat_result, digest: str) -> None:
+    stamp = {"size": source.st_size, "mtime_ns": source.st_mtime_ns, "sha256": digest}
+    temporary = folder / f".{os.getpid()}.{STAMP}"
+    temporary.write_text(json.dumps(stamp))
+    temporary.replace(folder / STAMP)
 
 
 def sha256(path: Path) -> str:
@@ -87,9 +94,10 @@ def _made_of(source: Path, place: Path) -> bool:
             return True
         if now.st_size != stamp["size"] or sha256(source) != stamp["sha256"]:
             return False
-        (place / STAMP).write_text(json.dumps({**stamp, "mtime_ns": now.st_mtime_ns}))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
+    with contextlib.suppress(OSError):  # a stamp of another time costs the next one a checksum
+        _stamp(place, now, stamp["sha256"])
     return True
 
 

@@ -40,7 +40,7 @@ def contaminate(train: Events, reserve: Events, fraction: float | None, seed: in
     if len(pool) < wanted:
         raise DataError(
             f"data.contamination={fraction} of {len(nominal)} nominal training rows takes {wanted} anomalies, but only "
-            f"{len(pool)} are kept in reserve; raise data.reserve_fraction or lower data.contamination."
+            f"{len(pool)} are there; lower data.contamination, or raise data.reserve_fraction (protocol nominal_only)."
         )
     drawn = np.random.default_rng([seed, 1]).permutation(len(pool))[:wanted]
     return joined(nominal, pool.take(drawn))

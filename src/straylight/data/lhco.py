@@ -80,16 +80,19 @@ class LHCO(Stored):
     def _rows(self, name: str) -> Events:
         path = self._path(name)
         try:
-            rows = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                rows = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:  # a damaged file fails in many ways
             raise DataError(f"{path} cannot be read as a .npy file of numbers ({type(error).__name__}).") from error
         if rows.ndim != 2 or rows.shape[1] != COLUMNS or rows.dtype.kind != "f":
             raise DataError(f"{path} must hold numbers of shape (N, {COLUMNS}), not {rows.dtype} of {rows.shape}.")
+        rows = rows.astype(np.float64)
         mjj, label = rows[:, 0], rows[:, -1]
         if not np.isin(label, (0, 1)).all():
             raise DataError(f"{path} must label background 0 and signal 1 in its last column.")
         inside = (mjj >= LOW) & (mjj <= HIGH)
         if (inside != name.startswith("inner")).any():
             wrong = int((inside != name.startswith("inner")).sum())
-            raise DataError(f"{path}: mjj of {wrong} rows is on the wrong side of {LOW} and {HIGH} TeV.")
+            where = "outside" if name.startswith("inner") else "inside"
+            raise DataError(f"{path}: rows with mjj {where} {LOW} to {HIGH} TeV do not belong there ({wrong} rows).")
         return Events.of(rows[:, 1:-1], label.astype(np.int64), context=rows[:, :1])

@@ -31,7 +31,7 @@ def medians(train: Events) -> Tensor:
     found = np.full(flat.shape[1], np.nan, dtype=np.float32)
     for column in range(flat.shape[1]):
         values = flat[:, column]
-        there = values[~np.isnan(values)]
+        there = values[np.isfinite(values)]  # an infinity is told of later
         if len(there):
             found[column] = np.median(there)
     return torch.from_numpy(found).view(x.shape[1:])

@@ -78,6 +78,6 @@ class BlockShuffled:
             firsts = self._windows[number] * self._block
             rows = (firsts[:, None] + torch.arange(self._block)).flatten()
             rows = rows[rows < self._n]
-            own = torch.Generator().manual_seed(self._seed * 1_000_003 + number + 1)
+            own = torch.Generator().manual_seed((self._seed * 1_000_003 + number + 1) % 2**63)
             self._kept = number, rows[torch.randperm(len(rows), generator=own)]
         return self._kept[1]

@@ -53,7 +53,7 @@ def padding(x: Tensor) -> Tensor:
         >>> padding(torch.tensor([[20., 0.1, 2., 0., 0., 0.]])).tolist()
         [[False, True]]
     """
-    return (x.reshape(len(x), -1, len(FEATURES)) == 0).all(2)
+    return (x.flatten(1).unflatten(1, (-1, len(FEATURES))) == 0).all(2)
 
 
 def _convert(path: Path, target: Path) -> None:
@@ -61,22 +61,13 @@ def _convert(path: Path, target: Path) -> None:
 
     try:
         with h5py.File(path) as file:
-            arrays = {name: item for name, item in file.items() if name in PARTS and isinstance(item, h5py.Dataset)}
-            if not arrays:
-                held = ", ".join(file) or "nothing"
-                raise DataError(
-                    f"{path} holds no array Particles of shape (N, 19, 4), nor X_train, X_val, X_test or Data of 57 "
-                    f"columns; it holds {held}."
-                )
+            arrays = _arrays(path, file)
             for name, array in arrays.items():
-                _check_shape(path, name, array.shape)
                 _copy(array, target / f"{PARTS[name]}.npy")
             for name, column in COLUMNS.items():
                 if name in file and "Particles" in arrays:
-                    values = file[name][:]
-                    if values.shape != arrays["Particles"].shape[:1]:
-                        raise DataError(f"{path} holds {len(arrays['Particles'])} events, but {len(values)} of {name}.")
-                    np.save(target / f"all.{column}.npy", values)
+                    _check_column(path, name, file[name], len(arrays["Particles"]))
+                    np.save(target / f"all.{column}.npy", file[name][:])
     except (OSError, RuntimeError, KeyError) as error:  # what h5py raises of a damaged file
         if isinstance(error, OSError) and error.errno is not None and error.filename != str(path):
             raise  # nothing of the file's: a full disk
@@ -84,12 +75,39 @@ def _convert(path: Path, target: Path) -> None:
         raise DataError(f"{path} cannot be read as an HDF5 file ({said}): it may be damaged.") from error
 
 
-def _check_shape(path: Path, name: str, shape: tuple[int, ...]) -> None:
+def _arrays(path: Path, file: Any) -> dict[str, Any]:
+    """The arrays of events in a file: one of all events, or one for each part."""
+    arrays = {name: file[name] for name in PARTS if name in file and hasattr(file[name], "shape")}
+    if not arrays:
+        raise DataError(
+            f"{path} holds no array Particles of shape (N, 19, 4), nor X_train, X_val, X_test or Data of 57 columns; "
+            f"it holds {', '.join(file) or 'nothing'}."
+        )
+    if {"Particles", "Data"} <= set(arrays):
+        raise DataError(f"{path} holds both Particles and Data, so that it is not clear which are its events.")
+    if "Particles" in arrays:  # parts beside it are of the same events
+        arrays = {"Particles": arrays["Particles"]}
+    for name, array in arrays.items():
+        _check_shape(path, name, array)
+    return arrays
+
+
+def _check_column(path: Path, name: str, column: Any, events: int) -> None:
+    if getattr(column, "shape", None) != (events,) or column.dtype.kind not in "iu":
+        of = f"{column.dtype} of shape {column.shape}" if hasattr(column, "dtype") else "no array"
+        if getattr(column, "shape", None) and len(column.shape) == 1:
+            of = f"{len(column)} of {name}, {column.dtype}"
+        raise DataError(f"{path} holds {events} events and must hold a whole number of {name} for each, not {of}.")
+
+
+def _check_shape(path: Path, name: str, array: Any) -> None:
     slots = len(PARTICLES)
     wanted = ((slots, 4),) if name == "Particles" else ((slots * 3,), (slots, 3), (slots, 3, 1))
-    if shape[1:] not in wanted:
+    shape = array.shape
+    if shape is None or shape[1:] not in wanted or array.dtype.kind not in "iuf":
         raise DataError(
-            f"{path} must hold {name} of shape {' or '.join(f'(N, {str(w)[1:]}' for w in wanted)}, not {shape}."
+            f"{path} must hold {name}, numbers of shape {' or '.join(f'(N, {str(w)[1:]}' for w in wanted)}, not "
+            f"{array.dtype} of shape {shape}."
         )
 
 

@@ -41,7 +41,7 @@ class ParticleBaseline(FittedDetector):
         self.quantity = quantity
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
-        particles = x.reshape(len(x), -1, 3)
+        particles = x.flatten(1).unflatten(1, (-1, 3))
         if self.quantity == "sum_pt":
             return particles[..., 0].sum(1)
         return (particles != 0).any(2).sum(1).to(torch.float32)

@@ -62,14 +62,14 @@ class ParticleScaling(Scaling):
         self.factor.copy_(factor.view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        particles = x.reshape(len(x), -1, 3)
+        particles = x.flatten(1).unflatten(1, (-1, 3))
         empty = (particles == 0).all(2, keepdim=True)
         shift, factor = self.shift.view(-1, 3), self.factor.view(-1, 3)
         return ((self._measured(particles) - shift) * factor).masked_fill(empty, 0).view(x.shape)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Scaled events in GeV and rad again; a slot of zeros is empty."""
-        particles = x.reshape(len(x), -1, 3)
+        particles = x.flatten(1).unflatten(1, (-1, 3))
         empty = (particles == 0).all(2, keepdim=True)
         measured = particles / self.factor.view(-1, 3) + self.shift.view(-1, 3)
         if self.method == "particles_log":
@@ -82,7 +82,7 @@ class ParticleScaling(Scaling):
         count, mean, squares = (torch.zeros(self.shift.numel() // 3, dtype=torch.float64) for _ in range(3))
         rows = 0
         for chunk in chunks:
-            particles = chunk.reshape(len(chunk), -1, 3).to("cpu", torch.float64)
+            particles = chunk.flatten(1).unflatten(1, (-1, 3)).to("cpu", torch.float64)
             there = (particles != 0).any(2)
             pt = self._measured(particles)[..., 0]
             n = there.sum(0)
