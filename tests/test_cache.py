@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def source(tmp_path, monkeypatch):
     return path
 
 
+def left(source):
+    """What stands beside the file, but for the locks."""
+    return [path.name for path in (source.parent / ".straylight").iterdir() if path.suffix != ".lock"]
+
+
 def made(source, make, recipe="copy-1"):
     return (converted(source, recipe, make) / "made").read_bytes()
 
@@ -47,7 +53,7 @@ def test_a_file_is_converted_once_beside_it(source):
     folder = converted(source, "copy-1", make)
     assert folder == source.parent / ".straylight" / "rows.csv.copy-1"
     assert {path.name for path in folder.iterdir()} == {"made", STAMP}
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert left(source) == [folder.name]
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
@@ -66,7 +72,7 @@ def test_a_file_that_has_changed_is_converted_again(source, content):
     os.utime(source, ns=(0, 10**18))
     assert made(source, make) == content.upper() and make.times == 2
     assert made(source, make) == content.upper() and make.times == 2
-    assert len(list((source.parent / ".straylight").iterdir())) == 1  # what was made before is gone
+    assert len(left(source)) == 1  # what was made before is gone
 
 
 def test_a_file_that_was_only_touched_is_not_converted_again_and_looked_through_once(source, monkeypatch):
@@ -89,7 +95,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_is_begun_again(source, err
 
     with pytest.raises(error):
         converted(source, "copy-1", half)
-    assert not list((source.parent / ".straylight").iterdir())
+    assert not left(source)
     assert made(source, Making(source)) == b"A,B"
 
 
@@ -133,7 +139,8 @@ def test_a_file_that_changes_while_it_is_converted_is_converted_again(source):
         source.write_bytes(b"x,y")
         os.utime(source, ns=(0, 10**18))
 
-    converted(source, "copy-1", meanwhile)
+    with pytest.raises(DataError, match="changed while it was being converted"):
+        converted(source, "copy-1", meanwhile)
     assert made(source, Making(source)) == b"X,Y"
 
 
@@ -193,63 +200,36 @@ def test_a_source_that_is_gone_is_an_error(source):
     source.unlink()
     with pytest.raises((OSError, DataError)):
         converted(source, "copy-1", Making(source))
-    assert not list((source.parent / ".straylight").iterdir())
+    assert not left(source)
 
 
 # two at once
 
 
-def test_of_two_conversions_at_once_one_is_kept(source):
-    """The second is made while the first is on its way, and ends after it."""
-    first_done, second_began, found = threading.Event(), threading.Event(), []
+def test_threads_at_once_convert_once(source):
+    make, found = Making(source), []
 
     def slow(folder):
-        second_began.set()
-        Making(source)(folder)
-        assert first_done.wait(10)
+        time.sleep(0.1)
+        make(folder)
 
-    other = threading.Thread(target=lambda: found.append(made(source, slow)))
-    other.start()
-    assert second_began.wait(10)
-    found.append(made(source, Making(source)))
-    first_done.set()
-    other.join()
-    assert found == [b"A,B"] * 2
-    assert [path.name for path in (source.parent / ".straylight").iterdir()] == ["rows.csv.copy-1"]
-    again = Making(source)
-    assert made(source, again) == b"A,B" and again.times == 0
-
-
-def test_a_folder_that_was_returned_stays_there(source, monkeypatch):
-    """At the moment between two renames of the second, the first looks for what it made."""
-    seen, rename = [], Path.rename
-    first, place = Making(source), source.parent / ".straylight" / "rows.csv.copy-1"
-
-    def watched(self, target):
-        result = rename(self, target)
-        if first.times:
-            seen.append((place / "made").is_file())
-        return result
-
-    def second(folder):
-        made(source, first)  # wins while this one is busy
-        Making(source)(folder)
-        monkeypatch.setattr(Path, "rename", watched)
-
-    assert made(source, second) == b"A,B"
-    assert all(seen)
+    threads = [threading.Thread(target=lambda: found.append(made(source, slow))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [b"A,B"] * 4 and make.times == 1 and left(source) == ["rows.csv.copy-1"]
 
 
 CONVERT = """
 import runpy, sys, time
 from pathlib import Path
 converted = runpy.run_path(sys.argv[1])["converted"]  # without all that the package imports
-source, number = Path(sys.argv[2]), int(sys.argv[3])
+source = Path(sys.argv[2])
 def make(folder):
-    source.with_name(f"began{number}").touch()
-    while not source.with_name(f"began{1 - number}").exists():
-        time.sleep(0.01)
-    time.sleep(0.3 * number)
+    with source.with_name("began").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
     (folder / "made").write_bytes(source.read_bytes().upper())
 print((converted(source, "copy-1", make) / "made").read_bytes().decode())
 """
@@ -258,11 +238,11 @@ print((converted(source, "copy-1", make) / "made").read_bytes().decode())
 def test_processes_at_once_leave_one_good_folder(source):
     began = [
         subprocess.Popen(
-            [sys.executable, "-c", CONVERT, cache.__file__, str(source), str(i)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CONVERT, cache.__file__, str(source)], stdout=subprocess.PIPE, text=True
         )
-        for i in range(2)
+        for _ in range(2)
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in began] == ["A,B"] * 2
-    assert [path.name for path in (source.parent / ".straylight").iterdir()] == ["rows.csv.copy-1"]
+    assert left(source) == ["rows.csv.copy-1"]
     again = Making(source)
     assert made(source, again) == b"A,B" and again.times == 0

@@ -141,11 +141,11 @@ def _grouped(files: Sequence[Events]) -> list[Events]:
     """The events with groups that no two files share, if any file has some; where there are none, each is its own."""
     if not any("group" in events.meta for events in files):
         return list(files)
-    grouped = []
-    start = 0
-    for events in files:
+    grouped, start = [], 0
+    for number, events in enumerate(files):
         own = events.meta.get("group", np.arange(len(events)))
-        number = np.unique(own, return_inverse=True)[1].reshape(-1)
-        grouped.append(replace(events, meta={**events.meta, "group": number + start}))
-        start += len(events)
+        if number:  # the first file's are as they are, from 0 on
+            own = -1 - start - np.unique(own, return_inverse=True)[1].reshape(-1)
+            start += len(events)
+        grouped.append(replace(events, meta={**events.meta, "group": own}))
     return grouped

@@ -31,9 +31,10 @@ def medians(train: Events) -> Tensor:
     found = np.full(flat.shape[1], np.nan, dtype=np.float32)
     for column in range(flat.shape[1]):
         values = flat[:, column]
-        there = values[np.isfinite(values)]  # an infinity is told of later
-        if len(there):
-            found[column] = np.median(there)
+        there = values[~np.isnan(values)]
+        finite = there[np.isfinite(there)]
+        if len(there):  # an infinity is told of later
+            found[column] = np.median(finite) if len(finite) else 0
     return torch.from_numpy(found).view(x.shape[1:])
 
 
