@@ -19,8 +19,8 @@ commands:
                     every combination of comma-separated values
   train resume=RUN_FOLDER
                     go on with an interrupted run
-  data              which data sets there are; `data NAME` says what one holds, `data
-                    fetch NAME` fetches one
+  data              which data sets there are; `data NAME` says what one holds,
+                    `data fetch NAME` fetches one
   report FOLDER     the leaderboard of a sweep, or the numbers of one run
 
   straylight COMMAND --help says more. --version prints the version.
@@ -41,9 +41,10 @@ groups, and what can be chosen:
 
 values that are often set:
   seed=0                    of splits, weights, shuffling and noise
-  data.name=6_cardio        which ADBench data set; with -m data.name=all every one that is present
+  data.name=6_cardio        which ADBench data set; with -m data.name=all all present
   data.path=FILE            with data=file: a table or an array of your own
-  data.contamination=0.05   anomalies among training rows; data.reserve_fraction=0.5 keeps some for it
+  data.contamination=0.05   anomalies among training rows, of those kept for it by
+                            data.reserve_fraction=0.5
   paths.data=data           where data sets are read from
   paths.output=outputs      where runs and sweeps are written to
   trainer.max_epochs=100    and trainer.accelerator, trainer.devices

@@ -277,7 +277,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         if values.isnan().any():
             where = int(values.flatten().isnan().nonzero()[0])
             raise DataError(
-                f"{self.name}: no training row has a value of column {self.feature(where)!r}, so that there is nothing "
+                f"{self.name}: no training row has a value of {self._column(where)}, so that there is nothing "
                 "to fill it with; leave the column out."
             )
         indicate = lacks if self.missing_values == "indicator" and lacks.any() else None
@@ -295,7 +295,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         on_disk = {id(part.x): part.x.nbytes for part in splits if isinstance(part.x, Mapped)}
         if sum(on_disk.values()) > self.memory_mb * 2**20:
             return splits
-        return _with(splits, lambda x: x.to("cpu"))
+        read = _with(splits, lambda x: x.to("cpu"))
+        return Splits(*(replace(part, y=part.y.long()) for part in read))  # a byte a label where there are many
 
     def _check_overlap(self, splits: Splits) -> Splits:
         test, others = splits.test, (splits.train, splits.val, splits.reserve)
@@ -328,13 +329,16 @@ class AnomalyDataModule(pl.LightningDataModule):
         if not rows:
             return splits
         worst = bad.argsort(descending=True, stable=True)[: min(5, int((bad > 0).sum()))].tolist()
-        named = ", ".join(f"column {self.feature(i)!r} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
+        named = ", ".join(f"{self._column(i)} ({int(bad[i])} row{'s' if bad[i] > 1 else ''})" for i in worst)
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
             f"{self.name}: {rows} of {sum(map(len, parts))} rows hold a NaN or an infinity, in {named}"
             f"{f' and {more} more columns' if more else ''}; "
             + ("remove or mend them before training." if infinite else "remove them, or set data.missing=median.")
         )
+
+    def _column(self, i: int) -> str:
+        return f"column {self.columns[i]!r}" if i < len(self.columns) else f"column {i}"
 
     def _check_train(self, train: Events) -> None:
         if not len(train):

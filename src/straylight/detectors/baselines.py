@@ -36,7 +36,7 @@ class ParticleBaseline(FittedDetector):
         super().__init__(shape, **{**common, "scaling": "none"})
         if math.prod(shape) % 3 or (len(shape) > 1 and shape[-1] != 3):
             raise ValueError(
-                f"detector {quantity} needs particles of pT, eta and phi, (P * 3,) or (..., P, 3), not {shape}"
+                f"{quantity} needs particles of pT, eta and phi, of shape (P * 3,) or (..., P, 3), not {tuple(shape)}"
             )
         self.quantity = quantity
 
