@@ -221,6 +221,18 @@ def test_threads_at_once_convert_once(source):
     assert found == [b"A,B"] * 4 and make.times == 1 and left(source) == ["rows.csv.copy-1"]
 
 
+def test_the_place_is_the_same_while_another_makes_its_folder(source, monkeypatch):
+    access = os.access
+
+    def meanwhile(path, mode):
+        answer = access(path, mode)
+        (source.parent / ".straylight").mkdir(exist_ok=True)
+        return answer
+
+    monkeypatch.setattr(os, "access", meanwhile)
+    assert converted(source, "copy-1", Making(source)).parent == source.parent / ".straylight"
+
+
 CONVERT = """
 import runpy, sys, time
 from pathlib import Path

@@ -104,7 +104,7 @@ def _made_of(source: Path, place: Path) -> bool:
 def _place(source: Path) -> Path:
     chosen = os.environ.get("STRAYLIGHT_CACHE")
     beside = source.parent / ".straylight"
-    if not chosen and (os.access(beside, os.W_OK) or (not beside.exists() and os.access(source.parent, os.W_OK))):
+    if not chosen and os.access(beside if beside.exists() else source.parent, os.W_OK):  # another may make it now
         return beside
     import pooch
 
