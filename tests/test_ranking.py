@@ -6,7 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from straylight.metrics.ranking import RESOLVABLE, Working, auroc, average_precision, ranking, tpr_at_fpr
+from straylight.metrics.ranking import (
+    RESOLVABLE,
+    SIC_FLOOR,
+    Ranked,
+    Working,
+    auroc,
+    average_precision,
+    max_sic,
+    needed,
+    partial_auroc,
+    ranking,
+    sic,
+    tpr_at_fpr,
+)
 
 LAWS = {
     "normal": lambda r, n, s: r.normal(s, 1, n),
@@ -161,13 +174,15 @@ KINDS = ("nominal", "a", "b", "c")
 
 def test_ranking_names_every_metric_overall_and_per_kind():
     found = ranking(SCORES, Y, KINDS, fprs=(0.1, 1e-4))
-    per_kind = {f"{m}/{k}" for m in ("auroc", "ap", "tpr@fpr=0.1", "tpr@fpr=0.0001") for k in ("a", "b", "4")}
-    overall = {"auroc", "ap", "tpr@fpr=0.1", "tpr@fpr=0.0001", "nominal_above@fpr=0.1", "nominal_above@fpr=0.0001"}
-    assert set(found) == overall | per_kind | {"nominal", "anomalous"}
+    each = {"auroc", "ap", "partial_auroc@fpr=0.1", "tpr@fpr=0.1", "tpr@fpr=0.0001", "max_sic", "max_sic_fpr"}
+    above = {"nominal_above@fpr=0.1", "nominal_above@fpr=0.0001"}  # of 100 nominal events no SIC at an FPR of 0.1
+    assert set(found) == each | above | {f"{m}/{k}" for m in each for k in ("a", "b", "4")} | {"nominal", "anomalous"}
     assert (found["nominal"], found["anomalous"]) == ((Y == 0).sum(), (Y > 0).sum())
     for kind, side in {"": Y > 0, "/a": Y == 1, "/b": Y == 2, "/4": Y == 4}.items():
         assert found[f"auroc{kind}"] == auroc(SCORES[Y == 0], SCORES[side])
         assert found[f"ap{kind}"] == average_precision(SCORES[Y == 0], SCORES[side])
+        assert found[f"partial_auroc@fpr=0.1{kind}"] == partial_auroc(SCORES[Y == 0], SCORES[side])
+        assert (found[f"max_sic{kind}"], found[f"max_sic_fpr{kind}"]) == max_sic(SCORES[Y == 0], SCORES[side])
         assert found[f"tpr@fpr=0.1{kind}"] == tpr_at_fpr(SCORES[Y == 0], SCORES[side], 0.1).tpr
     assert found["nominal_above@fpr=0.1"] == tpr_at_fpr(SCORES[Y == 0], SCORES[Y > 0], 0.1).above
 
@@ -188,9 +203,107 @@ def test_only_the_counts_are_given_where_a_class_is_empty(y, counts):
 
 
 def test_ranking_refuses_a_nan_score_of_a_labelled_row():
-    with pytest.raises(ValueError, match="1 of 2 nominal scores are NaN"):
+    with pytest.raises(ValueError, match=r"^1 of 2 scores of 'nominal' are NaN$"):
         ranking([np.nan, 1.0, 2.0], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"^1 of 1 scores of 'good', 2 of 3 scores of 'far/off' are NaN$"):
+        ranking([np.nan, 1.0, 2.0, np.nan, np.nan], [0, 1, 2, 2, 2], ("good", "near", "far/off"))
 
 
 def test_numbers_are_plain_so_that_json_takes_them():
     assert {type(v) for v in ranking(SCORES.astype(np.float32), Y).values()} <= {int, float}
+
+
+@pytest.mark.parametrize("max_fpr", [1e-3, 0.1, 0.29, 1.0])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("law", LAWS)
+def test_partial_auroc_equals_scikit_learns(law, sizes, max_fpr):
+    nominal, anomalous = drawn(law, sizes)
+    y, scores = joined(nominal, anomalous)
+    expected = roc_auc_score(y, scores, max_fpr=max_fpr) if max_fpr < 1 else roc_auc_score(y, scores)
+    assert partial_auroc(nominal, anomalous, max_fpr) == pytest.approx(expected, rel=0, abs=1e-11)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_largest_sic_is_that_of_all_thresholds_with_enough_nominal_events(law):
+    nominal, anomalous = drawn(law, (400, 60))
+    tried = np.unique(np.concatenate([nominal, anomalous]))
+    above, kept = ((tried[:, None] <= side).sum(1) for side in (nominal, anomalous))
+    enough = above >= SIC_FLOOR
+    expected = (kept[enough] / 60 / np.sqrt(above[enough] / 400)).max()
+    value, fpr = max_sic(nominal, anomalous)
+    assert value == pytest.approx(expected, rel=1e-12) and fpr * 400 >= SIC_FLOOR
+    assert any(value == pytest.approx(k / 60 / fpr**0.5) for k in kept[np.isclose(above, fpr * 400)])
+
+
+def test_no_sic_is_given_below_the_floor_of_nominal_events():
+    nominal = np.arange(1000.0)
+    assert sic(tpr_at_fpr(nominal, [2000.0], 0.024)) is None
+    assert sic(tpr_at_fpr(nominal, [2000.0], 0.025)) == pytest.approx(1 / 0.025**0.5)
+    assert max_sic(np.arange(24.0), [100.0]) is None and max_sic(np.arange(25.0), [100.0]) == (1.0, 1.0)
+    # one nominal event above: its square root alone would be 31
+    assert max_sic(nominal, [998.5] * 5)[0] == pytest.approx(1 / 0.025**0.5)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_weights_are_scikit_learns_and_whole_ones_are_copies(law):
+    nominal, anomalous = drawn(law, (400, 60))
+    y, scores = joined(nominal, anomalous)
+    random = np.random.default_rng(1)
+    weight = random.random(460) * (random.random(460) < 0.9)
+    found = Ranked(scores, y, weight=weight, fprs=(0.1,), max_fpr=0.2).metrics()
+    chosen = weight > 0  # scikit-learn's partial area stumbles over weights of zero
+    y_, scores_, weight_ = y[chosen], scores[chosen], weight[chosen]
+    assert found["auroc"] == pytest.approx(roc_auc_score(y_, scores_, sample_weight=weight_), abs=1e-12)
+    assert found["ap"] == pytest.approx(average_precision_score(y_, scores_, sample_weight=weight_), abs=1e-12)
+    area = roc_auc_score(y_, scores_, sample_weight=weight_, max_fpr=0.2)
+    assert found["partial_auroc@fpr=0.2"] == pytest.approx(area, abs=1e-11)
+    copies = random.integers(0, 4, 460)
+    weighted = Ranked(scores, y, weight=copies, fprs=(0.1, 0.01)).metrics()
+    copied = Ranked(np.repeat(scores, copies), np.repeat(y, copies), fprs=(0.1, 0.01)).metrics()
+    for name in ("auroc", "ap", "partial_auroc@fpr=0.1", "tpr@fpr=0.1", "tpr@fpr=0.01"):
+        assert weighted[name] == pytest.approx(copied[name], abs=1e-12), name
+
+
+def test_weighted_working_points_count_effective_nominal_events():
+    nominal, weight = np.arange(100.0), np.repeat([1.0, 0.5], [80, 20])
+    working = tpr_at_fpr(nominal, [95.5], 0.05, nominal_weight=weight)
+    assert (working.fpr, working.above) == (4.5 / 90, 9.0) and working.tpr == 1
+    uneven = np.where(np.arange(100) == 99, 50.0, 1.0)  # one event holds a third of the weight
+    assert tpr_at_fpr(nominal, [99.0], 0.5, nominal_weight=uneven).above == pytest.approx(74**2 / (50**2 + 24))
+
+
+@pytest.mark.parametrize(
+    "weight, said",
+    [
+        ([1, -1, 1], "1 of 3 weights of all events are negative or not finite"),
+        ([1, np.nan, np.inf], "2 of 3 weights of all events are negative or not finite"),
+        ([1, 1], r"the weights of all events are of shape \(2,\), their scores of \(3,\)"),
+    ],
+    ids=str,
+)
+def test_wrong_weights_are_named(weight, said):
+    with pytest.raises(ValueError, match=said):
+        Ranked([0.0, 1.0, 2.0], [0, 0, 1], weight=weight)
+
+
+def test_what_is_not_resolvable_says_how_many_nominal_events_would_resolve_it():
+    few = tpr_at_fpr(np.arange(2000), np.arange(1990, 2100), 1e-5)
+    assert not few.resolvable
+    assert few.remark() == (
+        "not resolvable: 0 nominal events lie above the threshold; about 1,000,000 nominal events would resolve an FPR "
+        "of 1e-05"
+    )
+    assert needed(1e-5) == 1_000_000 and needed(0.1) == 100 and needed(1) == 10
+    tied = tpr_at_fpr(np.repeat([0, 1], [500, 500]), [1, 2], 0.1)
+    assert "shared by too many" in tied.remark()
+    assert tpr_at_fpr(np.arange(1000), [1], 0.1).remark() is None
+    with pytest.raises(ValueError, match="no number of nominal events resolves"):
+        needed(0)
+
+
+@pytest.mark.parametrize("options", [{"fprs": (0.0,)}, {"fprs": (1.1,)}, {"max_fpr": 0.0}], ids=str)
+def test_false_positive_rates_that_nothing_is_ranked_at_are_refused(options):
+    with pytest.raises(ValueError, match="false-positive rate lies above 0, at most at 1"):
+        Ranked([0.0, 1.0], [0, 1], **options)
+    with pytest.raises(ValueError, match="partial AUROC lies above 0"):
+        partial_auroc([0.0], [1.0], 0)
