@@ -15,6 +15,7 @@ from straylight import config
 from straylight.data.prepared import prepared
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
+from straylight.metrics.conformal import Calibration, benjamini_hochberg
 from straylight.report.results import read
 from straylight.train import load, newest
 
@@ -96,6 +97,85 @@ class Run:
             if len(rows)
             else np.empty(0, np.float32)
         )
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds that were set on calibration rows, by rule: `quantile`, `fpr=0.01`, `rate`, `f1`.
+
+        A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none.
+        """
+        found = {}
+        for entry in self.result.get("thresholds", []):
+            if entry["rule"] != "fdr" and (entry["rule"] != "f1" or entry["value"] is not None):
+                found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
+        return found
+
+    def p_values(
+        self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384
+    ) -> NDArray[np.float64]:
+        """Conformal p-values of events, `(N, *shape)` to `(N,)`, small is strange; see `Calibration`.
+
+        Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples.
+
+        Example: `Run.open(folder).p_values(rows) <= 0.01`.
+
+        Raises:
+            ConfigError: if the run has no calibration scores, or the events are not of its shape.
+        """
+        calibration = self._calibration()
+        return calibration.p_values(self.score(x, context, batch_size=batch_size))
+
+    def flag(
+        self, x: ArrayLike, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
+    ) -> NDArray[np.bool_]:
+        """Which events are anomalous by one of the run's `thresholds`, `(N, *shape)` to `(N,)` booleans.
+
+        By the rule `fdr` it depends on all of these events together; by the others on each event alone.
+
+        Example: `Run.open(folder).flag(rows, "fpr=0.01")`.
+
+        Raises:
+            ConfigError: if the run has no such rule, or the events are not of its shape.
+        """
+        rates = {
+            entry["rule"]: entry["asked"]["fdr"]
+            for entry in self.result.get("thresholds", [])
+            if entry["rule"] == "fdr"
+        }
+        known = {**self.thresholds, **rates}
+        if rule not in known:
+            raise ConfigError(
+                f"{self.folder} has no threshold {rule!r}, "
+                + (
+                    f"but {', '.join(known)}."
+                    if known
+                    else "and no other: it was trained without callbacks.thresholds "
+                    "or without validation rows (data.val_fraction) to set one on."
+                )
+            )
+        if rule in rates:
+            return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
+        return np.asarray(self.score(x, context, batch_size=batch_size) > np.float64(known[rule]))
+
+    def _calibration(self) -> Calibration:
+        import pyarrow.parquet as pq
+
+        path = self.folder / "calibration.parquet"
+        if not path.is_file():
+            raise ConfigError(
+                f"{self.folder} holds no calibration scores (calibration.parquet): it was trained without "
+                "callbacks.thresholds or without validation rows (data.val_fraction)."
+            )
+        table = pq.read_table(path)
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        nominal = columns["y"] <= 0  # unknown labels count as nominal, as in the run
+        weight = columns["weight"][nominal] if "weight" in columns else None
+        return Calibration(columns["score"][nominal], weight)
+
+
+def _named(threshold: dict[str, Any]) -> str:
+    """What a rule is called; there may be several thresholds at a target FPR."""
+    return f"fpr={threshold['asked']['fpr']:g}" if threshold["rule"] == "fpr" else str(threshold["rule"])
 
 
 def saved_config(folder: Path, *, run: str | None = "") -> DictConfig:

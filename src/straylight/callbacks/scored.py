@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
-from straylight.batch import Scored
+from straylight.batch import Batch, Scored
 
 
 class Scores(NamedTuple):
@@ -43,6 +44,26 @@ def gather(parts: Sequence[Scored]) -> Scores:
         return Scores(*columns)
     _, first = np.unique(columns[0], return_index=True)
     return Scores(*(column[first] for column in columns))
+
+
+def weights_of(trainer: pl.Trainer, index: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """The weights of these test rows, `(N,)`; `None` where all are one, or the data module has none."""
+    splits = getattr(getattr(trainer, "datamodule", None), "splits", None)
+    weight = getattr(getattr(splits, "test", None), "weight", None)
+    return None if weight is None or weight.stride(0) == 0 else weight.numpy()[index]
+
+
+def scored_by(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Batch]) -> list[Scored]:
+    """The batches of a loader as the test would score them, with the weights of now; leaves no trace in the module."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    parts: list[Any] = []
+    with torch.no_grad(), trainer.precision_plugin.forward_context():
+        for i, batch in enumerate(loader):
+            parts.append(module.test_step(batch.to(module.device), i))
+    for part, training in modes:
+        part.training = training
+    return parts
 
 
 class TestScores(pl.Callback):
