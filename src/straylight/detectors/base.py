@@ -48,6 +48,8 @@ class Detector(GroupedTraining):
         tensor([2.], grad_fn=<SumBackward1>)
     """
 
+    #: Whether the score is the negative log-density of scaled events in nats, which integrates to one.
+    density = False
     #: Whether validation selects among epochs.
     selects = True
     #: Whether the loss is the mean over rows of something that depends on that row alone, so that rows of several
@@ -109,6 +111,26 @@ class Detector(GroupedTraining):
                 raise ValueError(f"this {type(self).__name__} needs a context of {self.context} columns to score by")
             context = x.new_zeros(len(x), 0)
         return self.score(self.scaling(x), context)
+
+    def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-density of events in the data's own units, in nats, `(B, *shape)` to `(B,)` float64.
+
+        log p(x) = -score(scaling(x)) + log |det d scaling / dx|.
+
+        Raises:
+            ValueError: if the score is no log-density, or the scaling leaves the events none.
+        """
+        if not self.density:
+            raise ValueError(f"the score of {type(self).__name__} is no log-density")
+        return self.scaling.log_determinant(x) - self(x, context)
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        """Events drawn from the density, in the data's own units, `(n, *shape)`; `(n, C)` of context if there is any.
+
+        Raises:
+            ValueError: if the detector has no density to draw from, or its scaling has no inverse.
+        """
+        raise ValueError(f"{type(self).__name__} has no density to draw events from")
 
     @property
     def last_phase(self) -> bool:

@@ -114,12 +114,13 @@ class Ensemble(Detector):
         """The rows of each member one after the other, `(B, ...)` to `(M * B, ...)`."""
         return rows.expand(self.size, *rows.shape).flatten(0, 1)
 
-    def clip_gradients(self, optimizer: Any, largest: float) -> None:  # type: ignore[override]
+    def clip_gradients(self, optimizer: Any, largest: float) -> Tensor:  # type: ignore[override]
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
         factors = (largest / (norms + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_
         for g in gradients:
             g.mul_(factors.view(-1, *[1] * (g.ndim - 1)))
+        return norms.mean()
 
     def watch(self, means: dict[str, float]) -> None:
         self._detectors[0].watch(means)

@@ -17,7 +17,7 @@ class FlowDetector(Detector):
     """A normalizing flow scored by its negative log-density in nats. A subclass builds `flow`.
 
     score(x) = -log N(f(x); 0, 1) - log |det df/dx|. The density is that of the scaled features; the constant by which
-    it differs from that of the data's own units does not change the order of events.
+    it differs from that of the data's own units does not change the order of events, and is in `log_density`.
 
     Assumes continuous features: on a discrete one, such as a pixel, the density grows without bound. `noise` spreads
     each value out while training, and pixels want one scale for all of them (`scaling="minmax_common"`), or else those
@@ -35,7 +35,10 @@ class FlowDetector(Detector):
         ValueError: if a number is not positive, or the noise negative.
     """
 
+    density = True
     rowwise = True
+    #: Passes through the network that it takes to draw events.
+    passes = 1
     flow: Flow
 
     def __init__(
@@ -53,9 +56,19 @@ class FlowDetector(Detector):
         """Log-density of scaled events in nats, `(B, *shape)` and `(B, C)` to `(B,)`."""
         return self.flow(x.flatten(1), context if self.context else None)
 
+    def latents(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """f(x) of events in their own units, `(B, *shape)` to `(B, D)`; standard normal if the density is right."""
+        z, _ = self.flow.to_noise(self.scaling(x).flatten(1), context if self.context else None)
+        return z
+
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """Events drawn from the density, in the data's own units, `(n, *shape)`."""
-        return self.scaling.inverse(self.flow.sample(n, context).view(n, *self.shape))
+        """Events drawn from the density, in the data's own units, `(n, *shape)`; `(n, C)` of context if there is any.
+
+        Raises:
+            ValueError: if the scaling has no inverse.
+        """
+        drawn = self.flow.sample(n, context if self.context else None)
+        return self.scaling.inverse(drawn.view(n, *self.shape))
 
     def loss(self, batch: Batch) -> Tensor:
         x = batch.x + self.noise * torch.randn_like(batch.x) if self.noise else batch.x

@@ -66,6 +66,7 @@ class GMM(FittedDetector):
         tensor([-8.5000,  8.5000], dtype=torch.float64)
     """
 
+    density = True
     sized_by_data = ("weights", "means", "factors")
     weights: Tensor
     means: Tensor
@@ -141,6 +142,23 @@ class GMM(FittedDetector):
         one = Mixture(self.weights[None], self.means[None] - origin, self.factors[None])
         parts = self.in_turns(x.flatten(1), self._numbers(*self.means.shape))
         return torch.cat([-self._joint(part.double() - origin, one).logsumexp(2)[:, 0] for part in parts]).float()
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        """Events drawn from the density, in the data's own units, `(n, *shape)`.
+
+        Raises:
+            ValueError: if the scaling has no inverse.
+        """
+        chosen = torch.multinomial(self.weights, n, replacement=True)
+        white = torch.randn(n, self.features, dtype=torch.float64, device=self.means.device)
+        if self.covariance == "diag":
+            apart = white / self.factors[chosen]
+        else:
+            apart, own = torch.empty_like(white), len(self.factors) > 1
+            for k in chosen.unique().tolist():
+                factor = self.factors[k if own else 0]
+                apart[chosen == k] = torch.linalg.solve_triangular(factor, white[chosen == k], upper=True, left=False)
+        return self.scaling.inverse((self.means[chosen] + apart).float().view(n, *self.shape))
 
     def climb(self, rows: Tensor, weight: Tensor, origin: Tensor, start: Mixture) -> tuple[Mixture, Tensor]:
         """Expectation maximisation from a start: the mixtures about the origin and their mean log-densities, `(R,)`."""

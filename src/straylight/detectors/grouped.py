@@ -37,6 +37,8 @@ class GroupedTraining(pl.LightningModule):
 
     #: Whether a step leaves some parameters without a gradient, as it does where networks take turns.
     alternates = False
+    #: The norm of the last step's gradient before it was clipped; `None` where nothing clips.
+    gradient_norm: Tensor | None = None
 
     def __init__(self, optimization: Optimization) -> None:
         super().__init__()
@@ -118,7 +120,7 @@ class GroupedTraining(pl.LightningModule):
         if recipe.clip is not None:
             if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
                 scaler.unscale_(optimizer.optimizer)
-            self.clip_gradients(optimizer, recipe.clip)
+            self.gradient_norm = self.clip_gradients(optimizer, recipe.clip)
         if not recipe.constant:
             rate = recipe.rate(self.steps_taken, self.total_steps())
             for parameters in optimizer.param_groups:
@@ -129,10 +131,10 @@ class GroupedTraining(pl.LightningModule):
             optimizer.step()
             self._steps["unreported"] -= 1  # Lightning has counted it, and mini-batches are what we count
 
-    def clip_gradients(self, optimizer: LightningOptimizer, largest: float) -> None:  # type: ignore[override]
-        """Shrink the gradients together until their norm is `largest` at most."""
+    def clip_gradients(self, optimizer: LightningOptimizer, largest: float) -> Tensor:  # type: ignore[override]
+        """Shrink the gradients together until their norm is `largest` at most; returns what it was before."""
         # not Lightning's own, which refuses a fused optimiser under bf16
-        torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), largest)
+        return torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), largest)
 
     @property
     def steps_taken(self) -> int:
@@ -217,6 +219,7 @@ class GroupedTraining(pl.LightningModule):
         self.__dict__.pop("_plain", None)  # of an earlier Trainer
         self._warned.clear()
         self._total = None
+        self.gradient_norm = None
         _stop_searching_for_gpus()
         if self._noise_seed is None:
             self._noise_seed = torch.initial_seed() % 2**31

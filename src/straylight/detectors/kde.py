@@ -54,6 +54,7 @@ class KDE(FittedDetector):
         tensor([0.9189, 2.9189])
     """
 
+    density = True
     limit = "detector.max_rows"  # on training rows
 
     @property
@@ -115,6 +116,15 @@ class KDE(FittedDetector):
     def _exponents(self, rows: Tensor) -> Tensor:
         squared = squared_distances(rows.double() - self.centre, self.memory, self.squares)
         return squared.mul_(-0.5 / self.width**2)
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        """Events drawn from the density, in the data's own units, `(n, *shape)`.
+
+        Raises:
+            ValueError: if the scaling has no inverse.
+        """
+        rows = self.memory[torch.multinomial(self.log_weight.exp(), n, replacement=True)] + self.centre
+        return self.scaling.inverse((rows + self.width * torch.randn_like(rows)).float().view(n, *self.shape))
 
     # the bandwidth
 

@@ -33,3 +33,4 @@ class MAF(FlowDetector):
     ) -> None:
         super().__init__(shape, layers=layers, hidden=hidden, blocks=blocks, **common)
         self.flow = autoregressive_flow(self.features, **self.network)
+        self.passes = self.features

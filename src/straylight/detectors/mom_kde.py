@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from straylight.detectors.base import Detector
 from straylight.detectors.kde import KDE
 
 
@@ -41,6 +42,8 @@ class MoMKDE(KDE):
         tensor([0.9189])
     """
 
+    density = False
+    sample = Detector.sample  # the rows of all blocks together are not what it scores by
     dealt_to: Tensor  # the number of blocks
 
     def __init__(self, shape: tuple[int, ...], *, blocks: int = 11, **common: Any) -> None:

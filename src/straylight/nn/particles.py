@@ -76,6 +76,29 @@ class ParticleScaling(Scaling):
             measured = torch.cat([measured[..., :1].exp(), measured[..., 1:]], 2)
         return measured.masked_fill(empty, 0).view(x.shape)
 
+    def log_determinant(self, x: Tensor) -> Tensor:
+        """log |det| of the scaling's derivative at events in GeV and rad, `(B, *shape)` to `(B,)` float64.
+
+        Raises:
+            ValueError: if an event has an empty slot, or a pT so low that its logarithm is not taken.
+        """
+        particles = x.flatten(1).unflatten(1, (-1, 3))
+        if empty := int((particles == 0).all(2).any(1).sum()):
+            raise ValueError(
+                f"{empty:,} of {len(x):,} events have an empty slot, which is a point rather than a place with a "
+                f"density, so that scaling {self.method} gives events none in their own units"
+            )
+        found = super().log_determinant(x)
+        if self.method == "particles":
+            return found
+        pt = particles[..., 0].double()
+        if low := int((pt <= LEAST).any(1).sum()):
+            raise ValueError(
+                f"{low:,} of {len(x):,} events have a pT of {LEAST:g} GeV or less, below which scaling {self.method} "
+                "does not tell one from another, so that they have no density in their own units"
+            )
+        return found - pt.log().sum(1)
+
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> ParticleScaling:
         """Fit to training rows that come in chunks of `(n, *shape)`."""

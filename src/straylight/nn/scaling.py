@@ -77,6 +77,21 @@ class Scaling(nn.Module):
             raise ValueError("scaling gcn_l1 has no inverse: it forgets the mean and the contrast of each event")
         return x if self.method == "none" else x / self.factor + self.shift
 
+    def log_determinant(self, x: Tensor) -> Tensor:
+        """log |det| of the scaling's derivative at events in the data's own units, `(B, *shape)` to `(B,)` float64.
+
+        Added to the log-density of scaled events it gives that of the events themselves.
+
+        Raises:
+            ValueError: for `gcn_l1`, which puts many events onto one.
+        """
+        if self.method == "gcn_l1":
+            raise ValueError(
+                "scaling gcn_l1 forgets the mean and the contrast of each event, so that a density of scaled events is "
+                "none of the events themselves"
+            )
+        return self.factor.double().abs().log().sum().expand(len(x))
+
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> Scaling:
         """Fit to training rows that come in chunks of `(n, *shape)`."""
