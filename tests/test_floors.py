@@ -7,13 +7,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "straylight"
 HEAVY = {"torch", "pytorch_lightning", "torchvision", "hydra", "omegaconf", "nflows", "sklearn", "h5py", "pandas"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime", "psutil", "pynvml"}
 # room: what of ours it may import, and which heavy packages at the head of a file
 ROOMS = {
     "mapped.py": (set(), {"torch"}),
     "batch.py": ({"mapped", "errors"}, {"torch"}),
     "errors.py": (set(), set()),
     "groups.py": (set(), set()),
-    "cli.py": ({"groups", "app", "catalogue", "report"}, set()),
+    "cli.py": ({"groups", "app", "catalogue", "report", "retime"}, set()),
     "metrics": ({"metrics"}, set()),
     "nn": ({"nn", "metrics", "batch", "errors"}, {"torch", "nflows"}),
     "detectors": (
@@ -21,7 +22,8 @@ ROOMS = {
         {"torch", "pytorch_lightning", "sklearn"},
     ),
     "data": ({"data", "metrics", "batch", "mapped", "errors"}, {"torch", "pytorch_lightning"}),
-    "callbacks": ({"callbacks", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
+    "export.py": ({"errors"}, {"torch"}),
+    "callbacks": ({"callbacks", "export", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
     "report": ({"report", "metrics"}, set()),
 }
 FILES = sorted(SOURCE.rglob("*.py"))

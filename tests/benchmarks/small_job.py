@@ -1,7 +1,8 @@
 """What a run adds to the work of a classical detector on 1,000 x 20 rows: fit, test, record, without the start-up.
 
 A run is `straylight train` without the process around it: data read, split and scaled, Trainer, checkpoint, metrics,
-latency at three batch sizes, TensorBoard, result.json. The bare work is a fit and a score of the same rows.
+latency at four batch sizes, thresholds, TensorBoard, result.json; no ONNX. The bare work is a fit and a score of the
+same rows.
 
     python tests/benchmarks/small_job.py
 """
@@ -47,6 +48,7 @@ def main() -> None:
         for _ in range(options.rounds + 1):  # the first imports and is left out
             with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
                 chosen = [f"detector={name}", "data=adbench", f"data.path={folder}/small.npz", "paths.run=."]
+                chosen.append("callbacks.latency.runtimes=[eager]")
                 cfg = compose("train", overrides=chosen)
             data = ADBench(path=str(folder / "small.npz"))
             try:

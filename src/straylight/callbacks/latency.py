@@ -1,4 +1,4 @@
-"""How fast events are scored."""
+"""How fast events are scored, and at what cost."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from straylight.metrics.latency import measure
+from straylight.callbacks.timing import Runtime, Timing
 
 
 class Latency(pl.Callback):
-    """Times the detector after the test, on the trainer's device, scaling included, at several batch sizes.
+    """Times the detector after the test, on the trainer's device, at several batch sizes and in several runtimes.
 
-    The events are test events, repeated where a batch is larger than the first test batch.
+    The events are test events, repeated where a batch is larger than the first test batch. See
+    `straylight.callbacks.timing.Timing` for what is timed and what is left out. The record's `cost` holds parameters,
+    bytes of state, floating-point operations per event and, on a card, peak memory and energy; and whether others used
+    the device in the meantime.
 
     Args:
         batches: batch sizes.
-        budget_s: seconds spent on each.
+        runtimes: `eager`, and any of `onnx` and `compile`.
+        budget_s: seconds spent on each size.
+        longest_s: seconds that a call may take; larger batches are left out.
         clock: seconds; replaced in tests.
+
+    Raises:
+        ValueError: if a number or a name cannot be used.
     """
 
     def __init__(
         self,
-        batches: Sequence[int] = (1, 32, 1024),
+        batches: Sequence[int] = (1, 32, 1024, 16384),
+        runtimes: Sequence[Runtime] = ("eager", "onnx"),
         budget_s: float = 0.1,
+        longest_s: float = 2.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if not batches or min(batches) < 1:
-            raise ValueError(f"callbacks.latency.batches must be one or more positive sizes, not {list(batches)}")
-        self.batches, self.budget_s, self.clock = tuple(batches), budget_s, clock
+        self.timing = Timing(batches, runtimes, budget_s, longest_s, clock)
         self.entries: list[dict[str, Any]] = []
+        self.cost: dict[str, Any] = {}
         self._sample: tuple[Tensor, Tensor] | None = None
 
     def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
         if self._sample is None:
-            self._sample = batch.x[: max(self.batches)], batch.context[: max(self.batches)]
+            most = max(self.timing.batches)
+            self._sample = batch.x[:most], batch.context[:most]
 
     @torch.inference_mode()
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._sample is not None
-        self.entries = []
-        for size in self.batches if trainer.is_global_zero else ():
-            x, context = (rows[torch.arange(size) % len(rows)] for rows in self._sample)
-            with trainer.precision_plugin.forward_context():  # the computation that was tested
-                times = measure(
-                    lambda x=x, context=context: pl_module(x, context),  # type: ignore[misc]
-                    events=size,
-                    budget_s=self.budget_s,
-                    synchronise=torch.cuda.synchronize if pl_module.device.type == "cuda" else lambda: None,
-                    clock=self.clock,
-                )
-            compiled = getattr(pl_module, "compiled", False)
-            self.entries.append({"runtime": "compiled" if compiled else "eager", "batch": size, **times})
+        if trainer.is_global_zero:
+            # in the precision that was tested
+            self.entries, self.cost = self.timing(pl_module, *self._sample, trainer.precision_plugin.forward_context)
         self._sample = None
         trainer.strategy.barrier()
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
-        return {"latency": self.entries}
+        return {"latency": self.entries, "cost": self.cost}

@@ -23,8 +23,9 @@ def measure(
     Args:
         call: scores one batch.
         events: the number of events in that batch.
-        budget_s: seconds after which no further call is started, once the least number of repeats is reached. A call
-            that still takes ten times as long when made a second time is timed that once.
+        budget_s: seconds after which no further call is started, once the least number of repeats is reached. Where a
+            call takes longer than that when made a second time, this one counts, and the least number is as many as
+            take ten budgets: a call that takes ten times as long as the budget is timed that once.
         warmup: calls before those that count.
         repeats: the least and the largest number of timed calls.
         synchronise: waits until the device has finished; called before each reading of the clock.
@@ -48,10 +49,10 @@ def measure(
 
     seconds: list[float] = []
     for number in range(warmup):
-        if (took := timed()) > 10 * budget_s and number:  # the first may compile
-            seconds, least, most = [took], 1, 1
+        if (took := timed()) > budget_s and number:  # the first may compile
+            seconds, least = [took], min(least, int(10 * budget_s / took))
             break
-    spent = 0.0
+    spent = sum(seconds)
     while len(seconds) < least or (spent < budget_s and len(seconds) < most):
         seconds.append(timed())
         spent += seconds[-1]

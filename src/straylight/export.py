@@ -1,0 +1,305 @@
+"""A detector as an ONNX graph of its predict path, and whether the graph is the detector.
+
+Shapes: `B` events, `C` context columns, `*shape` one event.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from straylight.errors import StraylightError
+
+#: The largest relative difference that two runtimes may show on ordinary rows, and on those far outside the training
+#: range, where flows multiply by exponentials of large numbers.
+TOLERANCE, FAR_TOLERANCE = 1e-3, 1e-2
+#: Operations of a score that are put into a graph, at most: a search in steps has one for each of them.
+MOST_OPERATIONS = 5000
+#: Operations without a counterpart in ONNX, which are known before a second is spent on finding out.
+ABSENT = {"searchsorted", "bucketize", "histc"}
+
+
+class ExportError(StraylightError):
+    """A detector without an ONNX graph, or whose graph scores otherwise than the detector."""
+
+
+class Exported(NamedTuple):
+    """An ONNX file. Inputs `x` `(B, *shape)` and, where there are any, `context` `(B, C)`; output `score` `(B,)`."""
+
+    path: Path
+    largest: int | None  # B that the graph is good for; `None` for any
+
+
+class _Predict(nn.Module):
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.detector(x, x.flatten(1)[:, :0] if context is None else context)
+
+
+def to_onnx(detector: nn.Module, path: str | Path) -> Exported:
+    """Write the predict path of a detector, scaling and then score, as ONNX with a dynamic batch axis.
+
+    The detector is exported in float32 on the CPU, in evaluation mode and not compiled, and is left as it was found.
+
+    Args:
+        detector: has `shape`, `context` and a forward pass of `x` and `context`.
+        path: of the file.
+
+    Raises:
+        ExportError: if it has no such graph, with the reason in one sentence.
+
+    Example:
+        >>> import tempfile
+        >>> from straylight.detectors import AutoEncoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = to_onnx(AutoEncoder((3,), hidden=[4], latent=2), folder + "/model.onnx").path
+        ...     run(session(file), torch.zeros(5, 3)).shape
+        (5,)
+    """
+    path = Path(path)
+    sizes: Any = detector.shape, detector.context
+    example = [torch.zeros(3, *sizes[0])] + [torch.zeros(3, sizes[1])] * bool(sizes[1])
+    with _as_exported(detector):
+        predict = _Predict(detector).eval()
+        try:
+            with _Probe(), _Inside():
+                predict(*example)
+            with _quietly():
+                program: Any = torch.onnx.export(
+                    predict,
+                    tuple(example),
+                    dynamo=True,
+                    dynamic_shapes=tuple({0: "batch"} for _ in example),
+                    input_names=["x", "context"][: len(example)],
+                    output_names=["score"],
+                    custom_translation_table=_translations(),
+                    verbose=False,
+                )
+            largest = _largest(program.exported_program)
+            program.save(str(path), external_data=False)
+        except Exception as error:
+            if isinstance(error, OSError):
+                raise
+            reason = str(error) if isinstance(error, ExportError) else f"torch's exporter fails ({_innermost(error)})"
+            raise ExportError(f"{type(detector).__name__} cannot be exported to ONNX: {reason}.") from error
+    return Exported(path, largest)
+
+
+def session(path: str | Path) -> Any:
+    """ONNX Runtime's session of a file: on the CPU, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # an error is raised, and need not be printed too
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, x: Tensor, context: Tensor | None = None) -> NDArray[np.float32]:
+    """Scores of events in the data's own units, `(B, *shape)` and `(B, C)` to `(B,)`."""
+    fed = {"x": x.numpy()}
+    if len(session.get_inputs()) > 1:
+        assert context is not None
+        fed["context"] = context.numpy()
+    return session.run(None, fed)[0]
+
+
+def parity(
+    detector: nn.Module,
+    session: Any,
+    x: Tensor,
+    context: Tensor | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    far_tolerance: float = FAR_TOLERANCE,
+    batches: Sequence[int] = (1,),
+) -> float:
+    """The largest relative difference between torch and ONNX Runtime, |a - b| / max(|a|, spread).
+
+    Rows are compared as they are, in batches of several sizes, and far outside the training range: 10, 1000 and a
+    million times as large, and constant. A row that torch scores with no finite number is not compared, any other must
+    have a finite score from both. The spread is the standard deviation of torch's scores of the rows as they are: what
+    is small beside it moves no event in the ranking.
+
+    Args:
+        detector: scores in float32 on the CPU.
+        session: see `session`.
+        x, context: ordinary events in the data's own units, `(B, *shape)` and `(B, C)`.
+        tolerance, far_tolerance: the largest relative difference, on ordinary rows and on those far outside.
+        batches: further batch sizes; rows are repeated.
+
+    Raises:
+        ExportError: if the difference is larger, or the graph does not run.
+    """
+    x = x.detach().to("cpu", torch.float32)
+    context = x.flatten(1)[:, :0] if context is None else context.detach().to("cpu", torch.float32)
+    largest = float(x[x.isfinite()].abs().max()) if x.isfinite().any() else 1.0
+    constants = torch.tensor([0.0, 1.0, -1.0, 1e4, -1e4]).view(-1, *[1] * (x.ndim - 1)) * max(largest, 1.0)
+    few = torch.arange(len(constants)) % len(x)
+    sets = [("ordinary rows", x, context, tolerance)]
+    sets += [(f"batches of {n}", x[i], context[i], tolerance) for n in batches for i in [torch.arange(n) % len(x)]]
+    sets += [(f"rows {factor:g} times as large", x * factor, context, far_tolerance) for factor in (10, 1000, 1e6)]
+    sets += [("constant rows", constants.expand(-1, *x.shape[1:]).contiguous(), context[few], far_tolerance)]
+    worst, spread = 0.0, None
+    with _as_exported(detector):
+        for what, rows, columns, allowed in sets:
+            a = detector(rows, columns).double().numpy()
+            try:
+                b = run(session, rows, columns).astype(np.float64)
+            except Exception as error:
+                raise _differs(detector, f"no scores on {what} ({_innermost(error)})") from error
+            if a.shape != b.shape:
+                raise _differs(detector, f"{b.shape} scores instead of {a.shape} on {what}")
+            if spread is None:
+                spread = float(np.std(a[np.isfinite(a)])) if np.isfinite(a).any() else 0.0
+            if not np.isfinite(b[np.isfinite(a)]).all():
+                raise _differs(detector, f"a score that is not finite, where torch has one that is, on {what}")
+            found = relative_difference(a, b, spread)
+            if found > allowed:
+                raise _differs(detector, f"a relative difference of {found:.2g}, above {allowed:g}, on {what}")
+            worst = max(worst, found)
+    return worst
+
+
+def relative_difference(a: NDArray[np.float64], b: NDArray[np.float64], spread: float = 0.0) -> float:
+    """The largest |a - b| / max(|a|, spread) where a is finite.
+
+    Example:
+        >>> relative_difference(np.array([0.0, 2.0, np.inf]), np.array([0.0, 3.0, 1.0]), spread=1.0)
+        0.5
+    """
+    seen = np.isfinite(a)
+    difference = np.abs(a[seen] - b[seen])
+    scale = np.maximum(np.abs(a[seen]), spread)
+    with np.errstate(divide="ignore"):
+        relative = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
+    return float(relative.max(initial=0.0))
+
+
+def _differs(detector: nn.Module, what: str) -> ExportError:
+    return ExportError(f"The ONNX graph of {type(detector).__name__} is not the detector: it gives {what}.")
+
+
+@contextmanager
+def _as_exported(detector: nn.Module) -> Iterator[None]:
+    """Float32 on the CPU, in evaluation mode, eager, without gradients; afterwards as it was."""
+    modules, parameters = list(detector.modules()), list(detector.parameters())
+    tensors = [*parameters, *detector.buffers()]
+    if wrong := {t.dtype for t in parameters} - {torch.float32, torch.float64}:
+        raise ExportError(f"{type(detector).__name__} cannot be exported to ONNX: its weights are {wrong.pop()}.")
+    device = tensors[0].device if tensors else torch.device("cpu")
+    modes = [module.training for module in modules]
+    compiled = [module._compiled_call_impl for module in modules]
+    needed = [p.requires_grad for p in parameters]
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        try:
+            for module in modules:
+                module.training, module._compiled_call_impl = False, None
+            for p in parameters:
+                p.requires_grad_(False)
+            if device.type != "cpu":
+                detector.to("cpu")
+            yield
+        finally:
+            if device.type != "cpu":
+                detector.to(device)
+            for module, training, call in zip(modules, modes, compiled, strict=True):
+                module.training, module._compiled_call_impl = training, call
+            for p, grad in zip(parameters, needed, strict=True):
+                p.requires_grad_(grad)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says of its own progress, and warns of its own names."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+# what is known at once, where torch.export takes seconds or minutes to find out
+
+
+class _Probe(TorchDispatchMode):
+    """Refuses a score with too many operations, with any that ONNX lacks, or one that branches on numbers."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        name = func.overloadpacket.__name__
+        if self.count > MOST_OPERATIONS:
+            raise ExportError(f"its score takes more than {MOST_OPERATIONS:,} operations, as a search does")
+        if name in ABSENT:
+            raise ExportError(f"ONNX has no {name}")
+        masked = func.overloadpacket is torch.ops.aten.index and any(
+            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
+        )
+        sized = torch.Tag.dynamic_output_shape in func.tags and func.overloadpacket is not torch.ops.aten.index
+        if masked or sized or torch.Tag.data_dependent_output in func.tags:
+            raise ExportError(f"what its score computes depends on the numbers themselves ({name})")
+        return func(*args, **(kwargs or {}))
+
+
+class _Inside(TorchFunctionMode):
+    """Refuses a score that goes through numpy."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in LEAVING:
+            raise ExportError("its score leaves torch")
+        return func(*args, **(kwargs or {}))
+
+
+#: What takes numbers out of torch.
+LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
+
+
+def _translations() -> dict[Any, Any]:
+    """In place of torch 2.13's log(sigmoid(x)), which is minus infinity for x below -104."""
+    from onnxscript import opset20 as op
+
+    def log_sigmoid(self):
+        return op.Neg(op.Softplus(op.Neg(self)))
+
+    return {torch.ops.aten.log_sigmoid.default: log_sigmoid}
+
+
+def _largest(program: Any) -> int | None:
+    """The largest batch that a traced graph is good for: one that takes rows in turns was traced for a single turn."""
+    (batch,) = {str(n.meta["val"].shape[0]) for n in program.graph.nodes if n.op == "placeholder" and n.name == "x"}
+    for symbol, bounds in program.range_constraints.items():
+        if str(symbol) == batch and (upper := str(bounds.upper)).isdigit() and int(upper) < 2**31:
+            return int(upper)
+    return None
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", lines[0]).strip()  # without colours
+    return f"{type(error).__name__}: {plain[:200].rstrip('.')}"

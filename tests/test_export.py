@@ -1,0 +1,218 @@
+"""The exported graph is the predict path: every detector that exports, ordinary rows and far ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from straylight import export
+from straylight.batch import Events, Splits
+from straylight.detectors import VAE, AnoGAN, AutoEncoder, Detector, FittedDetector
+from straylight.errors import StraylightError
+from straylight.export import ExportError, parity, relative_difference, run, session, to_onnx
+from test_doors import NAMES, Rows, build, rows
+
+IMAGES = {"autoencoder_conv", "vae_conv"}
+PARTICLES = {"multiplicity", "sum_pt"}
+#: Why the others do not.
+REFUSED = {
+    "leaves torch": {
+        "bayesian_gmm",
+        "elliptic_envelope",
+        "isolation_forest",
+        "local_outlier_factor",
+        "one_class_svm",
+    },
+    "searchsorted": {"copod", "ecod", "hbos"},
+    "numbers themselves": {"dbscan", "knn", "mom_kde"},
+    "operations": {"anogan"},
+}
+EXPORTED = [name for name in NAMES if not any(name in names for names in REFUSED.values())]
+
+
+def made(name: str, trainer, epochs: int = 2) -> tuple[Detector, torch.Tensor]:
+    """A detector after a little training, and test rows of its."""
+    shape = (1, 8, 8) if name in IMAGES else (4, 3) if name in PARTICLES else (5,)
+    train, test = rows(100, shape), rows(40, shape, 1)
+    for part in (train, test):
+        part.x.mul_(3).add_(1)
+    detector = build(name, shape, 0, ["detector.layers=2"] if name in ("maf", "nsf", "realnvp") else [])
+    data = Rows(Splits(train, train.take([]), test, test.take([])), batch_size=25)
+    trainer(max_epochs=epochs).fit(detector, datamodule=data)
+    return detector, test.x
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_graph_scores_as_the_detector(name, trainer, tmp_path) -> None:
+    detector, x = made(name, trainer)
+    exported = to_onnx(detector, tmp_path / "model.onnx")
+    found = session(exported.path)
+    largest = min(exported.largest or 300, 300)
+    assert parity(detector, found, x, batches=(1, 2, largest)) < 1e-3
+    with torch.no_grad():  # what parity compares, without parity
+        scores = detector.eval()(x).numpy()
+    assert run(found, x).dtype == np.float32
+    np.testing.assert_allclose(run(found, x), scores, rtol=1e-3, atol=1e-3 * scores.std())
+    (given,) = found.get_inputs()
+    (score,) = found.get_outputs()
+    assert given.name == "x" and given.shape[1:] == list(detector.shape) and isinstance(given.shape[0], str)
+    assert score.name == "score"
+
+
+@pytest.mark.parametrize(("reason", "name"), [(why, n) for why, names in REFUSED.items() for n in sorted(names)])
+def test_a_detector_without_a_graph_says_why_at_once(reason, name, trainer, tmp_path, monkeypatch) -> None:
+    detector, _ = made(name, trainer, epochs=1)
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: pytest.fail("the exporter was asked"))
+    with pytest.raises(ExportError, match=reason) as refused:
+        to_onnx(detector, tmp_path / "model.onnx")
+    assert isinstance(refused.value, StraylightError) and type(detector).__name__ in str(refused.value)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_context_is_an_input_where_there_is_any(trainer, tmp_path) -> None:
+    detector = build("maf", (3,), context=2)
+    with torch.no_grad():
+        for p in detector.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(p.numel()), std=0.3)
+    x, context = torch.randn(30, 3), torch.randn(30, 2)
+    found = session(to_onnx(detector, tmp_path / "model.onnx").path)
+    assert [i.name for i in found.get_inputs()] == ["x", "context"]
+    assert parity(detector, found, x, context, batches=(1, 100)) < 1e-3
+    assert not np.allclose(run(found, x, context), run(found, x, context.flip(0)))  # and it is read
+
+
+def test_the_detector_is_left_as_it_was_found(tmp_path) -> None:
+    detector = AutoEncoder((3,), hidden=[4], latent=2)
+    detector.compile_networks()
+    detector.train()
+    first, *_ = list(detector.modules())[1:]
+    first.eval()
+    next(detector.parameters()).requires_grad_(False)
+
+    def state():
+        return (
+            [m.training for m in detector.modules()],
+            [m._compiled_call_impl for m in detector.modules()],
+            [p.requires_grad for p in detector.parameters()],
+        )
+
+    before = state()
+    assert any(before[0]) and any(call is not None for call in before[1])
+    x = torch.randn(20, 3)
+    parity(detector, session(to_onnx(detector, tmp_path / "model.onnx").path), x)
+    assert state() == before
+    with pytest.raises(ExportError):
+        to_onnx(AnoGAN((3,), latent=2, generator=[4], discriminator=[4]), tmp_path / "other.onnx")
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_exporting_says_nothing(tmp_path, capfd, caplog) -> None:
+    caplog.set_level("INFO")
+    to_onnx(AutoEncoder((3,), hidden=[4], latent=2), tmp_path / "model.onnx")
+    said = capfd.readouterr()
+    assert not said.out and not said.err and not caplog.records
+
+
+def test_a_graph_that_takes_rows_in_turns_names_its_largest_batch(tmp_path) -> None:
+    detector = build("kde", (2,))
+    detector.budget_mb = 0.1
+    detector.fit(torch.randn(100, 2), torch.zeros(100, 0), torch.ones(100))
+    largest = to_onnx(detector, tmp_path / "model.onnx").largest
+    turn = int(0.1 * 2**20 / (8 * (3 * 100 + 2)))
+    assert largest is not None and turn - 2 <= largest <= turn
+    assert parity(detector, session(tmp_path / "model.onnx"), torch.randn(largest, 2), batches=(1, largest)) < 1e-6
+    assert to_onnx(AutoEncoder((2,), hidden=[4], latent=1), tmp_path / "other.onnx").largest is None
+
+
+class Bent(FittedDetector):
+    """The squared length, times what `bend` gives."""
+
+    def score(self, x, context):
+        return x.square().sum(1) * self.bend(x)
+
+    @staticmethod
+    def bend(x):
+        return 1.0
+
+
+def test_parity_refuses_a_graph_of_something_else(tmp_path) -> None:
+    x = torch.randn(50, 3)
+    graph = Bent((3,), scaling="none")
+    found = session(to_onnx(graph, tmp_path / "model.onnx").path)
+    assert parity(graph, found, x) == 0
+    other = Bent((3,), scaling="none")
+    other.bend = lambda x: 1.002
+    with pytest.raises(ExportError, match=r"Bent .* difference of 0\.002, above 0\.001, on ordinary rows"):
+        parity(other, found, x)
+    assert parity(other, found, x, tolerance=0.01) == pytest.approx(0.002 / 1.002, rel=1e-3)
+    other.bend = lambda x: torch.where(x.abs().amax(1) > 100, 1.1, 1.0)  # only far outside
+    with pytest.raises(ExportError, match="on rows 1000 times as large"):
+        parity(other, found, x)
+    other.bend = lambda x: torch.tensor(1.0 if len(x) < 64 else 2.0)  # only in large batches
+    assert parity(other, found, x) == 0
+    with pytest.raises(ExportError, match="on batches of 64"):
+        parity(other, found, x, batches=(1, 64))
+    with pytest.raises(ExportError, match="no scores on ordinary rows"):
+        parity(Bent((4,), scaling="none"), found, torch.randn(50, 4))
+
+
+def test_parity_refuses_what_is_finite_in_torch_alone(tmp_path, monkeypatch) -> None:
+    """torch's own translation of log(sigmoid(x)) is minus infinity where x is far below zero."""
+    detector = VAE((4,), hidden=[4], latent=1, likelihood="bernoulli", scaling="minmax")
+    detector.scaling.fit([torch.rand(20, 4)])
+    x = torch.rand(20, 4)
+    assert parity(detector, session(to_onnx(detector, tmp_path / "good.onnx").path), x) < 1e-3
+    monkeypatch.setattr(export, "_translations", dict)
+    found = session(to_onnx(detector, tmp_path / "bad.onnx").path)
+    with pytest.raises(ExportError, match="not finite, where torch has one that is"):
+        parity(detector, found, x)
+
+
+def test_the_relative_difference_is_that_of_the_worst_row() -> None:
+    a, b = np.array([1.0, -2.0, 0.0, math.nan]), np.array([1.1, -2.0, 0.3, 5.0])
+    assert relative_difference(a, b, spread=0.5) == pytest.approx(0.6)
+    assert relative_difference(a, b) == math.inf
+    assert relative_difference(np.zeros(3), np.zeros(3)) == 0
+
+
+def test_weights_of_half_precision_are_refused(tmp_path) -> None:
+    with pytest.raises(ExportError, match="bfloat16"):
+        to_onnx(AutoEncoder((3,), hidden=[4], latent=2).bfloat16(), tmp_path / "model.onnx")
+
+
+def test_an_error_of_the_exporters_becomes_a_sentence(tmp_path, monkeypatch) -> None:
+    def fails(*arguments, **options):
+        raise RuntimeError("\x1b[96mnot today\x1b[0m.\nand a long story") from ValueError("\x1b[31mno such thing.\n...")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(ExportError) as refused:
+        to_onnx(AutoEncoder((3,), hidden=[4], latent=2), tmp_path / "model.onnx")
+    assert str(refused.value) == (
+        "AutoEncoder cannot be exported to ONNX: torch's exporter fails (ValueError: no such thing)."
+    )
+
+
+def test_a_folder_that_is_not_there_is_no_matter_of_the_detector(tmp_path) -> None:
+    with pytest.raises(OSError):
+        to_onnx(AutoEncoder((3,), hidden=[4], latent=2), tmp_path / "nowhere" / "model.onnx")
+
+
+def test_a_session_keeps_to_one_thread(tmp_path) -> None:
+    options = session(to_onnx(AutoEncoder((3,), hidden=[4], latent=2), tmp_path / "m.onnx").path).get_session_options()
+    assert options.intra_op_num_threads == options.inter_op_num_threads == 1
+
+
+def test_any_module_with_a_shape_and_a_context_will_do(tmp_path) -> None:
+    class Sum(nn.Module):
+        shape, context = (2,), 0
+
+        def forward(self, x, context):
+            return x.sum(1)
+
+    found = session(to_onnx(Sum(), tmp_path / "model.onnx").path)
+    assert run(found, torch.tensor([[1.0, 2.0]])).tolist() == [3.0]
+    assert parity(Sum(), found, Events.of(torch.randn(9, 2)).x[:]) == 0
