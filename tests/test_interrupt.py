@@ -85,7 +85,14 @@ def test_a_second_signal_does_not_wait(trainer, tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_train) -> None:
-    common = ["detector=vae", "data=blobs", "data.batch_size=16", "data.group=2", "callbacks.latency.budget_s=0.01"]
+    common = [
+        "detector=vae",
+        "data=blobs",
+        "data.batch_size=16",
+        "data.group=2",
+        "callbacks.latency.budget_s=0.01",
+        "callbacks.latency.runtimes=[eager]",
+    ]
     command = [sys.executable, "-m", "straylight", "train", *common, "trainer.max_epochs=3000", "paths.output=out"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120

@@ -9,6 +9,16 @@ from typing import Any
 import pytorch_lightning as pl
 
 
+def refuse_test(key: str, monitor: str) -> None:
+    """Raise if what selects an epoch is measured on the rows that it will be tested on.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if monitor.startswith("test"):
+        raise ValueError(f"{key}={monitor} would select by the test rows; choose a metric of validation, as val/loss")
+
+
 class Checkpoint(pl.callbacks.Checkpoint):
     """Keeps `last.ckpt`, to resume from, and `best.ckpt`, to test with, written at the end of an epoch.
 
@@ -18,10 +28,15 @@ class Checkpoint(pl.callbacks.Checkpoint):
     Args:
         folder: where to.
         monitor: what the best epoch has least of; `None` keeps no best. Ignored for a detector that selects nothing
-            and where there is no validation.
+            and where there is no validation. Epochs before the last phase of a training are not compared.
+
+    Raises:
+        ValueError: if a metric of the test rows is to select.
     """
 
     def __init__(self, folder: str | Path, monitor: str | None = "val/loss") -> None:
+        if monitor is not None:
+            refuse_test("callbacks.checkpoint.monitor", monitor)
         self.folder, self.monitor = Path(folder), monitor
         self.best, self.best_epoch = math.inf, -1
 
@@ -40,7 +55,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def _selects(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-        return getattr(module, "selects", True) and bool(trainer.num_val_batches and sum(trainer.num_val_batches))
+        selects = getattr(module, "selects", True) and getattr(module, "last_phase", True)
+        return selects and bool(trainer.num_val_batches and sum(trainer.num_val_batches))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
+
+from straylight.callbacks.checkpoint import refuse_test
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -12,8 +16,16 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     error in the first.
 
     Args:
+        monitor: what should fall.
         options: see `pytorch_lightning.callbacks.EarlyStopping`.
+
+    Raises:
+        ValueError: if a metric of the test rows is to stop.
     """
+
+    def __init__(self, monitor: str = "val/loss", **options: Any) -> None:
+        refuse_test("callbacks.early_stopping.monitor", monitor)
+        super().__init__(monitor, **options)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if getattr(pl_module, "last_phase", True):
