@@ -106,7 +106,12 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
 
     def run(*arguments: str, epochs: int | None = 2, output: str = "out") -> Ended:
         app._failures = 0
-        cheap = ["callbacks.latency.budget_s=0.01", f"paths.output={tmp_path / output}"]
+        cheap = [
+            "callbacks.latency.budget_s=0.01",
+            "callbacks.latency.runtimes=[eager]",
+            "callbacks.latency.longest_s=0.2",
+            f"paths.output={tmp_path / output}",
+        ]
         if epochs is not None:
             cheap.append(f"trainer.max_epochs={epochs}")
         resumed = any(a.startswith("resume=") for a in arguments)

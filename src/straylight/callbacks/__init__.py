@@ -1,11 +1,27 @@
 """Callbacks: they watch and never touch."""
 
 from straylight.callbacks.checkpoint import Checkpoint
+from straylight.callbacks.density import Density
+from straylight.callbacks.descent import Descent
 from straylight.callbacks.early_stopping import EarlyStopping
 from straylight.callbacks.interrupt import Interrupt
 from straylight.callbacks.latency import Latency
 from straylight.callbacks.progress import Progress
 from straylight.callbacks.ranking import Ranking
 from straylight.callbacks.record import Record
+from straylight.callbacks.results_hdf5 import ResultsHDF5
+from straylight.callbacks.thresholds import Thresholds
 
-__all__ = ["Checkpoint", "EarlyStopping", "Interrupt", "Latency", "Progress", "Ranking", "Record"]
+__all__ = [
+    "Checkpoint",
+    "Density",
+    "Descent",
+    "EarlyStopping",
+    "Interrupt",
+    "Latency",
+    "Progress",
+    "Ranking",
+    "Record",
+    "ResultsHDF5",
+    "Thresholds",
+]

@@ -8,43 +8,115 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from straylight.callbacks.scored import Scores, TestScores
+from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
 from straylight.errors import StraylightError
-from straylight.metrics.ranking import FPRS, ranking
+from straylight.metrics.ranking import FPRS, MAX_FPR, RESOLVABLE, Ranked, needed
 
 log = logging.getLogger(__name__)
 
 
 class Ranking(TestScores):
-    """Logs `test/auroc`, `test/ap` and `test/tpr@fpr=F`, overall and per kind, once, after the test.
+    """Logs `test/auroc`, `test/ap`, `test/tpr@fpr=F` and more, overall and per kind, once, after the test.
 
-    Where nobody knows the labels, it says so and measures nothing.
+    See `straylight.metrics.ranking.Ranked` for all of them; their intervals go into the run's record. Where nobody
+    knows the labels, it says so and measures nothing.
 
     Args:
         fprs: false-positive rates of the working points.
+        max_fpr: of the partial AUROC.
+        level: of the intervals.
+        every_n_epochs: how fast does it converge? The test rows are ranked after every so many epochs of training,
+            too, as `by_epoch/auroc` and the like. Nothing can be selected by these: no monitor sees them.
     """
 
-    def __init__(self, fprs: Sequence[float] = FPRS) -> None:
+    def __init__(
+        self,
+        fprs: Sequence[float] = FPRS,
+        max_fpr: float = MAX_FPR,
+        level: float = 0.95,
+        every_n_epochs: int | None = None,
+    ) -> None:
         super().__init__()
         if not all(0 < fpr < 1 for fpr in fprs):
             raise ValueError(f"callbacks.ranking.fprs must lie between 0 and 1, not {list(fprs)}")
-        self.fprs = tuple(fprs)
+        if not 0 < max_fpr <= 1:
+            raise ValueError(f"callbacks.ranking.max_fpr must lie above 0, at most at 1, not at {max_fpr}")
+        if not 0 < level < 1:
+            raise ValueError(f"callbacks.ranking.level must lie between 0 and 1, not {level}")
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ValueError(f"callbacks.ranking.every_n_epochs must be positive or null, not {every_n_epochs}")
+        self.fprs, self.max_fpr, self.level, self.every_n_epochs = tuple(fprs), max_fpr, level, every_n_epochs
         self.metrics: dict[str, float] = {}
+        self.intervals: dict[str, tuple[float, float]] = {}
+        self.by_epoch: dict[int, dict[str, float]] = {}
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if len(scores.y) and scores.y.max() < 0:
             if trainer.is_global_zero:
                 log.warning("The test rows have no labels: they are scored, and AUROC, AP and TPR are left out.")
             return
-        kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
-        try:
-            measured = ranking(scores.score, scores.y, kinds, self.fprs)
-        except ValueError as error:
-            raise StraylightError(f"{type(module).__name__} cannot be ranked: {error}.") from error
-        self.metrics = {f"test/{name}": value for name, value in measured.items()}
+        ranked = self._ranked(trainer, module, scores)
+        self.metrics = {f"test/{name}": value for name, value in ranked.metrics().items()}
+        if trainer.is_global_zero:
+            self.intervals = {f"test/{name}": value for name, value in ranked.intervals(self.level).items()}
         for logger in trainer.loggers:
             logger.log_metrics(self.metrics, step=trainer.global_step)
 
+    def _ranked(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> Ranked:
+        weight = weights_of(trainer, scores.index)
+        kinds = self._kinds(trainer)
+        try:
+            return Ranked(scores.score, scores.y, kinds, weight, fprs=self.fprs, max_fpr=self.max_fpr)
+        except ValueError as error:
+            raise StraylightError(f"{type(module).__name__} cannot be ranked: {error}.") from error
+
+    @staticmethod
+    def _kinds(trainer: pl.Trainer) -> tuple[str, ...]:
+        return tuple(getattr(getattr(trainer, "datamodule", None), "kinds", ()))
+
+    # while training
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.every_n_epochs and getattr(trainer, "datamodule", None) is None:
+            raise StraylightError("callbacks.ranking.every_n_epochs needs a data module that serves the test rows.")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # not at the end of the one before: under DDP, ranks share their running statistics only there
+        if self.every_n_epochs and trainer.current_epoch and not trainer.current_epoch % self.every_n_epochs:
+            self._rank_now(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.every_n_epochs:
+            self._rank_now(trainer, pl_module)
+
+    def _rank_now(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        if epoch in self.by_epoch or not getattr(module, "last_phase", True):
+            return
+        scores = gather(scored_by(trainer, module, trainer.datamodule.test_dataloader()))  # type: ignore[attr-defined]
+        if scores.y.max(initial=-1) < 0:
+            return
+        found = self._ranked(trainer, module, scores).metrics()
+        kept = ("auroc", "ap", "partial_auroc", "tpr")
+        self.by_epoch[epoch] = {name: value for name, value in found.items() if name.startswith(kept)}
+        for logger in trainer.loggers:  # not through the module, whose metrics monitors see
+            named = {f"by_epoch/{name}": value for name, value in self.by_epoch[epoch].items()}
+            logger.log_metrics(named, step=epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"by_epoch": self.by_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # the best checkpoint, which is tested, knows nothing of the epochs after it
+        self.by_epoch = {**state_dict["by_epoch"], **self.by_epoch}
+
     def result(self) -> dict[str, Any]:
         """What `Record` keeps: plain float64 numbers, which Lightning's own logging would round to float32."""
-        return {"metrics": self.metrics}
+        above = {fpr: self.metrics.get(f"test/nominal_above@fpr={fpr:g}", RESOLVABLE) for fpr in self.fprs}
+        return {
+            "metrics": self.metrics,
+            "intervals": self.intervals,
+            "interval_level": self.level,
+            "nominal_needed": {f"{fpr:g}": needed(fpr) for fpr, events in above.items() if events < RESOLVABLE},
+            "by_epoch": [{"epoch": epoch, **found} for epoch, found in sorted(self.by_epoch.items())],
+        }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from straylight.metrics.ranking import RESOLVABLE
 
 NOT_RESOLVABLE = "n.r."
-FPRS = ("0.1", "0.01")
+FPRS = ("0.1", "0.01", "0.001", "0.0001", "1e-05", "1e-06")
 
 
 class Spread(NamedTuple):
@@ -103,7 +103,8 @@ def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
 
 
 def _timing(run: Mapping[str, Any], batch: int, key: str) -> float | None:
-    return next((e[key] for e in run.get("latency", []) if e["batch"] == batch), None)
+    own = (e for e in run.get("latency", []) if e["runtime"] != "onnx" and e.get("scaling", True))
+    return next((e[key] for e in own if e["batch"] == batch), None)
 
 
 def write_csv(table: list[Row], path: Path) -> None:
@@ -114,8 +115,9 @@ def write_csv(table: list[Row], path: Path) -> None:
         out = csv.writer(file)
         out.writerow(["data", "detector", "seeds", *(f"{n}_{part}" for n in names for part in ("mean", "min", "max"))])
         for row in table:
+            ranked = row.numbers["auroc"].mean is not None
             cells = [
-                ("" if not name.startswith("tpr") else NOT_RESOLVABLE) if value is None else repr(value)
+                (NOT_RESOLVABLE if ranked and name.startswith("tpr") else "") if value is None else repr(value)
                 for name in names
                 for value in row.numbers[name]
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from straylight.metrics.ranking import RESOLVABLE
+from straylight.report.details import by_epoch, cost, decisions, density, large, latency, overview, ranking, thresholds
 from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, rows, write_csv
 from straylight.report.results import find, read, unfinished
+
+SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 
 
 def main(arguments: list[str]) -> None:
@@ -26,11 +29,17 @@ def main(arguments: list[str]) -> None:
         "run, its numbers.",
     )
     parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
+    # for the help alone: it has been done when the command comes here
+    parser.add_argument("--retime", action="store_true", help="time every run once more, one by one, before reporting")
+    given = parser.parse_args(arguments)
+    folder = given.folder
     if not folder.is_dir():
         sys.exit(_refusal(f"there is no folder {folder}."))
     if (folder / "result.json").is_file():
-        show_run(folder)
+        show_run(folder, details=given.details)
+    elif given.details:
+        sys.exit(_refusal(f"--details is for the folder of one run, and {folder} holds no result.json of its own."))
     elif not any(folder.rglob("result.json")):
         sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
     else:
@@ -50,7 +59,7 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
     if table:
         for data in dict.fromkeys(row.data for row in table):
             say(_table(data, [row for row in table if row.data == data]))
-        if any(s.mean is None for row in table for n, s in row.numbers.items() if n.startswith("tpr")):
+        if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
             say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
         write_csv(table, folder / "leaderboard.csv")
         _figure(table, folder / "pareto.png")
@@ -64,36 +73,26 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
     return table
 
 
-def show_run(folder: Path, console: Console | None = None) -> None:
-    """Print the numbers of one run."""
+def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:
+    """Print the numbers of one run; with `details`, all of them."""
     say = _teller(console)
     result: dict[str, Any] = read(folder) or {}
     say(f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}: {result['status']}")
     if result.get("reason"):
         say(f"  {result['reason']}")
-    metrics = {k.removeprefix("test/"): v for k, v in result.get("metrics", {}).items()}
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("", "AUROC", "AP", "TPR @ 1e-1", "TPR @ 1e-2"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for kind in ["", *(k.removeprefix("auroc") for k in metrics if k.startswith("auroc/"))]:
-        if f"auroc{kind}" in metrics:
-            cells = [_number(metrics[f"{name}{kind}"]) for name in ("auroc", "ap")]
-            for fpr in ("0.1", "0.01"):
-                enough = metrics.get(f"nominal_above@fpr={fpr}", 0) >= RESOLVABLE
-                cells.append(_number(metrics.get(f"tpr@fpr={fpr}{kind}")) if enough else NOT_RESOLVABLE)
-            table.add_row(Text(kind[1:] or "all anomalies"), *cells)
-    if table.row_count:
-        say(table)
-    if result.get("latency"):
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("batch", "p50 us", "p95 us", "p99 us", "events/s"):
-            table.add_column(heading, justify="right")
-        for e in result["latency"]:
-            table.add_row(str(e["batch"]), *(_large(e[k]) for k in ("p50_us", "p95_us", "p99_us", "events_per_s")))
-        say(table)
+    parts = (ranking, thresholds, decisions, by_epoch, density, latency, cost) if details else (overview, latency)
+    for part in parts:
+        for shown in part(result):
+            say(shown)
+            if details:
+                say("")
     for key, label in (("parameters", "parameters"), ("duration_s", "seconds"), ("command", "command")):
         if key in result:
             say(f"{label}: {result[key]}")
+    for notice in result.get("notices") or []:
+        say(f"note: {notice}")
+    if not details and result["status"] == "ok":
+        say(f"more: straylight report --details {shlex.quote(str(folder))}", style="dim")
 
 
 def _table(data: str, table: list[Row]) -> Table:
@@ -115,10 +114,11 @@ def _table(data: str, table: list[Row]) -> Table:
     for row in table:
         n = row.numbers
         spreads = [_spread(n["auroc"], "", 4), _spread(n["ap"], "", 4)]
-        spreads += [_spread(n[name], NOT_RESOLVABLE, 3) for name in ("tpr@fpr=0.1", "tpr@fpr=0.01")]
-        large = [_large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
+        without = NOT_RESOLVABLE if n["auroc"].mean is not None else ""  # nothing was ranked
+        spreads += [_spread(n[name], without, 3) for name in SHOWN]
+        sizes = [large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
         seconds = "" if n["duration_s"].mean is None else f"{n['duration_s'].mean:.1f}"
-        out.add_row(Text(row.detector), *spreads, *large, seconds, str(row.seeds))
+        out.add_row(Text(row.detector), *spreads, *sizes, seconds, str(row.seeds))
     return out
 
 
@@ -127,14 +127,6 @@ def _spread(spread: Spread, without: str, digits: int) -> str:
         return without
     mean, low, high = (f"{value:.{digits}f}" for value in spread)
     return mean if spread.low == spread.high else f"{mean}\n{low}-{high}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _large(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
 
 
 def _figure(table: list[Row], path: Path) -> None:

@@ -1,0 +1,156 @@
+"""`straylight report --details`: all that a run measured, from a result that is made up."""
+
+import json
+
+import pytest
+
+from straylight.report import page
+
+FPRS = ("0.1", "0.001", "1e-05")
+RESULT = {
+    "status": "ok",
+    "reason": None,
+    "detector": "maf",
+    "data": "adc2021",
+    "seed": 4,
+    "metrics": {
+        "test/nominal": 2000,
+        "test/anomalous": 300,
+        "test/auroc": 0.91234,
+        "test/ap": 0.81234,
+        "test/partial_auroc@fpr=0.1": 0.71234,
+        "test/max_sic": 4.25,
+        "test/max_sic_fpr": 0.0125,
+        "test/sic@fpr=0.1": 1.75,
+        **{f"test/tpr@fpr={f}": 0.5 + i / 10 for i, f in enumerate(FPRS)},
+        **{f"test/nominal_above@fpr={f}": n for f, n in zip(FPRS, (200, 2, 0), strict=True)},
+        "test/auroc/a[4l]": 0.95,
+        "test/ap/a[4l]": 0.85,
+        "test/tpr@fpr=0.1/a[4l]": 0.65,
+    },
+    "intervals": {"test/auroc": [0.901, 0.922], "test/tpr@fpr=0.1": [0.45, 0.55], "test/auroc/a[4l]": [0.93, 0.97]},
+    "interval_level": 0.9,
+    "nominal_needed": {"0.001": 10000, "1e-05": 1000000},
+    "by_epoch": [{"epoch": 2, "auroc": 0.7, "ap": 0.4}, {"epoch": 4, "auroc": 0.9, "ap": 0.6}],
+    "thresholds": [
+        {
+            "rule": "quantile",
+            "asked": {"quantile": 0.95},
+            "value": 3.25,
+            "calibration": 400,
+            "expected_fpr": 0.0499,
+            "observed_fpr": 0.0715,
+            "band": [0.03, 0.07],
+            "in_band": False,
+            "precision": 0.75,
+            "recall": 0.6,
+            "f1": 0.6667,
+            "flagged": 1234,
+            "confusion": [[1857, 143], [120, 180]],
+            "recall_per_kind": {"a[4l]": [0.65, 0.6, 0.7], "h": [0.5, 0.4, 0.6]},
+            "report": "a classification report",
+        },
+        {"rule": "fpr", "asked": {"fpr": 0.001}, "value": None, "flagged": 0, "remark": "it takes 999 rows"},
+    ],
+    "density": {"sentence": "The density fits.", "remarks": ["Pixels are discrete."]},
+    "latency": [
+        {"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 80.0, "p95_us": 90.0, "p99_us": 99.0}
+        | {"mean_us": 81.0, "events_per_s": 12500.0},
+        {"runtime": "eager", "batch": 1, "scaling": False, "p50_us": 70.0, "events_per_s": 14000.0},
+        {"runtime": "onnx", "batch": 1, "scaling": True, "p50_us": 19.0, "events_per_s": 52631.0},
+    ],
+    "cost": {
+        "state_bytes": 123456,
+        "flops_per_event": 2048.0,
+        "shared": {"others": True, "cpu_cores": 1.38, "gpu_processes": 2},
+    },
+    "parameters": 1234,
+    "duration_s": 2.5,
+    "notices": ["rows were left out"],
+    "command": "straylight train detector=maf",
+}
+
+
+@pytest.fixture
+def shown(tmp_path, capsys):
+    def show(result, *options):
+        (tmp_path / "result.json").write_text(json.dumps(result))
+        page.main([str(tmp_path), *options])
+        return capsys.readouterr().out
+
+    return show
+
+
+def cells(out, start):
+    """The cells of the first line that begins so."""
+    return next(line.removeprefix(start).split() for line in out.splitlines() if line.startswith(start))
+
+
+def test_all_numbers_are_shown_with_their_intervals(shown):
+    out = shown(RESULT, "--details")
+    assert cells(out, "all anomalies") == ["0.9123", "0.8123", "0.7123", "4.2500"]
+    assert "0.901-0.922" in out and "0.930-0.970" in out and "0.450-0.550" in out
+    assert cells(out, "a[4l]")[:2] == ["0.9500", "0.8500"]
+    assert "SIC @ 1e-1" in out and "1.7500" in out and "SIC @ 1e-3" not in out
+    assert "TPR @ 1e-1" in out and "TPR @ 1e-5" in out and "the largest, 4.25, is at FPR 0.0125" in out
+
+
+def test_what_is_not_resolvable_says_how_many_events_would_resolve_it(shown):
+    out = shown(RESULT, "--details")
+    line = [line for line in out.splitlines() if line.startswith("all anomalies")][1]
+    assert line.split()[2:] == ["0.5000", "n.r.", "n.r."]
+    assert "of 2,000 nominal rows" in out and "10,000 for FPR 0.001, 1,000,000 for FPR 1e-05" in out
+
+
+def test_thresholds_stand_beside_what_was_expected_and_warn_where_it_was_missed(shown):
+    out = shown(RESULT, "--details")
+    row = cells(out, "quantile 0.95")
+    assert row == ["3.2500", "0.0499", "0.0715", "0.03", "to", "0.07", "0.7500", "0.6000", "0.6667", "1,234"]
+    assert "quantile 0.95: the observed FPR lies outside the band" in out and "fpr 0.001: it takes 999 rows" in out
+    assert cells(out, "nominal") == ["1,857", "143"] and cells(out, "anomalous") == ["120", "180"]
+    assert "a classification report" in out and "0.600-0.700" in out
+
+
+def test_latency_density_cost_epochs_and_notes_are_there(shown):
+    out = shown(RESULT, "--details")
+    assert cells(out, "eager  ") == ["1", "80", "90", "99", "81", "12,500"]
+    assert cells(out, "eager, already scaled") == ["1", "70", "14,000"] and cells(out, "onnx") == ["1", "19", "52,631"]
+    for said in (
+        "1.38 CPU cores and, with 2 processes, the card meanwhile",
+        "The density fits.",
+        "Pixels are discrete.",
+        "123,456",
+        "2,048",
+        "note: rows were left out",
+    ):
+        assert said in out
+    assert cells(out, "4 ") == ["0.9000", "0.6000"] and "command: straylight train detector=maf" in out
+
+
+def test_the_short_page_says_how_to_see_more_and_the_level_of_its_intervals(shown, tmp_path):
+    out = shown(RESULT)
+    assert "90 % interval" in out and "0.9010-0.9220" in out and f"straylight report --details {tmp_path}" in out
+    assert "quantile" not in out
+
+
+@pytest.mark.parametrize("field", [name for name in RESULT if name != "status"])
+def test_a_result_of_an_earlier_version_lacks_fields_and_is_shown(shown, field):
+    assert "ok" in shown({name: value for name, value in RESULT.items() if name != field}, "--details")
+
+
+def test_details_of_a_sweep_are_refused(tmp_path, capsys):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "result.json").write_text(json.dumps(RESULT))
+    with pytest.raises(SystemExit) as ended:
+        page.main([str(tmp_path), "--details"])
+    assert ended.value.code == 1 and "--details is for the folder of one run" in capsys.readouterr().err
+
+
+def test_a_threshold_that_flags_nothing_has_no_matrix(shown):
+    nothing = RESULT["thresholds"][0] | {"flagged": 0}
+    out = shown(RESULT | {"thresholds": [nothing]}, "--details")
+    assert "a classification report" not in out and "quantile 0.95" in out
+
+
+def test_others_are_not_mentioned_where_there_were_none(shown):
+    assert "meanwhile" not in shown(RESULT | {"cost": {"shared": {"others": False, "cpu_cores": 0.01}}}, "--details")
