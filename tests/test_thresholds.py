@@ -21,6 +21,7 @@ from straylight.metrics.conformal import (
     needed,
 )
 from straylight.metrics.decisions import decisions, report
+from straylight.metrics.rules import Cuts, rules
 from straylight.metrics.thresholds import best_f1, fpr_of_quantile, fpr_of_rate
 
 REPEATS = 200
@@ -86,7 +87,7 @@ def test_best_f1_flags_the_fewest_of_equally_good_cuts_and_everything_where_that
     assert low == (np.nextafter(np.float32(7), np.float32(0)), 0.8)
     assert best_f1([-np.inf, 1, 2], [1, 0, 1]) == (1, 2 / 3)  # nothing lies below minus infinity
     assert best_f1([-np.inf, -np.inf], [0, 1]) == (-np.inf, 0)
-    assert best_f1(np.array([-np.finfo(np.float64).max, 0]), [1, 0]) == (0, 0)
+    assert best_f1([-np.finfo(np.float64).max, 0], [1, 0]) == (-np.inf, 2 / 3)
 
 
 def test_best_f1_by_weights_is_that_of_repeated_rows() -> None:
@@ -306,6 +307,22 @@ def test_of_tied_scores_the_fpr_is_at_most_the_expected_one_and_the_band_says_so
     assert low == fpr_band(int(t.above), t.n, 2000)[0] < fpr_band(t.k, t.n, 2000)[0]
 
 
+def test_with_weights_the_band_holds_about_as_often() -> None:
+    rng = np.random.default_rng(6)
+    n, n_test, inside, noiseless = 300, 3000, [], []
+    for _ in range(REPEATS):
+        threshold = Calibration(rng.normal(size=n), rng.exponential(size=n)).at_fpr(0.1)
+        flagged, weight = rng.normal(size=n_test) > threshold.value, rng.exponential(size=n_test)
+        worth = weight.sum() ** 2 / (weight**2).sum()
+        fpr = np.average(flagged, weights=weight)
+        for held, (low, high) in (
+            (inside, threshold.band(worth)),
+            (noiseless, without_calibration_noise(threshold, round(worth))),
+        ):
+            held.append(low <= fpr <= high)
+    assert np.mean(inside) > 0.9 > np.mean(noiseless) + 0.1
+
+
 def test_of_infinite_scores_nothing_is_above() -> None:
     threshold = Calibration([1.0, 2.0, *[math.inf] * 10]).at_fpr(0.5)
     assert threshold[:4] == (math.inf, 6, 12, 0) and threshold.tied
@@ -474,3 +491,99 @@ def test_decisions_refuse() -> None:
 
 def test_a_report_of_no_rows_has_no_numbers() -> None:
     assert set(report([[0, 0], [0, 0]]).split()) >= {"nan", "0"}
+
+
+# several rules at once
+
+
+def test_rules_are_set_on_nominal_rows_and_f1_on_labelled_ones() -> None:
+    rng = np.random.default_rng(4)
+    scores, y = rng.normal(size=400).astype(np.float32), rng.choice([-1, 0, 1, 2], 400)
+    scores += 2 * (y > 0)
+    weight = rng.random(400)
+    for w in (None, weight):
+        cuts = Cuts(rules(fprs=[0.02, 1e-6], input_hz=1e5, accept_hz=1e4, f1=True), scores, y, w)
+        nominal = Calibration(scores[y == 0], None if w is None else w[y == 0])
+        by_rule = {(e["rule"], *e["asked"].values()): e for e in cuts.entries}
+        assert by_rule["quantile", 0.95]["value"] == nominal.at_fpr(0.05).value
+        assert by_rule["fpr", 0.02]["value"] == nominal.at_fpr(0.02).value
+        assert by_rule["fpr", 1e-6]["value"] is None and "it takes 999,999 nominal" in by_rule["fpr", 1e-6]["remark"]
+        at_rate = by_rule["rate", 1e4, 1e5]
+        assert at_rate["value"] == nominal.at_fpr(0.1).value
+        assert at_rate["expected_hz"] == pytest.approx(1e5 * nominal.at_fpr(0.1).expected_fpr)
+        known = y >= 0
+        best = best_f1(scores[known], y[known], None if w is None else w[known])
+        assert by_rule[("f1",)]["value"] == best.value and f"(F1 {best.f1:.4f})" in by_rule[("f1",)]["remark"]
+        assert {e["calibration"] for e in cuts.entries} == {(y == 0).sum()}
+        assert all(("calibration_effective" in e) == (w is not None) for e in cuts.entries)
+        assert "approximate" in by_rule["quantile", 0.95]["remark"] if w is not None else True
+
+
+def test_what_is_applied_is_what_was_set() -> None:
+    rng = np.random.default_rng(5)
+    cuts = Cuts(rules(input_hz=100, accept_hz=10, f1=True), rng.normal(size=300), np.zeros(300, int))
+    scores, y, weight = rng.normal(size=500), rng.choice([0, 1, 2], 500), rng.random(500)
+    scores += y
+    for w in (None, weight):
+        found = cuts.applied(scores, y, ("nominal", "near", "far"), w)
+        for entry, before in zip(found, cuts.entries, strict=True):
+            assert {name: entry[name] for name in before} == before and "nominal" not in entry
+            if entry["rule"] == "f1":
+                assert entry == before and "not set" in entry["remark"]
+                continue
+            p = cuts.calibration.p_values(scores)
+            flagged = scores > entry["value"] if entry["value"] else benjamini_hochberg(p, 0.1)
+            theirs = decisions(flagged, y, ("nominal", "near", "far"), w)
+            nominal = theirs.pop("nominal")
+            assert {name: entry[name] for name in theirs} == theirs
+            if entry["rule"] == "fdr":
+                assert "band" not in entry and "all test rows together" in entry["remark"]
+                continue
+            low, high = cuts.calibration.at_fpr(entry["expected_fpr"]).band(nominal)
+            assert entry["band"] == [low, high] and entry["in_band"] == (low <= entry["observed_fpr"] <= high)
+        assert next(e["observed_hz"] / e["observed_fpr"] for e in found if e["rule"] == "rate") == pytest.approx(100)
+    strange = cuts.applied(scores + 9, y)
+    assert strange[0]["observed_fpr"] == 1 and strange[0]["in_band"] is False
+    assert cuts.applied(scores, np.full(500, -1))[0]["flagged"] == found[0]["flagged"]
+    assert not {"confusion", "band", "observed_fpr"} & set(cuts.applied(scores, np.full(500, -1))[0])
+    with pytest.raises(ValueError, match="1 of 2 test scores are NaN and can be neither flagged nor passed"):
+        cuts.applied([1, np.nan], [0, 1])
+
+
+def test_without_labels_all_rows_count_as_nominal_and_it_is_said() -> None:
+    cuts = Cuts(rules(f1=True), np.arange(40.0), np.full(40, -1))
+    assert cuts.entries[0]["value"] == 38 and "count as nominal" in cuts.entries[0]["remark"]
+    assert cuts.entries[-1]["value"] is None and "not labelled" in cuts.entries[-1]["remark"]
+    with pytest.raises(ValueError, match="non-empty"):
+        Cuts(rules(), [1.0, 2.0], [1, 1])
+
+
+@pytest.mark.parametrize(("top", "said"), [(math.inf, "or more calibration scores are infinite"), (3.0, "are tied")])
+def test_ties_and_infinities_are_remarked(top, said) -> None:
+    scores = [0.0] * 30 + [top] * 10
+    entry = Cuts(rules(), scores, [0] * 40).applied([1.0, top], [0, 1])[0]
+    assert said in entry["remark"] and entry["flagged"] == 0
+    # a score below all finite ones is a number in JSON, too, and flags all of them
+    lowest = Cuts(rules(quantile=0.1), [-math.inf] * 40, [0] * 40)
+    assert lowest.applied(np.float32([-math.inf, -3e38, 0]), [0, 0, 1])[0]["flagged"] == 2
+    assert math.isfinite(lowest.entries[0]["value"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"quantile": 95}, "quantile must lie between 0 and 1, not 95"),
+        ({"fprs": [0.1, 0]}, "fprs must lie between 0 and 1, not 0"),
+        ({"fdr": 1.0}, "fdr must lie between 0 and 1, not 1.0"),
+        ({"input_hz": 10}, "input_hz and accept_hz go together"),
+        ({"accept_hz": 10}, "input_hz and accept_hz go together"),
+        ({"input_hz": 10, "accept_hz": 20}, "accept_hz and input_hz: the accepted rate .* not 20 of 10 Hz"),
+    ],
+)
+def test_rules_that_cannot_be_are_named(options, said) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        rules(**options)
+
+
+def test_rules_can_be_left_out() -> None:
+    assert rules(quantile=None, fprs=[], fdr=None) == []

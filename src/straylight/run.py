@@ -14,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from straylight import config
 from straylight.data.prepared import prepared
 from straylight.detectors import Detector
-from straylight.errors import ConfigError
-from straylight.metrics.conformal import Calibration, benjamini_hochberg
+from straylight.errors import ConfigError, DataError
+from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal
 from straylight.report.results import read
 from straylight.train import load, newest
+
+_UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
 
 class Run:
@@ -105,7 +107,7 @@ class Run:
         A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none.
         """
         found = {}
-        for entry in self.result.get("thresholds", []):
+        for entry in self._entries:
             if entry["rule"] != "fdr" and (entry["rule"] != "f1" or entry["value"] is not None):
                 found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
         return found
@@ -121,9 +123,10 @@ class Run:
 
         Raises:
             ConfigError: if the run has no calibration scores, or the events are not of its shape.
+            DataError: if a score is NaN.
         """
         calibration = self._calibration()
-        return calibration.p_values(self.score(x, context, batch_size=batch_size))
+        return calibration.p_values(self._sound(x, context, batch_size))
 
     def flag(
         self, x: ArrayLike, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
@@ -136,39 +139,37 @@ class Run:
 
         Raises:
             ConfigError: if the run has no such rule, or the events are not of its shape.
+            DataError: if a score is NaN.
         """
-        rates = {
-            entry["rule"]: entry["asked"]["fdr"]
-            for entry in self.result.get("thresholds", [])
-            if entry["rule"] == "fdr"
-        }
+        rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
         known = {**self.thresholds, **rates}
         if rule not in known:
-            raise ConfigError(
-                f"{self.folder} has no threshold {rule!r}, "
-                + (
-                    f"but {', '.join(known)}."
-                    if known
-                    else "and no other: it was trained without callbacks.thresholds "
-                    "or without validation rows (data.val_fraction) to set one on."
-                )
-            )
+            known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
+            raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
         if rule in rates:
             return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
-        return np.asarray(self.score(x, context, batch_size=batch_size) > np.float64(known[rule]))
+        return np.asarray(self._sound(x, context, batch_size) > np.float64(known[rule]))
+
+    def _sound(self, x: ArrayLike, context: ArrayLike | None, batch_size: int) -> NDArray[np.float32]:
+        """The scores of events that are to be judged by them."""
+        scores = self.score(x, context, batch_size=batch_size)
+        if nans := int(np.isnan(scores).sum()):
+            raise DataError(f"{nans} of {len(scores)} events have a NaN score and can be neither flagged nor passed.")
+        return scores
+
+    @property
+    def _entries(self) -> list[dict[str, Any]]:
+        return list(self.result.get("thresholds", []))
 
     def _calibration(self) -> Calibration:
         import pyarrow.parquet as pq
 
         path = self.folder / "calibration.parquet"
         if not path.is_file():
-            raise ConfigError(
-                f"{self.folder} holds no calibration scores (calibration.parquet): it was trained without "
-                "callbacks.thresholds or without validation rows (data.val_fraction)."
-            )
+            raise ConfigError(f"{self.folder} holds no calibration scores (calibration.parquet): {_UNSET}")
         table = pq.read_table(path)
         columns = {name: table[name].to_numpy() for name in table.column_names}
-        nominal = columns["y"] <= 0  # unknown labels count as nominal, as in the run
+        nominal = held_nominal(columns["y"])
         weight = columns["weight"][nominal] if "weight" in columns else None
         return Calibration(columns["score"][nominal], weight)
 

@@ -106,8 +106,8 @@ def best_f1(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) ->
     fp = np.append(0.0, np.cumsum((weights * ~strange)[::-1]))[::-1]
     f1 = 2 * tp / (tp + fp + tp[0])  # TP + FN is tp[0], all anomalies
     # scores that are equal are flagged together, and nothing lies below minus infinity
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # below the lowest number is minus infinity
         lowest = np.nextafter(values[0], -np.inf, dtype=values.dtype)
-    places = np.flatnonzero(np.concatenate([[np.isfinite(lowest)], values[1:] != values[:-1], [True]]))[::-1]
+    places = np.flatnonzero(np.concatenate([[values[0] > -np.inf], values[1:] != values[:-1], [True]]))[::-1]
     best = int(places[np.argmax(f1[places])])
     return BestF1(float(values[best - 1] if best else lowest), float(f1[best]))
