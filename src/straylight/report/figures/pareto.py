@@ -1,4 +1,4 @@
-"""Figures: pure functions from numbers to a matplotlib figure."""
+"""Quality against cost, with the front that nobody beats."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from straylight.metrics.pareto import pareto_front
+from straylight.report.figures.style import COLOURS, MARKERS
 from straylight.report.leaderboard import Row
-
-# Okabe & Ito's palette, told apart by colour-blind readers; the markers tell them apart in grey print. Eight of one
-# and nine of the other make 72 looks.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-MARKERS = "osD^vP*Xh"
 
 
 def pareto(table: Sequence[Row]) -> Figure:

@@ -1,0 +1,5 @@
+"""Figures: pure functions from arrays to a matplotlib figure."""
+
+from straylight.report.figures.pareto import pareto
+
+__all__ = ["pareto"]

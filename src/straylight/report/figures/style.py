@@ -1,0 +1,106 @@
+"""How every figure looks: colours, markers, sizes, legends, and which events of many a scatter shows.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; dashes and markers tell them apart in grey print.
+
+References:
+    M. Okabe, K. Ito, Color universal design: how to make figures and presentations that are friendly to colorblind
+    people, 2002, https://jfly.uni-koeln.de/color/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+# eight of one and nine of the other make 72 looks
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = "osD^vP*Xh"
+NOMINAL = "#777777"
+UNKNOWN = "#BBBBBB"
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MOST = 3000  # points of each kind in a scatter
+
+
+class Look(NamedTuple):
+    """How a kind of event, or a detector, is drawn wherever it is drawn."""
+
+    name: str
+    colour: str
+    marker: str
+    dash: Any
+
+
+def look(label: int, kinds: Sequence[str] = ()) -> Look:
+    """The look of a kind by its label: -1 unknown, 0 nominal, 1..K anomalous; by label, so the same in every figure.
+
+    Example:
+        >>> look(0, ("nominal", "far")).name, look(1, ("nominal", "far")).name, look(3, ("nominal", "far")).name
+        ('nominal', 'far', '3')
+    """
+    if label < 0:
+        return Look("unknown", UNKNOWN, ".", "-")
+    if label == 0:
+        return Look(kinds[0] if kinds else "nominal", NOMINAL, ".", "-")
+    name = kinds[label] if label < len(kinds) else str(label)
+    return _numbered(label - 1, name, DASHES[(label - 1) % len(DASHES)])
+
+
+def series(number: int, name: str) -> Look:
+    """The look of the i-th of several detectors or other series, from 0."""
+    return _numbered(number, name, DASHES[number % len(DASHES)])
+
+
+def _numbered(number: int, name: str, dash: Any) -> Look:
+    return Look(name, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dash)
+
+
+def canvas(rows: int = 1, columns: int = 1, *, width: float = 4.6, height: float = 3.6, legend: bool = True) -> Figure:
+    """An empty figure for so many panels, each `width` x `height` inches, with room for a legend beside them."""
+    return Figure(figsize=(width * columns + (2.0 if legend else 0.0), height * rows), layout="constrained")
+
+
+def beside(figure: Figure, axis: Axes, title: str | None = None) -> None:
+    """The legend of an axis, to the right of all panels, where it covers nothing; none where nothing has a name."""
+    handles, names = axis.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside right upper", frameon=False, title=title)
+
+
+def empty(reason: str) -> Figure:
+    """A figure that says why there is nothing to see."""
+    figure = canvas(legend=False)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, reason, ha="center", va="center", wrap=True, transform=axis.transAxes)
+    return figure
+
+
+def shown(y: ArrayLike, most: int = MOST, seed: int = 0) -> NDArray[np.intp]:
+    """Which events a scatter shows, `(N,)` labels to sorted positions: of every kind at most `most`, drawn by seed.
+
+    Example:
+        >>> shown([0, 0, 0, 1], most=1).shape
+        (2,)
+    """
+    labels = np.asarray(y)
+    random = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        chosen.append(rows if len(rows) <= most else random.choice(rows, most, replace=False))
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.intp)
+
+
+def subsampled(total: int, drawn: int) -> str:
+    """What a scatter's title says of events left out.
+
+    Example:
+        >>> subsampled(1_000_000, 6000), subsampled(10, 10)
+        ('6,000 of 1,000,000 events shown', '')
+    """
+    return f"{drawn:,} of {total:,} events shown" if drawn < total else ""
