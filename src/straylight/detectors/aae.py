@@ -11,13 +11,14 @@ from torch import Tensor
 
 from straylight.batch import Batch
 from straylight.detectors.adversarial import Adversarial, frozen
+from straylight.detectors.coded import Encodes, Generates
 from straylight.nn import encoder_and_decoder, mlp
 from straylight.nn.mlp import Activation
 
 Score = Literal["reconstruction", "critic", "both"]
 
 
-class AAE(Adversarial):
+class AAE(Encodes, Generates, Adversarial):
     """Adversarial autoencoder with a standard normal prior on its latents.
 
     The autoencoder minimises |x - d(e(x))|^2 / D - weight * log C(e(x)), the critic C tells latents from draws of
@@ -76,7 +77,7 @@ class AAE(Adversarial):
             self.shape, latent, channels=channels, hidden=hidden, activation=activation
         )
         self.critic = mlp((latent, *critic, 1), "leaky_relu")
-        self.weight, self.scored_by = weight, score
+        self.latent, self.weight, self.scored_by = latent, weight, score
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Scaled events through the bottleneck and back, `(B, *shape)` to `(B, *shape)`."""

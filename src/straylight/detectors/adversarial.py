@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from straylight.batch import Batch
 from straylight.detectors.base import Detector
+from straylight.detectors.coded import Generates
 from straylight.nn import decoder, mlp
 from straylight.nn.mlp import Activation
 
@@ -50,7 +51,7 @@ class Adversarial(Detector):
             )
 
 
-class GAN(Adversarial):
+class GAN(Generates, Adversarial):
     """A generator and a discriminator of events, dense.
 
     The generator's output has the range of the scaled events: 0 to 1 where the scaling says so, unbounded otherwise.
@@ -100,9 +101,8 @@ class GAN(Adversarial):
         self.features = nn.Sequential(nn.Flatten(), *features)
         self.head = head
 
-    def draw(self, n: int) -> Tensor:
-        """Latents drawn from the prior, standard normal, `(n, Z)`."""
-        return torch.randn(n, self.latent, device=self.device)
+    def made(self, z: Tensor) -> Tensor:
+        return self.generator(z)
 
     def noisy(self, x: Tensor) -> Tensor:
         """Scaled events with noise on them, as the discriminator is shown them."""

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from straylight.batch import Batch
-from straylight.detectors.base import Detector
+from straylight.detectors.coded import Decodes, Encodes
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
 
 
-class AutoEncoder(Detector):
+class AutoEncoder(Encodes, Decodes):
     """Autoencoder, dense or convolutional, scored by its mean squared reconstruction error.
 
     score(x) = |x - d(e(x))|^2 / D, with encoder e and decoder d mirrored, and D the number of features.

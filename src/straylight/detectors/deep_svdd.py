@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from straylight.batch import Batch
+from straylight.detectors.coded import Encodes
 from straylight.detectors.phased import Phased
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
@@ -23,7 +24,7 @@ COLLAPSED = 1e-3  # the spread of what the network makes, in units of the centre
 LOOKS = 8  # mini-batches from one look at that spread to the next
 
 
-class DeepSVDD(Phased):
+class DeepSVDD(Encodes, Phased):
     """One-class deep SVDD, and with a soft boundary soft-boundary deep SVDD.
 
     score(x) = |e(x) - c|^2, less the squared radius R^2 if the boundary is soft. In phase `autoencoder` e is trained as

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from straylight.batch import Batch
 from straylight.detectors.adversarial import GAN, frozen
+from straylight.detectors.coded import Encodes
 from straylight.detectors.phased import Phased
 from straylight.nn import encoder
 
 
-class FAnoGAN(Phased, GAN):
+class FAnoGAN(Encodes, Phased, GAN):
     """Wasserstein GAN with gradient penalty, then an encoder trained to invert its generator.
 
     score(x) = |x - G(E(x))|^2 / D + kappa |f(x) - f(G(E(x)))|^2 / F, with f the F activations of the critic's last

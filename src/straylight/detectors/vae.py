@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from straylight.batch import Batch
-from straylight.detectors.base import Detector
+from straylight.detectors.coded import Encodes, Generates
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
 
@@ -24,7 +24,7 @@ Likelihood = Literal["gaussian", "bernoulli"]
 AT_ONCE = 16384  # events times samples that are decoded together
 
 
-class VAE(Detector):
+class VAE(Encodes, Generates):
     """Variational autoencoder with a diagonal Gaussian encoder and a Gaussian or Bernoulli decoder.
 
     It is trained on -log p(x | z) + beta KL(q(z | x) || N(0, 1)) with z drawn from q(z | x) = N(mu, sigma^2). Scores
@@ -115,6 +115,7 @@ class VAE(Detector):
         self.encoder, self.decoder = encoder_and_decoder(
             self.shape, latent, channels=channels, hidden=hidden, activation=activation, per_latent=2
         )
+        self.latent = latent
         self.likelihood, self.variance, self.scored_by = likelihood, variance, score
         self.beta, self.beta_warmup = beta, beta_warmup
         if score == "log_likelihood":
@@ -128,7 +129,13 @@ class VAE(Detector):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Scaled events through the mean of their latent and back, `(B, *shape)` to `(B, *shape)`."""
-        out = self.decoder(self.encode(x)[0])
+        return self.made(self.code(x))
+
+    def code(self, x: Tensor) -> Tensor:
+        return self.encode(x)[0]
+
+    def made(self, z: Tensor) -> Tensor:
+        out = self.decoder(z)
         return out.sigmoid() if self.likelihood == "bernoulli" else out
 
     def nll(self, x: Tensor, z: Tensor) -> Tensor:
