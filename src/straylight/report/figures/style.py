@@ -50,6 +50,21 @@ def look(label: int, kinds: Sequence[str] = ()) -> Look:
     return _numbered(label - 1, name, DASHES[(label - 1) % len(DASHES)])
 
 
+def present(y: ArrayLike, kinds: Sequence[str] = ()) -> list[tuple[int, Look]]:
+    """The labels that occur, ascending, each with its look.
+
+    Example:
+        >>> [(label, drawn.name) for label, drawn in present([0, 2, 0])]
+        [(0, 'nominal'), (2, '2')]
+    """
+    labels = np.asarray(y)
+    if not labels.size:
+        return []
+    least = int(labels.min())
+    found = np.flatnonzero(np.bincount(labels.astype(np.int64) - least)) + least  # faster than sorting
+    return [(label, look(label, kinds)) for label in found.tolist()]
+
+
 def series(number: int, name: str) -> Look:
     """The look of the i-th of several detectors or other series, from 0."""
     return _numbered(number, name, DASHES[number % len(DASHES)])
@@ -90,7 +105,7 @@ def shown(y: ArrayLike, most: int = MOST, seed: int = 0) -> NDArray[np.intp]:
     labels = np.asarray(y)
     random = np.random.default_rng(seed)
     chosen = []
-    for label in np.unique(labels):
+    for label, _ in present(labels):
         rows = np.flatnonzero(labels == label)
         chosen.append(rows if len(rows) <= most else random.choice(rows, most, replace=False))
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.intp)

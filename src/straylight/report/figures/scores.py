@@ -1,0 +1,178 @@
+"""Scores of nominal and anomalous events, and what a threshold makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from straylight.report.figures.span import Span, span
+from straylight.report.figures.style import DASHES, beside, canvas, present
+
+BINS = 80
+POINTS = 400
+
+
+def score_histogram(
+    scores: ArrayLike,
+    y: ArrayLike,
+    kinds: Sequence[str] = (),
+    thresholds: Mapping[str, float] | None = None,
+    weight: ArrayLike | None = None,
+) -> Figure:
+    """Histograms of the scores of each kind: counts on a logarithmic axis, and each kind's density.
+
+    Every event is counted; those beyond the axis (see `straylight.report.figures.span`) in its outermost bins, which the
+    label of the axis says. Densities are per unit of score and integrate to one; where the axis is stretched they are
+    drawn on a logarithmic one.
+
+    Args:
+        scores: `(N,)`, larger is stranger.
+        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        thresholds: by name, drawn as vertical lines.
+        weight: `(N,)` event weights; None is one each.
+
+    Raises:
+        ValueError: if there is no score, the lengths differ, or a score is NaN.
+
+    Example:
+        >>> figure = score_histogram([0.1, 0.2, 0.3, 2.0], [0, 0, 0, 1], ("nominal", "far"), {"FPR 1e-2": 1.5})
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['events', 'density of each kind']
+    """
+    s, labels = np.asarray(scores), np.asarray(y)
+    axis_of = span(s, labels)
+    edges = axis_of.grid(BINS)
+    w = None if weight is None else np.asarray(weight, np.float64)
+    figure = canvas(1, 2)
+    left, right = figure.subplots(1, 2)
+    clipped = axis_of.clip(s)
+    for label, drawn in present(labels, kinds):
+        chosen = labels == label
+        counts = np.histogram(clipped[chosen], edges, weights=None if w is None else w[chosen])[0].astype(np.float64)
+        style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.4}
+        fill = {"alpha": 0.35, "lw": 0, "color": drawn.colour}
+        density = counts / (max(counts.sum(), np.finfo(float).tiny) * np.diff(edges))
+        for axis, heights in ((left, counts), (right, density)):
+            if label == 0:
+                axis.stairs(heights, edges, fill=True, **fill)
+            axis.stairs(heights, edges, label=drawn.name if axis is left else None, **style)
+    left.set_yscale("log")
+    left.set_ylabel("events" if w is None else "sum of event weights")
+    right.set_ylabel("density of each kind")
+    if axis_of.width is not None:
+        right.set_yscale("log")
+    else:
+        right.set_ylim(bottom=0)
+    for axis in (left, right):
+        lines(axis, axis_of, thresholds, named=axis is left)
+        dress(axis, axis_of, s)
+    beside(figure, left)
+    return figure
+
+
+def selected_fraction(
+    scores: ArrayLike,
+    y: ArrayLike,
+    kinds: Sequence[str] = (),
+    thresholds: Mapping[str, float] | None = None,
+    weight: ArrayLike | None = None,
+) -> Figure:
+    """The fraction of each kind that a threshold selects, against the threshold; exact at every point drawn.
+
+    Args, Raises: as `score_histogram`.
+
+    Example:
+        >>> selected_fraction([0.1, 0.2, 0.3, 2.0], [0, 0, 0, 1]).axes[0].get_ylabel()
+        'fraction of a kind above the threshold'
+    """
+    s, labels = np.asarray(scores), np.asarray(y)
+    axis_of = span(s, labels)
+    at = axis_of.grid(POINTS)
+    w = None if weight is None else np.asarray(weight, np.float64)
+    figure = canvas(width=5.6)
+    axis = figure.subplots()
+    least = 1.0
+    for label, drawn in present(labels, kinds):
+        chosen = labels == label
+        above = _above(s[chosen], None if w is None else w[chosen], at)
+        above[above <= 0] = np.nan
+        least = min(least, float(np.nanmin(above, initial=1.0)))
+        axis.plot(at, above, color=drawn.colour, ls=drawn.dash, label=drawn.name)
+    axis.set_yscale("log")
+    axis.set_ylim(10 ** np.floor(np.log10(least)), 1.3)
+    lines(axis, axis_of, thresholds)
+    dress(axis, axis_of, s)
+    axis.set_xlabel(_label("threshold on the anomaly score", axis_of))
+    axis.set_ylabel("fraction of a kind above the threshold")
+    beside(figure, axis)
+    return figure
+
+
+def _above(scores: NDArray[np.floating], weight: NDArray[np.float64] | None, at: NDArray[np.float64]) -> NDArray:
+    """The fraction of scores above each of these."""
+    order = np.argsort(scores) if weight is not None else None
+    ordered = np.sort(scores) if order is None else scores[order]
+    places = np.searchsorted(ordered.astype(np.float64), at, "right")
+    if weight is None or order is None:
+        return 1 - places / len(ordered)
+    sums = np.append(np.cumsum(weight[order][::-1])[::-1], 0.0)
+    return sums[places] / (sums[0] or 1.0)
+
+
+def confusion(matrices: Mapping[str, Sequence[Sequence[float]]]) -> Figure | None:
+    """What each rule flagged of nominal and anomalous events: counts, and their share of a row; None without a rule.
+
+    Args:
+        matrices: by the rule's name, [[tn, fp], [fn, tp]].
+
+    Example:
+        >>> [axis.get_title() for axis in confusion({"quantile 0.95": [[90, 10], [2, 8]]}).axes]
+        ['quantile 0.95']
+    """
+    if not matrices:
+        return None
+    figure = canvas(1, len(matrices), width=2.9, height=2.9, legend=False)
+    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for axis, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        table = np.asarray(matrix, np.float64)
+        rows = table.sum(1, keepdims=True)
+        share = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(table):
+            text = f"{count:,.0f}" if count == round(count) else f"{count:,.4g}"
+            ink = "white" if share[i, j] > 0.6 else "black"
+            axis.text(j, i, f"{text}\n{100 * share[i, j]:.3g} %", ha="center", va="center", color=ink)
+        axis.set(title=name, xticks=(0, 1), yticks=(0, 1), xlabel="decision")
+        axis.set_xticklabels(("passed", "flagged"))
+        axis.set_yticklabels(("nominal", "anomalous") if axis is panels[0] else ("", ""), rotation=90, va="center")
+    panels[0].set_ylabel("truth")
+    return figure
+
+
+def lines(axis: Axes, axis_of: Span, thresholds: Mapping[str, float] | None, named: bool = True) -> None:
+    """Thresholds as vertical lines; one beyond the axis is named and not drawn."""
+    for i, (name, value) in enumerate((thresholds or {}).items()):
+        text = f"{name}: {value:.4g}"
+        if axis_of.low <= value <= axis_of.high:
+            axis.axvline(value, color="black", lw=1, ls=DASHES[1 + i % 6], label=text if named else None)
+        elif named:
+            axis.plot([], [], " ", label=f"{text} (off the axis)")
+
+
+def dress(axis: Axes, axis_of: Span, scores: NDArray[np.floating]) -> None:
+    """Limits, grid and label of an axis of scores."""
+    axis_of.apply(axis)
+    outside = axis_of.beyond(scores)
+    note = f"\n{outside:,} of {len(scores):,} events beyond the ends" if outside else ""
+    axis.set_xlabel(_label("anomaly score", axis_of) + note)
+    axis.grid(alpha=0.25)
+
+
+def _label(what: str, axis_of: Span) -> str:
+    return what if axis_of.width is None else f"{what} (linear near {axis_of.centre:.3g}, logarithmic beyond)"
+

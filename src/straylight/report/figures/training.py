@@ -1,0 +1,95 @@
+"""How training went: losses, and the ranking along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from straylight.report.figures.curves import ALL
+from straylight.report.figures.style import Look, beside, canvas, look, series
+
+
+def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure | None:
+    """Losses against the epoch, on a linear and a logarithmic axis; None where no loss is known.
+
+    `train/NAME` is drawn in full and `val/NAME` dashed, in one colour. Where a loss is not positive, as the negative
+    log-likelihood of a density may be, the second panel shows how far each lies above its own least value.
+
+    Args:
+        losses: by name, pairs of epoch and value; values that are not finite are left out.
+
+    Example:
+        >>> figure = loss_curves({"train/loss": [(1, 3.0), (2, 1.0)], "val/loss": [(1, 2.0), (2, 1.5)]})
+        >>> [axis.get_yscale() for axis in figure.axes]
+        ['linear', 'log']
+    """
+    found = {name: np.array([p for p in pairs if np.isfinite(p[1])], np.float64) for name, pairs in losses.items()}
+    found = {name: pairs for name, pairs in found.items() if len(pairs)}
+    if not found:
+        return None
+    bare = list(dict.fromkeys(name.partition("/")[2] for name in found))
+    shifted = any((pairs[:, 1] <= 0).any() for pairs in found.values())
+    figure = canvas(1, 2)
+    left, right = figure.subplots(1, 2)
+    for name, pairs in found.items():
+        stage, _, what = name.partition("/")
+        drawn = series(bare.index(what), name)
+        few = "o" if len(pairs) < 30 else None
+        style = {"color": drawn.colour, "ls": "--" if stage == "val" else "-", "marker": few, "ms": 3}
+        left.plot(*pairs.T, label=name, **style)
+        above = pairs[:, 1] - pairs[:, 1].min() if shifted else pairs[:, 1]
+        right.plot(pairs[above > 0, 0], above[above > 0], **style)
+    right.set_yscale("log")
+    left.set_ylabel("loss")
+    right.set_ylabel("loss above its least value" if shifted else "loss")
+    for axis in (left, right):
+        _epochs(axis)
+    beside(figure, left)
+    return figure
+
+
+def auroc_by_epoch(
+    by_epoch: Sequence[Mapping[str, Any]], kinds: Sequence[str] = (), final: float | None = None
+) -> Figure | None:
+    """AUROC of the test rows against the epoch, for all anomalies and each kind; None with fewer than two epochs.
+
+    Args:
+        by_epoch: of each epoch that was ranked, `epoch`, `auroc` and `auroc/KIND`, as a record has them.
+        kinds: names of the labels, which give kinds their colours.
+        final: AUROC of the weights that were tested, drawn as a line.
+
+    Example:
+        >>> auroc_by_epoch([{"epoch": 1, "auroc": 0.8}, {"epoch": 2, "auroc": 0.9}]).axes[0].get_xlabel()
+        'epoch'
+    """
+    if len(by_epoch) < 2:
+        return None
+    names = list(dict.fromkeys(n for found in by_epoch for n in found if n == "auroc" or n.startswith("auroc/")))
+    figure = canvas(width=5.0)
+    axis = figure.subplots()
+    for name in names:
+        drawn = _look(name.partition("/")[2], kinds)
+        pairs = [(found["epoch"], found[name]) for found in by_epoch if found.get(name) is not None]
+        axis.plot(*zip(*pairs, strict=True), color=drawn.colour, ls=drawn.dash, marker="o", ms=3, label=drawn.name)
+    if final is not None:
+        axis.axhline(final, color="black", lw=0.8, ls=":", label=f"as tested: {final:.3f}")
+    axis.set_ylabel("AUROC of test rows")
+    _epochs(axis)
+    beside(figure, axis)
+    return figure
+
+
+def _look(kind: str, kinds: Sequence[str]) -> Look:
+    if not kind:
+        return ALL
+    return look(kinds.index(kind), kinds) if kind in kinds else look(int(kind) if kind.isdigit() else 1)
+
+
+def _epochs(axis: Any) -> None:
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.25, which="both")
