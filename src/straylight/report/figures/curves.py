@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks
@@ -124,6 +125,7 @@ def roc(
     right.plot(chance, chance, color="0.6", lw=1, ls=":")
     left.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="false-positive rate", xscale="log", xlim=(least, 1), ylim=(0, 1.02))
+    right.xaxis.set_minor_formatter(NullFormatter())
     for axis in (left, right):
         axis.grid(alpha=0.25)
     beside(figure, left, "AUROC" + (", 95 % interval" if intervals else ""))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from straylight.report.figures.span import Span, span
 from straylight.report.figures.style import DASHES, beside, canvas, present
 
-BINS = 80
+BINS = (20, 80)  # as many as the square root of the rarest kind's events, within these
 POINTS = 400
 
 
@@ -45,13 +45,14 @@ def score_histogram(
         ['events', 'density of each kind']
     """
     s, labels = np.asarray(scores), np.asarray(y)
-    axis_of = span(s, labels)
-    edges = axis_of.grid(BINS)
+    axis_of, kinds_there = span(s, labels), present(labels, kinds)
+    rarest = min(int((labels == label).sum()) for label, _ in kinds_there)
+    edges = axis_of.grid(int(np.clip(rarest**0.5, *BINS)))
     w = None if weight is None else np.asarray(weight, np.float64)
     figure = canvas(1, 2)
     left, right = figure.subplots(1, 2)
     clipped = axis_of.clip(s)
-    for label, drawn in present(labels, kinds):
+    for label, drawn in kinds_there:
         chosen = labels == label
         counts = np.histogram(clipped[chosen], edges, weights=None if w is None else w[chosen])[0].astype(np.float64)
         style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.4}
@@ -62,6 +63,8 @@ def score_histogram(
                 axis.stairs(heights, edges, fill=True, **fill)
             axis.stairs(heights, edges, label=drawn.name if axis is left else None, **style)
     left.set_yscale("log")
+    if w is None:
+        left.set_ylim(0.7, max(left.get_ylim()[1], 10))
     left.set_ylabel("events" if w is None else "sum of event weights")
     right.set_ylabel("density of each kind")
     if axis_of.width is not None:

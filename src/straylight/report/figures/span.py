@@ -55,7 +55,8 @@ class Span(NamedTuple):
     def ticks(self, most: int = 7) -> NDArray[np.float64]:
         """Round scores for the ticks of a stretched axis."""
         even = self.inverse(np.linspace(*self.forward([self.low, self.high]), most))
-        gaps = np.abs(np.gradient(even))
+        steps = np.abs(np.diff(even))
+        gaps = np.minimum(np.append(steps[:1], steps), np.append(steps, steps[-1:]))
         unit = 10.0 ** np.floor(np.log10(np.where(gaps > 0, gaps, 1.0)))
         rounded = np.unique(np.round(even / unit) * unit)
         return rounded[(rounded >= self.low) & (rounded <= self.high)]
@@ -65,9 +66,22 @@ class Span(NamedTuple):
         if self.width is not None:
             axis.set_xscale("function", functions=(self.forward, self.inverse))
             axis.xaxis.set_major_locator(FixedLocator(list(self.ticks(6))))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
             axis.xaxis.set_minor_locator(FixedLocator([]))
         axis.set_xlim(self.low, self.high)
+
+
+def short(value: float) -> str:
+    """A number of three digits as ticks have it.
+
+    Example:
+        >>> short(150000), short(0.25), short(1200)
+        ('1.5e5', '0.25', '1200')
+    """
+    if 1000 <= abs(value) < 10_000:
+        return f"{value:.0f}"
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def span(scores: ArrayLike, y: ArrayLike) -> Span:

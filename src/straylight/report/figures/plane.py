@@ -1,0 +1,254 @@
+"""Events in the plane: where they lie, how they are scored there, and which are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import FuncNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from straylight.report.figures.span import short, span
+from straylight.report.figures.style import beside, canvas, present, shown, subsampled
+
+Array = NDArray[np.float64]
+CELLS = 120  # of the plane along each axis, that scores are contoured on
+LEVELS = 16
+OUTCOMES = (  # what it is called, colour, marker
+    ("nominal, passed", "#999999", "."),
+    ("nominal, flagged", "#D55E00", "x"),
+    ("anomalous, missed", "#0072B2", "v"),
+    ("anomalous, flagged", "#009E73", "."),
+)
+
+
+def scatter(
+    x: ArrayLike,
+    y: ArrayLike,
+    kinds: Sequence[str] = (),
+    names: Sequence[str] = ("x1", "x2"),
+    counts: Sequence[int] | None = None,
+) -> Figure:
+    """Events in the plane by kind, and how many there are of each.
+
+    Of each kind at most 3,000 are shown, drawn by seed. The axes hold every kind's 0.1 to 99.9 % quantiles.
+
+    Args:
+        x: `(N, 2)`.
+        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        names: of the two axes.
+        counts: of the labels that occur, ascending, if `x` are only some of the events.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> scatter([[0., 0.], [1., 1.]], [0, 1]).axes[0].get_xlabel()
+        'x1'
+    """
+    points, labels = _checked(x, y)
+    there = present(labels, kinds)
+    number = list(counts) if counts is not None else [int((labels == label).sum()) for label, _ in there]
+    figure = canvas(1, 2, width=4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    rows = shown(labels)
+    by_kind(left, points[rows], labels[rows], kinds)
+    limits(left, points, labels)
+    left.set(xlabel=names[0], ylabel=names[1], title=subsampled(sum(number), len(rows)))
+    bars(right, number, [drawn.colour for _, drawn in there])
+    beside(figure, left)
+    return figure
+
+
+def bars(axis: Axes, counts: Sequence[int], colours: Sequence[str]) -> None:
+    """How many events there are of each kind, on a logarithmic axis, with their number above."""
+    places = np.arange(len(counts))
+    axis.bar(places, counts, color=colours, width=0.7)
+    for place, count in zip(places, counts, strict=True):
+        axis.annotate(f"{count:,}", (place, count), (0, 3), textcoords="offset points", ha="center", fontsize=7)
+    axis.set_yscale("log")
+    axis.set_ylim(0.7, max([*counts, 10]) * 4)
+    axis.set_xlim(-0.7, max(len(counts), 3) - 0.3)
+    axis.set_xticks([])
+    axis.set(ylabel="events", xlabel="kind")
+
+
+def by_kind(axis: Axes, points: Array, labels: NDArray[np.int64], kinds: Sequence[str], size: float = 6) -> None:
+    """Points in the colours of their kinds, the nominal ones first, so that they hide no other."""
+    for label, drawn in sorted(present(labels, kinds), key=lambda pair: pair[0] > 0):
+        chosen = points[labels == label]
+        axis.scatter(
+            *chosen.T, s=size, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name, rasterized=True
+        )
+
+
+def limits(axis: Axes, points: Array, labels: NDArray[np.int64]) -> None:
+    """Limits that hold every kind's 0.1 to 99.9 % quantiles, and all events where there are at most 2,000."""
+    if len(points) <= 2000:
+        ends = np.stack([points.min(0), points.max(0)])
+    else:
+        each = [np.quantile(points[labels == label], [1e-3, 1 - 1e-3], axis=0) for label, _ in present(labels)]
+        ends = np.stack([np.min(each, axis=0)[0], np.max(each, axis=0)[1]])
+    pad = np.where(ends[1] > ends[0], (ends[1] - ends[0]) / 20, 0.5)
+    axis.set_xlim(ends[0, 0] - pad[0], ends[1, 0] + pad[0])
+    axis.set_ylim(ends[0, 1] - pad[1], ends[1, 1] + pad[1])
+
+
+def by_score(
+    x: ArrayLike,
+    y: ArrayLike,
+    scores: ArrayLike,
+    score: Callable[[Array], ArrayLike] | None = None,
+    threshold: tuple[str, float] | None = None,
+    kinds: Sequence[str] = (),
+    names: Sequence[str] = ("x1", "x2"),
+) -> Figure:
+    """Events in the plane coloured by score, and contours of the score over the plane where it can be asked there.
+
+    Colours follow the axis of `straylight.report.figures.span`. Of each kind at most 3,000 events are shown.
+
+    Args:
+        x: `(N, 2)`.
+        y: `(N,)` labels.
+        scores: `(N,)`, larger is stranger.
+        score: gives points of the plane, `(M, 2)`, their scores, `(M,)`.
+        threshold: name and score, drawn as a line over the contours.
+        kinds: names of the labels.
+        names: of the two axes.
+
+    Raises:
+        ValueError: if the shapes do not fit or a score is NaN.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(50, 2))
+        >>> figure = by_score(x, np.zeros(50, int), (x**2).sum(1), lambda p: (p**2).sum(1))
+        >>> [axis.get_title() for axis in figure.axes[:2]]
+        ['events', 'score over the plane']
+    """
+    points, labels = _checked(x, y)
+    s = np.asarray(scores, np.float64)
+    axis_of = span(s, labels)
+    norm = FuncNorm((axis_of.forward, axis_of.inverse), axis_of.low, axis_of.high)
+    figure = canvas(1, 1 + (score is not None), width=4.4, legend=score is not None and threshold is not None)
+    panels = figure.subplots(1, 1 + (score is not None), squeeze=False)[0]
+    rows = shown(labels)
+    rows = rows[np.argsort(s[rows], kind="stable")]  # the strangest on top
+    drawn = panels[0].scatter(
+        *points[rows].T, c=axis_of.clip(s[rows]), s=6, lw=0, cmap="viridis", norm=norm, rasterized=True
+    )
+    panels[0].set(xlabel=names[0], ylabel=names[1], title="events")
+    limits(panels[0], points, labels)
+    if score is not None:
+        _contours(panels[1], panels[0], score, axis_of.grid(LEVELS), norm, threshold)
+        by_kind(panels[1], points[rows], labels[rows], kinds, size=2)
+        panels[1].set(xlabel=names[0], title="score over the plane")
+        panels[1].set_xlim(panels[0].get_xlim())
+        panels[1].set_ylim(panels[0].get_ylim())
+        beside(figure, panels[1])
+    bar = figure.colorbar(drawn, ax=list(panels), label="anomaly score", ticks=axis_of.ticks(7), location="left")
+    bar.ax.set_yticklabels([short(value) for value in axis_of.ticks(7)])
+    bar.ax.minorticks_off()
+    return figure
+
+
+def _contours(
+    axis: Axes,
+    of: Axes,
+    score: Callable[[Array], ArrayLike],
+    levels: Array,
+    norm: FuncNorm,
+    threshold: tuple[str, float] | None,
+) -> None:
+    across, up = np.linspace(*of.get_xlim(), CELLS), np.linspace(*of.get_ylim(), CELLS)
+    grid = np.stack(np.meshgrid(across, up), -1)
+    over = np.asarray(score(grid.reshape(-1, 2)), np.float64).reshape(CELLS, CELLS)
+    shown_over = np.clip(np.nan_to_num(over, nan=levels[-1]), levels[0], levels[-1])
+    axis.contourf(across, up, shown_over, levels=np.unique(levels), cmap="viridis", norm=norm)
+    if threshold is not None and over.min() < threshold[1] < over.max():
+        axis.contour(across, up, over, levels=[threshold[1]], colors="#D55E00", linewidths=1.5)
+        axis.plot([], [], color="#D55E00", label=f"{threshold[0]}: {threshold[1]:.4g}")
+
+
+def found(
+    x: ArrayLike,
+    y: ArrayLike,
+    scores: ArrayLike,
+    threshold: tuple[str, float],
+    kinds: Sequence[str] = (),
+    names: Sequence[str] = ("x1", "x2"),
+) -> Figure | None:
+    """Detected against true: events by kind, and by what a threshold made of them; None without labels.
+
+    Of each kind at most 3,000 events are shown; the legend counts all of them.
+
+    Args, Raises: as `by_score`.
+
+    Example:
+        >>> figure = found([[0., 0.], [1., 1.]], [0, 1], [0.1, 0.9], ("FPR 0.01", 0.5))
+        >>> [axis.get_title() for axis in figure.axes]
+        ['true', 'detected by FPR 0.01']
+    """
+    points, labels = _checked(x, y)
+    if (labels < 0).all():
+        return None
+    flagged = np.asarray(scores) > threshold[1]
+    outcome = 2 * (labels > 0) + flagged
+    figure = canvas(1, 2, width=4.2)
+    left, right = figure.subplots(1, 2)
+    rows = shown(labels)
+    by_kind(left, points[rows], labels[rows], kinds)
+    for i, (name, colour, marker) in enumerate(OUTCOMES):
+        chosen = rows[outcome[rows] == i]
+        text = f"{name}: {int(((outcome == i) & (labels >= 0)).sum()):,}"
+        right.scatter(*points[chosen].T, s=8, c=colour, marker=marker, lw=0.7, label=text, rasterized=True)
+    for axis, title in ((left, "true"), (right, f"detected by {threshold[0]}")):
+        limits(axis, points, labels)
+        axis.set(title=title, xlabel=names[0])
+    left.set_ylabel(names[1])
+    handles = [axis.get_legend_handles_labels() for axis in (left, right)]
+    figure.legend(handles[0][0] + handles[1][0], handles[0][1] + handles[1][1], loc="outside right upper", frameon=False)
+    return figure
+
+
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    points, labels = np.asarray(x, np.float64), np.asarray(y, np.int64)
+    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1] or not len(points):
+        raise ValueError(f"points in a plane are of shape (N, 2) with N labels, not {points.shape} and {labels.shape}")
+    return points, labels
+
+
+def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1") -> Figure:
+    """Events of one dimension: a histogram of each kind, counts on a logarithmic axis, and their number.
+
+    Args:
+        x: `(N,)`.
+        y: `(N,)` labels.
+        kinds: names of the labels.
+        name: of the axis.
+
+    Raises:
+        ValueError: as `straylight.report.figures.span`.
+
+    Example:
+        >>> line([0.0, 1.0, 5.0], [0, 0, 1]).axes[0].get_xlabel()
+        'x1'
+    """
+    values, labels = np.asarray(x, np.float64), np.asarray(y)
+    axis_of, there = span(values, labels), present(labels, kinds)
+    edges = axis_of.grid(60)
+    figure = canvas(1, 2, width=4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for label, drawn in there:
+        counts = np.histogram(axis_of.clip(values[labels == label]), edges)[0]
+        left.stairs(counts, edges, color=drawn.colour, ls=drawn.dash, label=drawn.name)
+    left.set(yscale="log", xlabel=name, ylabel="events")
+    axis_of.apply(left)
+    left.grid(alpha=0.25)
+    bars(right, [int((labels == label).sum()) for label, _ in there], [drawn.colour for _, drawn in there])
+    beside(figure, left)
+    return figure
+
+

@@ -1,0 +1,58 @@
+"""Points of many dimensions as points of two or three: along the directions in which they spread most."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SEEN = 20_000  # points that the directions are found from
+
+
+class Projected(NamedTuple):
+    """Points `(N, k)` and what their axes are called, `k` names."""
+
+    points: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
+def projected(x: ArrayLike, most: int, name: str = "z", standardise: bool = False) -> Projected:
+    """Points as they are if they have at most `most` dimensions, else their first principal components.
+
+    The components are those of at most 20,000 evenly spaced points. Each axis is named with its share of the variance.
+
+    Args:
+        x: `(N, D)`, finite.
+        most: dimensions that can be drawn.
+        name: of a dimension, which its number follows.
+        standardise: whether every dimension counts the same, whatever its unit.
+
+    Raises:
+        ValueError: if the points are not of shape `(N, D)`, or not finite.
+
+    Example:
+        >>> projected([[0., 1., 5.], [1., 0., 5.]], 2).names
+        ('component 1 (100 %)', 'component 2 (0 %)')
+    """
+    points = np.asarray(x, np.float64)
+    if points.ndim != 2 or not points.shape[1]:
+        raise ValueError(f"points to draw must be of shape (N, D), not {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"{int((~np.isfinite(points)).any(1).sum())} of {len(points)} points are not finite")
+    if points.shape[1] <= most:
+        return Projected(points, tuple(f"{name}{i + 1}" for i in range(points.shape[1])))
+    some = points[:: -(-len(points) // SEEN)]
+    mean = some.mean(0)
+    scale = some.std(0) if standardise else np.ones(points.shape[1])
+    scale[scale == 0] = 1
+    _, spread, directions = np.linalg.svd((some - mean) / scale, full_matrices=False)
+    if len(directions) < most:  # fewer points than dimensions to draw
+        directions = np.vstack([directions, np.zeros((most - len(directions), points.shape[1]))])
+        spread = np.append(spread, np.zeros(most))
+    # the sign of a direction is a matter of taste: its largest part points up
+    signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])
+    directions = directions[:most] * np.where(signs[:most] == 0, 1, signs[:most])[:, None]
+    share = spread**2 / ((spread**2).sum() or 1.0)
+    names = tuple(f"component {i + 1} ({share[i]:.0%})".replace("%", " %") for i in range(most))
+    return Projected((points - mean) / scale @ directions.T, names)
