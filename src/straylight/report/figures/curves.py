@@ -128,7 +128,7 @@ def roc(
     right.xaxis.set_minor_formatter(NullFormatter())
     for axis in (left, right):
         axis.grid(alpha=0.25)
-    beside(figure, left, "AUROC" + (", 95 % interval" if intervals else ""))
+    beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
     return figure
 
 
@@ -191,7 +191,7 @@ def precision_recall(
     axis.plot([], [], color="0.4", lw=0.8, ls=":", label="chance")
     axis.set(xlabel="recall (true-positive rate)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.25)
-    beside(figure, axis, "AP" + (", 95 % interval" if intervals else ""))
+    beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
     return figure
 
 
@@ -230,5 +230,5 @@ def significance(
     axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1))
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)
-    beside(figure, axis, "largest improvement")
+    beside(figure, axis, titles=("largest improvement",))
     return figure

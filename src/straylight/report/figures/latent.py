@@ -15,6 +15,7 @@ from straylight.report.figures.span import span
 from straylight.report.figures.style import (
     COLOURS,
     MARKERS,
+    NOMINAL,
     Look,
     beside,
     canvas,
@@ -25,6 +26,7 @@ from straylight.report.figures.style import (
 
 Array = NDArray[np.float64]
 CLASSES = 24  # that a legend has room for
+SHADES = (*COLOURS, NOMINAL)  # no nominal events beside classes: ten digits have ten colours
 
 
 def latent_2d(
@@ -55,9 +57,7 @@ def latent_2d(
     codes, labels, rows = _checked(z, y)
     points, names = projected(codes, 2)
     columns = 1 + (classes is not None)
-    figure = canvas(1, columns, width=4.4, legend=True)
-    if classes is not None:
-        figure.set_figwidth(figure.get_figwidth() + 1.2)
+    figure = canvas(1, columns, width=4.4)
     panels = figure.subplots(1, columns, squeeze=False)[0]
     if points.shape[1] == 1:
         _histograms(panels[0], points[:, 0], [(labels == label, drawn) for label, drawn in present(labels, kinds)])
@@ -77,7 +77,7 @@ def latent_2d(
         panels[0].set_title(subsampled(len(codes), len(rows)), fontsize=9)
     for axis in panels:
         axis.set_xlabel(names[0])
-    _legends(figure, panels, class_name)
+    beside(figure, *panels, titles=("kind", class_name)[:columns])
     return figure
 
 
@@ -105,8 +105,6 @@ def latent_3d(
     points, names = projected(codes, 3)
     columns = 1 + (classes is not None)
     figure = canvas(1, columns, width=4.4, height=4.2)
-    if classes is not None:
-        figure.set_figwidth(figure.get_figwidth() + 1.2)
     low, high = np.quantile(points[rows], [1e-3, 1 - 1e-3], axis=0)
     rows = rows[((points[rows] >= low) & (points[rows] <= high)).all(1)]
     panels = [figure.add_subplot(1, columns, i + 1, projection="3d") for i in range(columns)]
@@ -121,7 +119,7 @@ def latent_3d(
         axis.set_zlabel(names[2], fontsize=8)  # type: ignore[attr-defined]
         axis.tick_params(labelsize=7)
         axis.set_box_aspect(None, zoom=0.88)  # type: ignore[call-arg,arg-type]  # room for the label of z
-    _legends(figure, panels, class_name)
+    beside(figure, *panels, titles=("kind", class_name)[:columns])
     return figure
 
 
@@ -184,7 +182,7 @@ def _classes(classes: Sequence[object]) -> list[tuple[NDArray[np.bool_], Look]]:
     names, counts = np.unique(given, return_counts=True)
     common = set(np.argsort(-counts, kind="stable")[:CLASSES].tolist())
     return [
-        (given == name, Look(str(name), COLOURS[i % len(COLOURS)], MARKERS[(i // len(COLOURS) + i) % len(MARKERS)], "-"))
+        (given == name, Look(str(name), SHADES[i % len(SHADES)], MARKERS[(i // len(SHADES) + i) % len(MARKERS)], "-"))
         for i, name in enumerate(names)
         if i in common
     ]
@@ -199,12 +197,3 @@ def _histograms(axis: object, values: Array, groups: Sequence[tuple[NDArray[np.b
         axis.stairs(density, edges, color=drawn.colour, ls=drawn.dash, label=drawn.name)  # type: ignore[attr-defined]
     axis.set_ylabel("density")  # type: ignore[attr-defined]
     axis_of.apply(axis)  # type: ignore[arg-type]
-
-
-def _legends(figure: Figure, panels: Sequence[object], class_name: str) -> None:
-    """Kinds, and beside them classes, to the right of both."""
-    found = [axis.get_legend_handles_labels() for axis in panels]  # type: ignore[attr-defined]
-    beside(figure, panels[0], "kind")  # type: ignore[arg-type]
-    if len(found) > 1:
-        columns = 2 if len(found[1][0]) > 12 else 1
-        figure.legend(*found[1], loc="outside right lower", frameon=False, title=class_name, ncols=columns)

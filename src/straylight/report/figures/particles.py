@@ -95,6 +95,7 @@ def _steps(
         axis.stairs(heights, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
     if not len(values):
         axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
+        axis.set(xticks=[], yticks=[])
     elif log:
         axis.set_yscale("log")
     else:

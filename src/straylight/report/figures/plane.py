@@ -16,11 +16,12 @@ from straylight.report.figures.style import beside, canvas, present, shown, subs
 Array = NDArray[np.float64]
 CELLS = 120  # of the plane along each axis, that scores are contoured on
 LEVELS = 16
+FEW = 300  # events of each kind over the contours
 OUTCOMES = (  # what it is called, colour, marker
-    ("nominal, passed", "#999999", "."),
+    ("nominal, passed", "#999999", "o"),
     ("nominal, flagged", "#D55E00", "x"),
     ("anomalous, missed", "#0072B2", "v"),
-    ("anomalous, flagged", "#009E73", "."),
+    ("anomalous, flagged", "#009E73", "s"),
 )
 
 
@@ -108,7 +109,8 @@ def by_score(
 ) -> Figure:
     """Events in the plane coloured by score, and contours of the score over the plane where it can be asked there.
 
-    Colours follow the axis of `straylight.report.figures.span`. Of each kind at most 3,000 events are shown.
+    Colours follow the axis of `straylight.report.figures.span`. Of each kind at most 3,000 events are shown, and 300
+    over the contours.
 
     Args:
         x: `(N, 2)`.
@@ -143,13 +145,15 @@ def by_score(
     limits(panels[0], points, labels)
     if score is not None:
         _contours(panels[1], panels[0], score, axis_of.grid(LEVELS), norm, threshold)
-        by_kind(panels[1], points[rows], labels[rows], kinds, size=2)
+        few = shown(labels, FEW)
+        by_kind(panels[1], points[few], labels[few], kinds, size=4)
         panels[1].set(xlabel=names[0], title="score over the plane")
         panels[1].set_xlim(panels[0].get_xlim())
         panels[1].set_ylim(panels[0].get_ylim())
         beside(figure, panels[1])
-    bar = figure.colorbar(drawn, ax=list(panels), label="anomaly score", ticks=axis_of.ticks(7), location="left")
-    bar.ax.set_yticklabels([short(value) for value in axis_of.ticks(7)])
+    bar = figure.colorbar(drawn, ax=list(panels), label="anomaly score", location="left")
+    if axis_of.width is not None:
+        bar.set_ticks(ticks := list(axis_of.ticks(7)), labels=[short(value) for value in ticks])
     bar.ax.minorticks_off()
     return figure
 
@@ -208,8 +212,7 @@ def found(
         limits(axis, points, labels)
         axis.set(title=title, xlabel=names[0])
     left.set_ylabel(names[1])
-    handles = [axis.get_legend_handles_labels() for axis in (left, right)]
-    figure.legend(handles[0][0] + handles[1][0], handles[0][1] + handles[1][1], loc="outside right upper", frameon=False)
+    beside(figure, left, right, titles=("true", "detected"))
     return figure
 
 

@@ -1,10 +1,12 @@
 """How every figure looks: colours, markers, sizes, legends, and which events of many a scatter shows.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; dashes and markers tell them apart in grey print.
+Colours are Okabe and Ito's, and Tol's wine, told apart by colour-blind readers; dashes and markers tell them apart in
+grey print.
 
 References:
     M. Okabe, K. Ito, Color universal design: how to make figures and presentations that are friendly to colorblind
     people, 2002, https://jfly.uni-koeln.de/color/
+    P. Tol, Colour schemes, SRON/EPS/TN/09-002, 2021
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-# eight of one and nine of the other make 72 looks
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-MARKERS = "osD^vP*Xh"
+# nine of one and eight of the other make 72 looks
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#F0E442")
+MARKERS = "sD^vP*Xh"
 NOMINAL = "#777777"
 UNKNOWN = "#BBBBBB"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+ROW = 0.21  # inches, of a line of a legend
 MOST = 3000  # points of each kind in a scatter
 
 
@@ -43,9 +48,9 @@ def look(label: int, kinds: Sequence[str] = ()) -> Look:
         ('nominal', 'far', '3')
     """
     if label < 0:
-        return Look("unknown", UNKNOWN, ".", "-")
+        return Look("unknown", UNKNOWN, "o", "-")
     if label == 0:
-        return Look(kinds[0] if kinds else "nominal", NOMINAL, ".", "-")
+        return Look(kinds[0] if kinds else "nominal", NOMINAL, "o", "-")
     name = kinds[label] if label < len(kinds) else str(label)
     return _numbered(label - 1, name, DASHES[(label - 1) % len(DASHES)])
 
@@ -79,11 +84,28 @@ def canvas(rows: int = 1, columns: int = 1, *, width: float = 4.6, height: float
     return Figure(figsize=(width * columns + (2.0 if legend else 0.0), height * rows), layout="constrained")
 
 
-def beside(figure: Figure, axis: Axes, title: str | None = None) -> None:
-    """The legend of an axis, to the right of all panels, where it covers nothing; none where nothing has a name."""
-    handles, names = axis.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside right upper", frameon=False, title=title)
+def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> None:
+    """One legend of all named in these panels, to the right, where it covers nothing; none where nothing has a name.
+
+    Panels follow each other in it, each under its title. The figure is made as tall as that takes.
+    """
+    rows: list[tuple[Any, str]] = []
+    for axis, title in zip(axes, titles, strict=True):
+        handles, names = axis.get_legend_handles_labels()
+        if rows and names:
+            rows.append((Line2D([], [], ls=""), ""))
+        if title and names and (rows or len(axes) > 1):
+            rows.append((Line2D([], [], ls=""), title))
+        rows += zip(handles, names, strict=True)
+    if not rows:
+        return
+    alone = titles[0] if len(axes) == 1 else None
+    legend = figure.legend(*zip(*rows, strict=True), loc="outside right upper", frameon=False, title=alone)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([24])
+            handle.set_alpha(1)
+    figure.set_figheight(max(figure.get_figheight(), ROW * (len(rows) + (alone is not None)) + 0.3))
 
 
 def empty(reason: str) -> Figure:

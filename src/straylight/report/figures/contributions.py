@@ -1,0 +1,95 @@
+"""Why the strangest events are strange: what each feature adds to their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from straylight.report.figures.events import FEATURES, cut, is_image
+from straylight.report.figures.mosaic import pixels
+from straylight.report.figures.span import short
+from straylight.report.figures.style import canvas, look
+
+
+def contributions(
+    x: ArrayLike,
+    parts: ArrayLike,
+    scores: ArrayLike,
+    y: ArrayLike,
+    kinds: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """By how much the score of each event falls when one feature is replaced by its nominal median.
+
+    An occlusion: it asks the detector itself, whatever it is, and takes features one by one, so that of two that say
+    the same neither may seem to matter. Images are shown beside a map of their pixels; of more than 24 features of a
+    table those are shown with the largest contributions.
+
+    References:
+        M. D. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV 2014, arXiv:1311.2901
+
+    Args:
+        x: events, `(N, *shape)`.
+        parts: the falls, `(N, D)`, in units of the score.
+        scores: `(N,)`.
+        y: `(N,)` labels.
+        kinds: names of the labels.
+        columns: names of the features.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> figure = contributions([[1.0, 9.0]], [[0.1, 5.0]], [5.2], [1], ("nominal", "far"), ("energy", "angle"))
+        >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+        ['far  5.2']
+    """
+    events, found = np.asarray(x, np.float64), np.asarray(parts, np.float64)
+    s, labels = np.asarray(scores, np.float64), np.asarray(y)
+    n = len(s)
+    if not n or events.shape[:1] != (n,) or labels.shape != (n,) or found.shape != (n, events[0].size):
+        raise ValueError(
+            f"events, contributions, scores and labels are of shapes {events.shape}, {found.shape}, {s.shape}, "
+            f"{labels.shape}, and must fit each other"
+        )
+    looks = [look(int(label), kinds) for label in labels]
+    if is_image(events.shape[1:]):
+        return _maps(events, found, s, [drawn.colour for drawn in looks])
+    places = np.arange(found.shape[1])
+    if len(places) > FEATURES:
+        places = np.sort(np.argsort(-np.abs(found).sum(0), kind="stable")[:FEATURES])
+    shown = found[:, places]
+    figure = canvas(width=max(5.0, 0.3 * len(places) + 3.0), height=max(2.4, 0.28 * n + 1.6), legend=False)
+    axis = figure.subplots()
+    # shares of each event's largest: the scores of the strangest differ by orders of magnitude
+    largest = np.abs(found).max(1, keepdims=True)
+    image = axis.imshow(shown / np.where(largest > 0, largest, 1), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    axis.set_yticks(range(n), [f"{cut(drawn.name)}  {short(v)}" for drawn, v in zip(looks, s, strict=True)], fontsize=7)
+    names = [str(columns[i]) if i < len(columns) else str(i) for i in places]
+    axis.set_xticks(range(len(places)), [cut(name, 22) for name in names], rotation=90, fontsize=7)
+    axis.set_xlabel("feature")
+    axis.set_ylabel("event: kind and score")
+    figure.colorbar(image, ax=axis, label="fall of the score, in its largest")
+    return figure
+
+
+def _maps(events: np.ndarray, found: np.ndarray, scores: np.ndarray, colours: Sequence[str]) -> Figure:
+    n = len(scores)
+    shades, maps = pixels(events), found.reshape(events.shape).sum(1)
+    figure = canvas(2, n, width=1.05, height=1.25, legend=False)
+    figure.set_figwidth(figure.get_figwidth() + 0.8)
+    panels = figure.subplots(2, n, squeeze=False)
+    for i in range(n):
+        largest = float(np.abs(maps[i]).max()) or 1.0
+        panels[0, i].imshow(shades[i], interpolation="nearest")
+        last = panels[1, i].imshow(maps[i] / largest, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        panels[0, i].set_title(f"score\n{short(scores[i])}", fontsize=7)
+        for axis in panels[:, i]:
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set(color=colours[i], linewidth=2)
+    figure.colorbar(last, ax=list(panels.ravel()), label="fall of the score,\nin its largest", shrink=0.7)
+    return figure

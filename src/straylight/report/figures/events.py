@@ -1,0 +1,332 @@
+"""Events themselves: the strangest and the most ordinary, reconstructions, samples, and a decoder's manifold.
+
+`N` events; `D` features; images are `(C, H, W)` with one channel or three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from straylight.report.figures.mosaic import mosaic, pixels, show
+from straylight.report.figures.plane import limits
+from straylight.report.figures.span import short, span
+from straylight.report.figures.style import COLOURS, NOMINAL, beside, canvas, look, present
+
+Array = NDArray[np.float64]
+ACROSS = 10  # images in a row of a grid
+FEATURES = 24  # columns of a table, or panels
+NAME = 18  # characters of a feature's name
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether events of this shape can be looked at as images.
+
+    Example:
+        >>> is_image((1, 28, 28)), is_image((1, 19, 3)), is_image((57,))
+        (True, False, False)
+    """
+    return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 4
+
+
+def extremes(
+    strangest: ArrayLike,
+    ordinary: ArrayLike,
+    scores: tuple[ArrayLike, ArrayLike],
+    labels: tuple[ArrayLike, ArrayLike],
+    kinds: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """The strangest and the most ordinary events: images as grids, rows as tables, each marked with its kind's colour.
+
+    Of a table a row is an event and a column a feature; colours say how many standard deviations a value lies from the
+    mean of the most ordinary events. Of more than 24 features those are shown in which the strangest differ most.
+
+    Args:
+        strangest: `(N, *shape)`, the strangest first.
+        ordinary: `(N, *shape)`, the most ordinary first.
+        scores: of both, `(N,)` each.
+        labels: of both, `(N,)` each, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        columns: names of the features.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(20, 3))
+        >>> figure = extremes(x[:10], x[10:], (range(10), range(10)), ([1] * 10, [0] * 10))
+        >>> figure.axes[0].get_title()
+        'the 10 strangest, score 0 to 9'
+    """
+    halves = [np.asarray(strangest, np.float64), np.asarray(ordinary, np.float64)]
+    both = list(zip(halves, map(np.asarray, scores), map(np.asarray, labels), strict=True))
+    if any(len(x) != len(s) or len(x) != len(y) or not len(x) for x, s, y in both):
+        raise ValueError("the strangest and the most ordinary events need a score and a label each")
+    titles = [
+        f"the {len(x):,} {what}, score {short(float(s.min()))} to {short(float(s.max()))}"
+        for (x, s, _), what in zip(both, ("strangest", "most ordinary"), strict=True)
+    ]
+    figure = canvas(1, 2, width=5.0, height=5.2)
+    panels = figure.subplots(1, 2)
+    if is_image(halves[0].shape[1:]):
+        shades = pixels(np.concatenate(halves))
+        for axis, title, (_, _, y), part in zip(
+            panels, titles, both, np.split(shades, [len(halves[0])]), strict=True
+        ):
+            frames = [look(int(label), kinds).colour for label in y]
+            show(axis, mosaic(part, ACROSS, frames, gap=max(1, part.shape[1] // 14)), title)
+    else:
+        _tables(figure, panels, titles, both, columns)
+    for label, drawn in present(np.concatenate([y for _, _, y in both]), kinds):
+        count = " / ".join(str(int((y == label).sum())) for _, _, y in both)
+        panels[0].scatter([], [], marker="s", s=30, color=drawn.colour, label=f"{drawn.name}: {count}")
+    beside(figure, panels[0], titles=("strangest / most ordinary",))
+    return figure
+
+
+def _tables(
+    figure: Figure,
+    panels: Sequence[Axes],
+    titles: Sequence[str],
+    both: Sequence[tuple[Array, Array, NDArray[np.int64]]],
+    columns: Sequence[str],
+) -> None:
+    flat = [x.reshape(len(x), -1) for x, _, _ in both]
+    mean, scale = flat[1].mean(0), flat[1].std(0)
+    scale = np.where(scale > 0, scale, np.maximum(flat[0].std(0), 1e-12))
+    off = [(x - mean) / scale for x in flat]
+    places = np.arange(flat[0].shape[1])
+    if len(places) > FEATURES:
+        places = np.sort(np.argsort(-np.abs(np.nan_to_num(off[0])).mean(0), kind="stable")[:FEATURES])
+    kinds_of = [np.array([look(int(label)).colour for label in y]) for _, _, y in both]
+    for axis, title, part, colours in zip(panels, titles, off, kinds_of, strict=True):
+        image = axis.imshow(part[:, places], cmap="RdBu_r", vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
+        axis.scatter(
+            np.full(len(part), -0.9), range(len(part)), marker="s", s=6, c=list(colours), clip_on=False, lw=0
+        )
+        axis.set_xlim(-1.3, len(places) - 0.5)
+        axis.set_title(title, fontsize=9)
+        axis.set_xticks(range(len(places)), [cut(_name(columns, int(i))) for i in places], rotation=90, fontsize=7)
+        axis.set_ylabel("rank")
+    figure.colorbar(image, ax=list(panels), label="standard deviations from the mean of ordinary events", location="left")
+
+
+def cut(name: str, most: int = NAME) -> str:
+    """A name of at most so many characters.
+
+    Example:
+        >>> cut("transverse momentum of the first jet"), cut("eta")
+        ('transverse moment…', 'eta')
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _name(columns: Sequence[str], i: int) -> str:
+    return str(columns[i]) if i < len(columns) else str(i)
+
+
+def reconstructions(
+    x: ArrayLike,
+    out: ArrayLike,
+    y: ArrayLike,
+    scores: ArrayLike,
+    kinds: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """Pairs of an event and its reconstruction, and their squared difference: images, or features as points and lines.
+
+    Args:
+        x: `(N, *shape)`, as the network sees them.
+        out: `(N, *shape)`, their reconstructions.
+        y: `(N,)` labels, whose colours frame the events.
+        scores: `(N,)`, written above each.
+        kinds: names of the labels.
+        columns: names of the features.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> figure = reconstructions([[0.0, 1.0]], [[0.1, 0.8]], [0], [0.05])
+        >>> figure.axes[0].get_title()
+        'nominal, score 0.05, mean squared error 0.025'
+    """
+    before, after, labels = np.asarray(x, np.float64), np.asarray(out, np.float64), np.asarray(y)
+    s = np.asarray(scores, np.float64)
+    if before.shape != after.shape or labels.shape != before.shape[:1] or s.shape != labels.shape or not len(s):
+        raise ValueError(
+            f"events, reconstructions, labels and scores are of shapes {before.shape}, {after.shape}, {labels.shape}, "
+            f"{s.shape}, and must fit each other"
+        )
+    if is_image(before.shape[1:]):
+        return _image_pairs(before, after, labels, s, kinds)
+    flat, back = before.reshape(len(s), -1), after.reshape(len(s), -1)
+    errors = ((flat - back) ** 2).mean(1)
+    across = min(2, len(s))
+    down = -(-len(s) // across)
+    figure = canvas(down, across, width=4.6, height=2.1)
+    panels = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
+    at = np.arange(flat.shape[1])
+    for i, axis in enumerate(panels):
+        if i >= len(s):
+            axis.set_visible(False)
+            continue
+        drawn = look(int(labels[i]), kinds)
+        axis.vlines(at, flat[i], back[i], color="0.75", lw=1)
+        axis.plot(at, flat[i], "o", ms=3, color=drawn.colour, label="event, in its kind's colour" if not i else None)
+        axis.plot(at, back[i], "_", ms=7, mew=1.5, color="black", label="reconstruction" if not i else None)
+        axis.set_title(f"{drawn.name}, score {short(s[i])}, mean squared error {short(errors[i])}", fontsize=8)
+        axis.grid(alpha=0.25)
+        if len(at) <= FEATURES:
+            axis.set_xticks(at, [cut(_name(columns, int(j))) for j in at], rotation=90, fontsize=7)
+    for axis in panels[::across]:
+        axis.set_ylabel("scaled value", fontsize=8)
+    if len(at) > FEATURES:
+        panels[-1 if len(s) == len(panels) else 0].set_xlabel("feature")
+    beside(figure, panels[0])
+    return figure
+
+
+def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Sequence[str]) -> Figure:
+    n = len(scores)
+    error = ((x - out) ** 2).mean(1)
+    figure = canvas(3, n, width=1.05, height=1.25)
+    panels = figure.subplots(3, n, squeeze=False)
+    shades = pixels(np.concatenate([x, out]))
+    most = float(error.max()) or 1.0
+    for i in range(n):
+        drawn = look(int(labels[i]), kinds)
+        for axis, image in zip(panels[:2, i], (shades[i], shades[n + i]), strict=True):
+            axis.imshow(image, interpolation="nearest")
+        last = panels[2, i].imshow(error[i], cmap="magma", vmin=0, vmax=most, interpolation="nearest")
+        panels[0, i].set_title(f"score\n{short(scores[i])}", fontsize=7)
+        panels[2, i].set_xlabel(f"error\n{short(float(error[i].mean()))}", fontsize=7)
+        for axis in panels[:, i]:
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set(color=drawn.colour, linewidth=2)
+    for axis, name in zip(panels[:, 0], ("input", "reconstruction", "squared error"), strict=True):
+        axis.set_ylabel(name, fontsize=8)
+    for _, drawn in present(labels, kinds):
+        panels[0, 0].scatter([], [], marker="s", color=drawn.colour, label=drawn.name)
+    figure.colorbar(last, ax=list(panels.ravel()), label="squared error", shrink=0.5, location="left")
+    beside(figure, panels[0, 0])
+    return figure
+
+
+def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str] = ()) -> Figure:
+    """Generated samples: images as a grid; points of a plane beside events; else a histogram of each feature of both.
+
+    Of more than 24 features those are shown whose means differ most, in standard deviations of the events. Axes hold
+    the events' 0.1 to 99.9 % quantiles.
+
+    Args:
+        drawn: samples, `(M, *shape)`.
+        x: nominal events, `(N, *shape)`; not needed for images.
+        columns: names of the features.
+
+    Raises:
+        ValueError: if there are no events to compare rows with.
+
+    Example:
+        >>> z = np.random.default_rng(0).normal(size=(2, 100, 2))
+        >>> samples(z[0], z[1]).axes[0].get_xlabel()
+        '0'
+    """
+    made = np.asarray(drawn, np.float64)
+    if is_image(made.shape[1:]):
+        figure = canvas(width=5.0, height=5.0, legend=False)
+        show(figure.subplots(), mosaic(pixels(made), math.ceil(math.sqrt(len(made)))), f"{len(made)} samples")
+        return figure
+    if x is None or not len(np.asarray(x)):
+        raise ValueError("samples of rows are drawn beside events, and there are none")
+    events = np.asarray(x, np.float64).reshape(len(np.asarray(x)), -1)
+    made = made.reshape(len(made), -1)
+    if events.shape[1] == 2:
+        return _sampled_plane(made, events, columns)
+    places = np.arange(events.shape[1])
+    if len(places) > FEATURES:
+        scale = events.std(0)
+        off = np.abs(made.mean(0) - events.mean(0)) / np.where(scale > 0, scale, 1)
+        places = np.sort(np.argsort(-np.nan_to_num(off), kind="stable")[:FEATURES])
+    across = min(4, len(places))
+    down = -(-len(places) // across)
+    figure = canvas(down, across, width=2.4 if across > 1 else 4.6, height=1.8 if across > 1 else 3.4)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in panels[len(places) :]:
+        axis.set_visible(False)
+    for i, axis in zip(places.tolist(), panels, strict=False):
+        axis_of = span(events[:, i], np.zeros(len(events), np.int64))
+        edges = axis_of.grid(40)
+        for values, name, fill in ((events[:, i], "nominal events", True), (made[:, i], "samples", False)):
+            density = np.histogram(axis_of.clip(values), edges)[0] / (len(values) * np.diff(edges))
+            colour = NOMINAL if fill else COLOURS[0]
+            axis.stairs(density, edges, fill=fill, alpha=0.5 if fill else 1, color=colour, label=name)
+        axis_of.apply(axis)
+        axis.set_xlabel(cut(_name(columns, i), 26), fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.set_yticks([])
+    panels[0].set_ylabel("density", fontsize=8)
+    beside(figure, panels[0])
+    return figure
+
+
+def _sampled_plane(made: Array, events: Array, columns: Sequence[str]) -> Figure:
+    figure = canvas(1, 2, width=4.2, legend=False)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, points, colour, name in zip(
+        panels, (events, made), (NOMINAL, COLOURS[0]), ("nominal events", "samples"), strict=True
+    ):
+        axis.scatter(*points[:3000].T, s=5, lw=0, c=colour, alpha=0.7)
+        axis.set(title=f"{min(len(points), 3000):,} {name}", xlabel=_name(columns, 0))
+    limits(panels[0], events, np.zeros(len(events), np.int64))
+    panels[0].set_ylabel(_name(columns, 1))
+    return figure
+
+
+def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], reach: float = 2.0) -> Figure:
+    """What a decoder makes of a square of codes, for each pair of latent axes, the others held: images, or points.
+
+    Args:
+        made: for each pair events decoded from a grid of n x n codes, `(n * n, *shape)`: rows from the largest value of
+            the second axis down, columns from the smallest of the first up. Events of two features are drawn as a net.
+        pairs: numbers of the two axes, from 0.
+        reach: how far the square goes to either side, for the labels.
+
+    Raises:
+        ValueError: if there is no pair, or the events are neither images nor points of a plane.
+
+    Example:
+        >>> manifold([np.zeros((9, 1, 4, 4))], [(0, 1)]).axes[0].get_title()
+        'z1 across, z2 up, each -2 to 2'
+    """
+    tiles = [np.asarray(part, np.float64) for part in made]
+    if not tiles or len(tiles) != len(pairs):
+        raise ValueError(f"{len(tiles)} grids of decoded events were given for {len(pairs)} pairs of axes")
+    shape = tiles[0].shape[1:]
+    if not is_image(shape) and math.prod(shape) != 2:
+        raise ValueError(f"decoded events of shape {shape} are neither images nor points of a plane")
+    across = min(3, len(pairs))
+    down = -(-len(pairs) // across)
+    figure = canvas(down, across, width=3.6, height=3.7, legend=False)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in panels[len(pairs) :]:
+        axis.set_visible(False)
+    for axis, part, (i, j) in zip(panels, tiles, pairs, strict=False):
+        title = f"z{i + 1} across, z{j + 1} up, each {-reach:g} to {reach:g}"
+        n = math.isqrt(len(part))
+        if is_image(shape):
+            show(axis, mosaic(pixels(part), n, gap=0), title)
+            continue
+        net = part.reshape(n, n, 2)
+        axis.plot(*net.transpose(2, 0, 1), color=COLOURS[0], lw=0.7)
+        axis.plot(*net.transpose(2, 1, 0), color=COLOURS[1], lw=0.7)
+        axis.set(title=title, xlabel="x1", ylabel="x2")
+        axis.title.set_fontsize(9)
+    return figure
