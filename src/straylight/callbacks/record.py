@@ -105,6 +105,7 @@ class Record(TestScores):
             if callable(own := getattr(callback, "result", None)):
                 result |= own()
         result |= {
+            "contamination": _contamination(data),
             "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
             "parameters": sum(p.numel() for p in module.parameters()),
             "epochs": trainer.current_epoch,
@@ -117,3 +118,9 @@ class Record(TestScores):
         }
         write_result(self.folder, result)
         self.written = result
+
+
+def _contamination(data: Any) -> float | None:
+    """The fraction of anomalies among training rows, where somebody knows."""
+    y = getattr(getattr(getattr(data, "splits", None), "train", None), "y", None)
+    return None if y is None or not len(y) or int(y.min()) < 0 else float((y > 0).float().mean())

@@ -39,25 +39,30 @@ class Row(NamedTuple):
     numbers: Mapping[str, Spread]
 
 
-def rows(results: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Group finished runs whose configs differ in the seed alone, best mean AUROC first on each data set.
+Run = Mapping[str, Any]
+
+
+def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Finished runs by data set and detector, those together whose configs differ in the seed alone.
 
     Runs of one detector in several configurations are told apart by the overrides that not all of them share.
     """
-    groups: dict[tuple[str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], dict[Any, Run]] = {}
     for result in results:
         if result["status"] == "ok":
             key = (str(result.get("data")), str(result.get("detector")), str(result.get("variant")))
             groups.setdefault(key, {})[result.get("seed")] = result  # a seed that was run twice counts once
     named = _names(groups)
-    table = [
-        Row(data, named[data, detector, variant], len(runs), _numbers(list(runs.values())))
-        for (data, detector, variant), runs in groups.items()
-    ]
+    return {(key[0], named[key]): list(runs.values()) for key, runs in groups.items()}
+
+
+def rows(results: Iterable[Run]) -> list[Row]:
+    """A row for each group of runs, see `grouped`, best mean AUROC first on each data set."""
+    table = [Row(data, name, len(runs), _numbers(runs)) for (data, name), runs in grouped(results).items()]
     return sorted(table, key=lambda row: (row.data, -(row.numbers["auroc"].mean or 0)))
 
 
-def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Mapping[str, Any]]]) -> dict[tuple[str, str, str], str]:
+def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tuple[str, str, str], str]:
     names = {}
     for key, runs in groups.items():
         siblings = [k for k in groups if k[:2] == key[:2]]
@@ -71,12 +76,12 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Mapping[str, Any]]
     return {key: f"{name} [{key[2][:6]}]" if count[key[0], name] > 1 else name for key, name in names.items()}
 
 
-def _overrides(runs: Mapping[Any, Mapping[str, Any]]) -> set[str]:
+def _overrides(runs: Mapping[Any, Run]) -> set[str]:
     first = next(iter(runs.values()))
     return {o for o in first.get("overrides", []) if not o.startswith(("seed=", "paths.", "hydra."))}
 
 
-def _numbers(runs: list[Mapping[str, Any]]) -> dict[str, Spread]:
+def _numbers(runs: list[Run]) -> dict[str, Spread]:
     def over(get: Any) -> Spread:
         return Spread.of(get(run) for run in runs)
 
@@ -93,7 +98,7 @@ def _numbers(runs: list[Mapping[str, Any]]) -> dict[str, Spread]:
     return numbers
 
 
-def _metrics(run: Mapping[str, Any]) -> Mapping[str, Any]:
+def _metrics(run: Run) -> Mapping[str, Any]:
     return run.get("metrics") or {}
 
 
@@ -102,7 +107,7 @@ def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
     return metrics.get(f"test/tpr@fpr={fpr}") if enough else None
 
 
-def _timing(run: Mapping[str, Any], batch: int, key: str) -> float | None:
+def _timing(run: Run, batch: int, key: str) -> float | None:
     own = (e for e in run.get("latency", []) if e["runtime"] != "onnx" and e.get("scaling", True))
     return next((e[key] for e in own if e["batch"] == batch), None)
 

@@ -1,5 +1,43 @@
 """Figures: pure functions from arrays to a matplotlib figure."""
 
+from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
+from straylight.report.figures.contributions import contributions
+from straylight.report.figures.curves import precision_recall, roc, significance
+from straylight.report.figures.events import extremes, manifold, reconstructions, samples
+from straylight.report.figures.latent import latent_2d, latent_3d, latent_normal
 from straylight.report.figures.pareto import pareto
+from straylight.report.figures.particles import leading_particles
+from straylight.report.figures.plane import by_score, found, line, scatter
+from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
+from straylight.report.figures.training import auroc_by_epoch, loss_curves
 
-__all__ = ["pareto"]
+__all__ = [
+    "auroc_by_epoch",
+    "by_contamination",
+    "by_score",
+    "confusion",
+    "contributions",
+    "curve",
+    "extremes",
+    "found",
+    "heat_map",
+    "kind_bars",
+    "latent_2d",
+    "latent_3d",
+    "latent_normal",
+    "leading_particles",
+    "line",
+    "loss_curves",
+    "manifold",
+    "pareto",
+    "precision_recall",
+    "reconstructions",
+    "roc",
+    "roc_overlay",
+    "samples",
+    "scatter",
+    "score_histogram",
+    "seeds",
+    "selected_fraction",
+    "significance",
+]

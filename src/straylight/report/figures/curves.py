@@ -111,7 +111,9 @@ def roc(
         least = resolved(ranks)
         style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.6}
         keep = thinned(fpr, tpr)
-        left.plot(fpr[keep], tpr[keep], label=f"{drawn.name}  {told(ranks.auroc(), f'auroc{ending}', intervals)}", **style)
+        left.plot(
+            fpr[keep], tpr[keep], label=f"{drawn.name}  {told(ranks.auroc(), f'auroc{ending}', intervals)}", **style
+        )
         inside = np.flatnonzero(fpr >= least)
         inside = np.arange(max(0, inside[0] - 1), len(fpr))  # and the corner that the curve comes from
         keep = inside[thinned(np.log10(np.maximum(fpr[inside], least / 10)), tpr[inside])]

@@ -76,9 +76,7 @@ def extremes(
     panels = figure.subplots(1, 2)
     if is_image(halves[0].shape[1:]):
         shades = pixels(np.concatenate(halves))
-        for axis, title, (_, _, y), part in zip(
-            panels, titles, both, np.split(shades, [len(halves[0])]), strict=True
-        ):
+        for axis, title, (_, _, y), part in zip(panels, titles, both, np.split(shades, [len(halves[0])]), strict=True):
             frames = [look(int(label), kinds).colour for label in y]
             show(axis, mosaic(part, ACROSS, frames, gap=max(1, part.shape[1] // 14)), title)
     else:
@@ -107,14 +105,15 @@ def _tables(
     kinds_of = [np.array([look(int(label)).colour for label in y]) for _, _, y in both]
     for axis, title, part, colours in zip(panels, titles, off, kinds_of, strict=True):
         image = axis.imshow(part[:, places], cmap="RdBu_r", vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
-        axis.scatter(
-            np.full(len(part), -0.9), range(len(part)), marker="s", s=6, c=list(colours), clip_on=False, lw=0
-        )
-        axis.set_xlim(-1.3, len(places) - 0.5)
+        at, beside_it = np.full(len(part), -0.015), axis.get_yaxis_transform()
+        axis.scatter(at, range(len(part)), marker="s", s=6, c=list(colours), clip_on=False, lw=0, transform=beside_it)
+        axis.tick_params(axis="y", pad=6)
         axis.set_title(title, fontsize=9)
         axis.set_xticks(range(len(places)), [cut(_name(columns, int(i))) for i in places], rotation=90, fontsize=7)
         axis.set_ylabel("rank")
-    figure.colorbar(image, ax=list(panels), label="standard deviations from the mean of ordinary events", location="left")
+    figure.colorbar(
+        image, ax=list(panels), label="standard deviations from the mean of ordinary events", location="left"
+    )
 
 
 def cut(name: str, most: int = NAME) -> str:
@@ -290,21 +289,21 @@ def _sampled_plane(made: Array, events: Array, columns: Sequence[str]) -> Figure
     return figure
 
 
-def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], reach: float = 2.0) -> Figure:
+def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], note: str = "") -> Figure:
     """What a decoder makes of a square of codes, for each pair of latent axes, the others held: images, or points.
 
     Args:
         made: for each pair events decoded from a grid of n x n codes, `(n * n, *shape)`: rows from the largest value of
             the second axis down, columns from the smallest of the first up. Events of two features are drawn as a net.
         pairs: numbers of the two axes, from 0.
-        reach: how far the square goes to either side, for the labels.
+        note: how far the squares go, and where the other axes are held.
 
     Raises:
         ValueError: if there is no pair, or the events are neither images nor points of a plane.
 
     Example:
         >>> manifold([np.zeros((9, 1, 4, 4))], [(0, 1)]).axes[0].get_title()
-        'z1 across, z2 up, each -2 to 2'
+        'z1 across, z2 up'
     """
     tiles = [np.asarray(part, np.float64) for part in made]
     if not tiles or len(tiles) != len(pairs):
@@ -315,11 +314,12 @@ def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], reach:
     across = min(3, len(pairs))
     down = -(-len(pairs) // across)
     figure = canvas(down, across, width=3.6, height=3.7, legend=False)
+    figure.suptitle(note, fontsize=9)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axis in panels[len(pairs) :]:
         axis.set_visible(False)
     for axis, part, (i, j) in zip(panels, tiles, pairs, strict=False):
-        title = f"z{i + 1} across, z{j + 1} up, each {-reach:g} to {reach:g}"
+        title = f"z{i + 1} across, z{j + 1} up"
         n = math.isqrt(len(part))
         if is_image(shape):
             show(axis, mosaic(pixels(part), n, gap=0), title)

@@ -112,7 +112,9 @@ def latent_3d(
     if classes is not None:
         for chosen, drawn in _classes(classes):
             some = rows[chosen[rows]]
-            panels[1].scatter(*points[some].T, s=4, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name)
+            panels[1].scatter(
+                *points[some].T, s=4, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name
+            )
     for axis in panels:
         axis.set_xlabel(names[0], fontsize=8)
         axis.set_ylabel(names[1], fontsize=8)

@@ -8,52 +8,62 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from straylight.metrics.pareto import pareto_front
-from straylight.report.figures.style import COLOURS, MARKERS
+from straylight.report.figures.comparison import PANELS
+from straylight.report.figures.events import cut
+from straylight.report.figures.style import series
 from straylight.report.leaderboard import Row
 
+METRICS = {"auroc": "AUROC", "tpr@fpr=0.001": "TPR at FPR 1e-3"}
 
-def pareto(table: Sequence[Row]) -> Figure:
-    """AUROC against the median latency of one event, a panel for each data set, with the front that nobody beats.
 
-    Bars span the seeds; the mean is drawn. A detector looks the same in every panel.
+def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.001")) -> Figure:
+    """Metrics against the median latency of one event, a column for each data set, with the front that nobody beats.
+
+    Bars span the seeds; the mean is drawn. A detector looks the same in every panel. A metric that no run resolves has
+    no panel. At most twelve data sets are shown.
     """
     table = [r for r in table if r.numbers["p50_us"].mean is not None and r.numbers["auroc"].mean is not None]
-    panels = list(dict.fromkeys(row.data for row in table))
+    sets = list(dict.fromkeys(row.data for row in table))[:PANELS]
     names = sorted({row.detector for row in table})
-    columns = min(3, max(1, len(panels)))
-    lines = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(4.6 * columns + 2.2, 3.6 * lines), layout="constrained")
+    # a row of panels for each metric, unless there are many data sets
+    wanted = [
+        (m, d) for m in metrics for d in sets if any(r.data == d and r.numbers[m].mean is not None for r in table)
+    ]
+    columns = max(1, min(3, len(sets)))
+    lines = max(1, math.ceil(len(wanted) / columns))
+    figure = Figure(figsize=(4.6 * columns + 2.2, max(3.6 * lines, 0.21 * len(names) + 0.6)), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes[len(panels) :]:
+    for axis in axes[len(wanted) :]:
         axis.set_visible(False)
     shown = {}
-    for axis, data in zip(axes, panels, strict=False):
-        rows = [row for row in table if row.data == data]
+    for axis, (metric, data) in zip(axes, wanted, strict=False):
+        rows = [row for row in table if row.data == data and row.numbers[metric].mean is not None]
         x = [row.numbers["p50_us"].mean or 0.0 for row in rows]
-        y = [row.numbers["auroc"].mean or 0.0 for row in rows]
+        y = [row.numbers[metric].mean or 0.0 for row in rows]
         front = pareto_front(x, y)
-        best = [*front, front[-1]]  # the best one's AUROC is there for whoever can wait longer, too
+        best = [*front, front[-1]]  # the best one's quality is there for whoever can wait longer, too
         edge = [*(x[i] for i in front), max(x)]
         axis.step(edge, [y[i] for i in best], where="post", color="0.6", lw=1.5, ls="--", zorder=1)
         for row, cost, quality in zip(rows, x, y, strict=True):
-            style = names.index(row.detector)
+            drawn = series(names.index(row.detector), row.detector)
             shown[row.detector] = axis.errorbar(
                 cost,
                 quality,
                 xerr=_arms(row, "p50_us"),
-                yerr=_arms(row, "auroc"),
-                fmt=MARKERS[style % len(MARKERS)],
-                color=COLOURS[style % len(COLOURS)],
+                yerr=_arms(row, metric),
+                fmt=drawn.marker,
+                color=drawn.colour,
                 ms=8,
                 capsize=3,
                 zorder=2,
             )
         axis.set_xscale("log")
-        axis.set(title=data, xlabel="median latency of one event (µs)", ylabel="AUROC")
+        axis.set(title=data, xlabel="median latency of one event (µs)", ylabel=METRICS.get(metric, metric))
         axis.grid(alpha=0.25, which="both")
     handles = [shown[name] for name in names]
     if handles:
-        figure.legend(handles, names, loc="outside right upper", frameon=False, title="detector")
+        labels = [cut(name, 40) for name in names]
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
     return figure
 
 

@@ -104,9 +104,7 @@ def _steps(
     axis.grid(alpha=0.25)
 
 
-def _multiplicity(
-    axis: Axes, counts: NDArray[np.int64], y: NDArray[np.int64], kinds: Sequence[str], most: int
-) -> None:
+def _multiplicity(axis: Axes, counts: NDArray[np.int64], y: NDArray[np.int64], kinds: Sequence[str], most: int) -> None:
     edges = np.arange(most + 2) - 0.5
     for label, drawn in present(y, kinds):
         share = np.bincount(counts[y == label], minlength=most + 1) / (y == label).sum()

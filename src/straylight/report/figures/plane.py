@@ -207,7 +207,7 @@ def found(
     for i, (name, colour, marker) in enumerate(OUTCOMES):
         chosen = rows[outcome[rows] == i]
         text = f"{name}: {int(((outcome == i) & (labels >= 0)).sum()):,}"
-        right.scatter(*points[chosen].T, s=8, c=colour, marker=marker, lw=0.7, label=text, rasterized=True)
+        right.scatter(*points[chosen].T, s=6, c=colour, marker=marker, lw=0.7, label=text, rasterized=True)
     for axis, title in ((left, "true"), (right, f"detected by {threshold[0]}")):
         limits(axis, points, labels)
         axis.set(title=title, xlabel=names[0])
@@ -253,5 +253,3 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1"
     bars(right, [int((labels == label).sum()) for label, _ in there], [drawn.colour for _, drawn in there])
     beside(figure, left)
     return figure
-
-

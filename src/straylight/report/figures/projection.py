@@ -43,16 +43,13 @@ def projected(x: ArrayLike, most: int, name: str = "z", standardise: bool = Fals
     if points.shape[1] <= most:
         return Projected(points, tuple(f"{name}{i + 1}" for i in range(points.shape[1])))
     some = points[:: -(-len(points) // SEEN)]
-    mean = some.mean(0)
-    scale = some.std(0) if standardise else np.ones(points.shape[1])
-    scale[scale == 0] = 1
-    _, spread, directions = np.linalg.svd((some - mean) / scale, full_matrices=False)
-    if len(directions) < most:  # fewer points than dimensions to draw
-        directions = np.vstack([directions, np.zeros((most - len(directions), points.shape[1]))])
-        spread = np.append(spread, np.zeros(most))
+    mean, scale = some.mean(0), np.ones(points.shape[1])
+    if standardise:
+        scale = np.where((width := some.std(0)) > 0, width, 1.0)
+    spread, directions = np.linalg.eigh(np.cov((some - mean) / scale, rowvar=False, bias=True))
+    spread, directions = np.maximum(spread[::-1], 0), directions[:, ::-1][:, :most]
     # the sign of a direction is a matter of taste: its largest part points up
-    signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])
-    directions = directions[:most] * np.where(signs[:most] == 0, 1, signs[:most])[:, None]
-    share = spread**2 / ((spread**2).sum() or 1.0)
+    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(most)])
+    share = spread / (spread.sum() or 1.0)
     names = tuple(f"component {i + 1} ({share[i]:.0%})".replace("%", " %") for i in range(most))
-    return Projected((points - mean) / scale @ directions.T, names)
+    return Projected((points - mean) / scale @ directions, names)

@@ -178,4 +178,3 @@ def dress(axis: Axes, axis_of: Span, scores: NDArray[np.floating]) -> None:
 
 def _label(what: str, axis_of: Span) -> str:
     return what if axis_of.width is None else f"{what} (linear near {axis_of.centre:.3g}, logarithmic beyond)"
-

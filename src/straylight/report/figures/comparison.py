@@ -1,0 +1,271 @@
+"""Many runs beside each other: ROC curves, a heat map, the spread over seeds, kinds of anomaly, contamination.
+
+A figure with a panel for each data set shows the first twelve, in the order of their names, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from straylight.metrics.ranks import RESOLVABLE, Column, Ranks
+from straylight.report.figures.curves import roc_points
+from straylight.report.figures.events import cut
+from straylight.report.figures.style import Look, beside, canvas, look, series
+
+Array = NDArray[np.float64]
+Groups = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # by data set and detector, the runs of all seeds
+PANELS = 12
+CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are averaged at
+
+
+class Curve(NamedTuple):
+    """TPR at the FPRs of `CURVE`, `(481,)`, and the least FPR that ten nominal events resolve."""
+
+    tpr: Array
+    least: float
+
+
+def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
+    """The ROC curve of one run, for `roc_overlay`; None where a side is empty.
+
+    Example:
+        >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr[0]
+        1.0
+    """
+    s, labels = np.asarray(scores), np.asarray(y)
+    if not (labels == 0).any() or not (labels > 0).any():
+        return None
+    ranks = Ranks(Column("nominal", s[labels == 0]), Column("anomalous", s[labels > 0]))
+    fpr, tpr = roc_points(ranks)
+    # at a vertical step the upper corner counts
+    last = np.append(np.flatnonzero(np.diff(fpr) > 0), len(fpr) - 1)
+    return Curve(np.interp(CURVE, fpr[last], tpr[last]), min(RESOLVABLE / ranks.low.n, 0.1))
+
+
+def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
+    """ROC curves of all detectors with a logarithmic FPR, a panel for each data set: mean and range over seeds.
+
+    The axis starts where ten nominal events lie above the threshold. None without a curve.
+
+    Args:
+        curves: by data set and detector, those of its seeds.
+
+    Example:
+        >>> one = curve(range(100), [0] * 90 + [1] * 10)
+        >>> roc_overlay({"digits": {"knn": [one, one]}}).axes[0].get_title()
+        'digits'
+    """
+    there = {data: {n: list(c) for n, c in own.items() if c} for data, own in curves.items()}
+    there = {data: own for data, own in there.items() if own}
+    if not there:
+        return None
+    names = sorted({name for own in there.values() for name in own})
+    figure, panels = _panels(list(there), legend=True)
+    for axis, data in zip(panels, there, strict=False):
+        least = min(c.least for own in there[data].values() for c in own)
+        at = CURVE >= least * (1 - 1e-9)
+        for name, own in there[data].items():
+            drawn, tpr = series(names.index(name), cut(name, 40)), np.stack([c.tpr[at] for c in own])
+            axis.plot(CURVE[at], tpr.mean(0), color=drawn.colour, ls=drawn.dash, lw=1.5, label=drawn.name)
+            if len(own) > 1:
+                axis.fill_between(CURVE[at], tpr.min(0), tpr.max(0), color=drawn.colour, alpha=0.15, lw=0)
+        axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
+        axis.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02), xlabel="false-positive rate")
+        axis.set_ylabel("true-positive rate")
+        axis.grid(alpha=0.25)
+    _legend(figure, panels, names)
+    return figure
+
+
+def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
+    """Detectors by data sets, each cell the mean of a metric over seeds; None with fewer than two of either.
+
+    Detectors stand in the order of their mean over the data sets that all of them have.
+
+    Example:
+        >>> runs = {(d, n): [{"metrics": {"test/auroc": 0.9}}] for d in ("a", "b") for n in ("knn", "pca")}
+        >>> heat_map(runs).axes[0].get_title()
+        'AUROC, mean over seeds'
+    """
+    values = _means(groups, metric)
+    sets = sorted({data for data, _ in values})
+    names = sorted({detector for _, detector in values})
+    if len(sets) < 2 or len(names) < 2:
+        return None
+    table = np.array([[values.get((data, detector), math.nan) for detector in names] for data in sets])
+    whole = ~np.isnan(table).any(1)
+    order = np.argsort(-(table[whole] if whole.any() else np.nan_to_num(table)).mean(0), kind="stable")
+    table, names = table[:, order], [names[i] for i in order]
+    figure = canvas(width=max(3.4, 0.62 * len(names) + 2.6), height=max(2.6, 0.27 * len(sets) + 1.9), legend=False)
+    axis = figure.subplots()
+    low = min(0.5, float(np.nanmin(table)))
+    image = axis.imshow(table, cmap="viridis", vmin=low, vmax=1, aspect="auto")
+    image.cmap.set_bad("0.9")
+    for (i, j), value in np.ndenumerate(table):
+        ink = "white" if value < low + 0.6 * (1 - low) else "black"
+        axis.text(j, i, "–" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=ink)
+    axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(sets)), [cut(data, 28) for data in sets])
+    axis.tick_params(labelsize=8, length=0)
+    axis.set_title(f"{name}, mean over seeds", fontsize=10)
+    figure.colorbar(image, ax=axis, label=name)
+    return figure
+
+
+def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
+    """A metric of every run, a panel for each data set and a line for each detector, the mean as a bar; best on top.
+
+    None where no detector was run with two seeds.
+
+    Example:
+        >>> runs = [{"metrics": {"test/auroc": a}} for a in (0.8, 0.9)]
+        >>> seeds({("digits", "knn"): runs}).axes[0].get_xlabel()
+        'AUROC'
+    """
+    found = {key: [v for run in runs if (v := _metric(run, metric)) is not None] for key, runs in groups.items()}
+    found = {key: values for key, values in found.items() if values}
+    if not any(len(values) > 1 for values in found.values()):
+        return None
+    sets, names = sorted({data for data, _ in found}), sorted({detector for _, detector in found})
+    most = max(sum(data == own for own, _ in found) for data in sets)
+    figure, panels = _panels(sets, legend=False, width=5.4, height=max(2.2, 0.3 * most + 1.0))
+    for axis, data in zip(panels, sets, strict=False):
+        own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
+        for place, (mean, detector, values) in enumerate(own):
+            drawn = series(names.index(detector), detector)
+            axis.plot(values, [place] * len(values), drawn.marker, color=drawn.colour, ms=6, alpha=0.7, mew=0)
+            axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
+        axis.set_yticks(range(len(own)), [cut(n, 40) for _, n, _ in own], fontsize=8)
+        axis.set_ylim(len(own) - 0.5, -0.5)
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.25, axis="x")
+    return figure
+
+
+def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
+    """A metric of each kind of anomaly, a panel for each data set that has several: mean over seeds, whiskers the range.
+
+    None where no data set has several kinds. Bars start at 0.5 if none is below.
+
+    Example:
+        >>> run = {"metrics": {"test/auroc": 0.9, "test/auroc/A": 0.8, "test/auroc/B": 0.95}}
+        >>> kind_bars({("digits", "knn"): [run]}).axes[0].get_ylabel()
+        'AUROC'
+    """
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (data, detector), runs in groups.items():
+        for run in runs:
+            for key, value in (run.get("metrics") or {}).items():
+                if key.startswith(f"{metric}/") and value is not None:
+                    kind = key.removeprefix(f"{metric}/")
+                    found.setdefault(data, {}).setdefault(detector, {}).setdefault(kind, []).append(value)
+    if not found:
+        return None
+    sets = sorted(found)
+    # a row for each data set: what a bar is can then be read below it
+    shown_sets = sets[: PANELS // 2]
+    most = max(len(found[data]) for data in shown_sets)
+    figure = canvas(len(shown_sets), 1, width=max(5.0, 1.3 * most + 1.5), height=3.0)
+    panels = figure.subplots(len(shown_sets), 1, squeeze=False).ravel()
+    for axis, data in zip(panels, shown_sets, strict=True):
+        detectors = sorted(found[data], key=lambda n: -float(np.mean([np.mean(v) for v in found[data][n].values()])))
+        kinds = list(dict.fromkeys(kind for n in detectors for kind in found[data][n]))
+        width, least = 0.8 / len(kinds), 1.0
+        for j, kind in enumerate(kinds):
+            drawn = look(j + 1, ("nominal", *kinds))
+            at, values = zip(
+                *((i, found[data][n][kind]) for i, n in enumerate(detectors) if kind in found[data][n]), strict=True
+            )
+            means = np.array([np.mean(v) for v in values])
+            arms = [means - [min(v) for v in values], np.array([max(v) for v in values]) - means]
+            least = min(least, *(min(v) for v in values))
+            places = np.array(at) - 0.4 + width * (j + 0.5)
+            axis.bar(places, means, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
+            axis.errorbar(places, means, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
+        axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
+        axis.set(ylim=(0.5 if least >= 0.5 else 0.0, 1.0), title=data, ylabel=name)
+        axis.grid(alpha=0.25, axis="y")
+    if len(sets) > len(shown_sets):
+        figure.suptitle(f"the first {len(shown_sets)} of {len(sets)} data sets")
+    beside(figure, *panels, titles=shown_sets)
+    return figure
+
+
+def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
+    """A metric against the fraction of anomalies in training, a panel for each data set: mean and range over seeds.
+
+    None where no detector was trained with two fractions. Zero is drawn on a logarithmic axis' linear beginning.
+
+    Example:
+        >>> runs = [{"metrics": {"test/auroc": 0.9}, "contamination": 0.0}]
+        >>> by_contamination({("digits", "knn"): runs}) is None
+        True
+    """
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for (data, detector), runs in groups.items():
+        bare = " ".join(w for w in detector.split() if not w.startswith("data.contamination=")).removesuffix(
+            " (default)"
+        )
+        for run in runs:
+            value, fraction = _metric(run, metric), run.get("contamination")
+            if value is not None and fraction is not None:
+                found.setdefault(data, {}).setdefault(bare, {}).setdefault(round(fraction, 4), []).append(value)
+    found = {data: own for data, own in found.items() if any(len(line) > 1 for line in own.values())}
+    if not found:
+        return None
+    sets, names = sorted(found), sorted({n for own in found.values() for n in own})
+    figure, panels = _panels(sets, legend=True)
+    for axis, data in zip(panels, sets, strict=False):
+        for detector, line in sorted(found[data].items()):
+            drawn = series(names.index(detector), cut(detector, 40))
+            x = np.array(sorted(line))
+            low, mean, high = (np.array([f(line[c]) for c in sorted(line)]) for f in (min, np.mean, max))
+            axis.plot(100 * x, mean, color=drawn.colour, ls=drawn.dash, marker=drawn.marker, ms=5, label=drawn.name)
+            axis.fill_between(100 * x, low, high, color=drawn.colour, alpha=0.15, lw=0)
+        axis.set(xlabel="anomalies in training (%)", ylabel=name)
+        axis.grid(alpha=0.25)
+    _legend(figure, panels, names)
+    return figure
+
+
+def _metric(run: Mapping[str, Any], metric: str) -> float | None:
+    return (run.get("metrics") or {}).get(metric)
+
+
+def _means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
+    found = {key: [_metric(run, metric) for run in runs] for key, runs in groups.items()}
+    return {k: float(np.mean([v for v in vs if v is not None])) for k, vs in found.items() if None not in vs and vs}
+
+
+def _panels(sets: Sequence[str], legend: bool, width: float = 4.4, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """A panel for each of the first twelve data sets, titled."""
+    count = min(len(sets), PANELS)
+    across = min(3, count)
+    down = -(-count // across)
+    figure = canvas(down, across, width=width, height=height, legend=legend)
+    panels = list(figure.subplots(down, across, squeeze=False).ravel())
+    for axis in panels[count:]:
+        axis.set_visible(False)
+    for axis, data in zip(panels, sets, strict=False):
+        axis.set_title(cut(data, 40), fontsize=10)
+    if count < len(sets):
+        figure.suptitle(f"the first {count} of {len(sets)} data sets")
+    return figure, panels[:count]
+
+
+def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Every detector once, whichever panels it is in."""
+    known: dict[str, Look] = {name: series(i, cut(name, 40)) for i, name in enumerate(names)}
+    axis = panels[0]
+    there = set(axis.get_legend_handles_labels()[1])
+    for drawn in known.values():
+        if drawn.name not in there:
+            axis.plot([], [], color=drawn.colour, ls=drawn.dash, label=drawn.name)
+    beside(figure, axis, titles=("detector",))
