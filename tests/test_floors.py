@@ -23,7 +23,7 @@ ROOMS = {
     ),
     "data": ({"data", "metrics", "batch", "mapped", "errors"}, {"torch", "pytorch_lightning"}),
     "export.py": ({"errors"}, {"torch"}),
-    "callbacks": ({"callbacks", "export", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
+    "callbacks": ({"callbacks", "export", "report", "metrics", "batch", "errors"}, {"torch", "pytorch_lightning"}),
     "report": ({"report", "metrics"}, set()),
 }
 FILES = sorted(SOURCE.rglob("*.py"))

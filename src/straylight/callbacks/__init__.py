@@ -4,12 +4,14 @@ from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent
 from straylight.callbacks.early_stopping import EarlyStopping
+from straylight.callbacks.figures import Figures
 from straylight.callbacks.interrupt import Interrupt
 from straylight.callbacks.latency import Latency
 from straylight.callbacks.progress import Progress
 from straylight.callbacks.ranking import Ranking
 from straylight.callbacks.record import Record
 from straylight.callbacks.results_hdf5 import ResultsHDF5
+from straylight.callbacks.tensorboard import TensorBoard
 from straylight.callbacks.thresholds import Thresholds
 
 __all__ = [
@@ -17,11 +19,13 @@ __all__ = [
     "Density",
     "Descent",
     "EarlyStopping",
+    "Figures",
     "Interrupt",
     "Latency",
     "Progress",
     "Ranking",
     "Record",
     "ResultsHDF5",
+    "TensorBoard",
     "Thresholds",
 ]

@@ -2,153 +2,204 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 
-from straylight.callbacks.scored import Scores, TestScores, weights_of
+from straylight.callbacks.material import Material
+from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
 
 log = logging.getLogger(__name__)
-
-LOSSES = ("train/loss", "val/loss")
-
-
-class Material:
-    """What there is to draw from: the scores of the test split, its events, the detector, and what others measured.
-
-    Attributes:
-        scores: `(N,)`, larger is stranger.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
-        weight: `(N,)` event weights; None is one each.
-        measured: what the other callbacks add to the record.
-        losses: by name, pairs of epoch and value.
-    """
-
-    def __init__(
-        self,
-        scores: Scores,
-        kinds: Sequence[str],
-        weight: NDArray[Any] | None,
-        module: Any,
-        data: Any,
-        measured: Mapping[str, Any],
-        losses: Mapping[str, list[tuple[int, float]]],
-    ) -> None:
-        self.scores, self.y, self.kinds, self.weight = scores.score, scores.y, tuple(kinds), weight
-        self.module, self.data, self.measured, self.losses = module, data, measured, losses
-        self._index = scores.index
-
-    def events(self, places: NDArray[np.intp]) -> torch.Tensor:
-        """Test events in the data's own units, by their place among the scores, `(M, *shape)`, on the CPU."""
-        return self.data.splits.test.x.index_select(0, torch.from_numpy(self._index[places]))
-
-    @property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Of ranking metrics, by name."""
-        found = self.measured.get("intervals") or {}
-        return {name.removeprefix("test/"): interval for name, interval in found.items()}
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Scores above which a rule flags, by the rule."""
-        found = {}
-        for entry in self.measured.get("thresholds") or []:
-            if entry.get("value") is not None:
-                asked = " ".join(f"{value:g}" for value in entry["asked"].values())
-                found[f"{entry['rule']} {asked}".strip()] = entry["value"]
-        return found
-
-
-Drawing = Callable[[Material], Any]
+LISTED = 100  # of the strangest rows, and of the most ordinary
+COLUMNS = 500  # features that a table of rows may have
 
 
 class Figures(TestScores):
     """Draws what applies to the run, into `FOLDER` as PNG and to TensorBoard, on the first rank.
 
-    A figure that fails is reported, and the run goes on.
+    Which figures apply follows from what the run has; see `straylight.callbacks.drawings`. A figure that fails is
+    reported, and the run goes on. `extremes.csv` lists the 100 strangest and the 100 most ordinary rows of a table.
 
     Args:
         folder: of the pictures.
-        drawings: by name, what draws each figure; None is returned where it does not apply.
+        only: names of the figures to draw; `null` draws all that apply.
+        every_n_epochs: draw while training, too, after every so many epochs, into `FOLDER/epoch_N`; the test rows are
+            scored for it, and nothing is selected by that.
         dpi: dots per inch of the pictures.
     """
 
-    def __init__(self, folder: str | Path, drawings: Mapping[str, Drawing] | None = None, dpi: int = 120) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        only: Sequence[str] | None = None,
+        every_n_epochs: int | None = None,
+        dpi: int = 100,
+    ) -> None:
         super().__init__()
-        self.folder, self.dpi = Path(folder), dpi
-        self.drawings = drawings
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ValueError(f"callbacks.figures.every_n_epochs must be positive or null, not {every_n_epochs}")
+        if not dpi > 0:
+            raise ValueError(f"callbacks.figures.dpi must be positive, not {dpi}")
+        if only is not None:
+            from straylight.callbacks.drawings import DRAWINGS
+
+            if unknown := [name for name in only if name not in DRAWINGS]:
+                raise ValueError(f"callbacks.figures.only knows {', '.join(DRAWINGS)}, and not {', '.join(unknown)}")
+        self.folder, self.only, self.every_n_epochs, self.dpi = Path(folder), only, every_n_epochs, dpi
         self.drawn: list[str] = []
+        self.failed: dict[str, str] = {}
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self._scores: Scores | None = None
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
-        return {"figures": self.drawn}
+        return {"figures": self.drawn, **({"figures_failed": self.failed} if self.failed else {})}
 
     # losses: the module logs those of an epoch after the callbacks' own end of it
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._note(trainer, trainer.current_epoch)
+        self._note(trainer)
+        epoch = trainer.current_epoch
+        if self.every_n_epochs and epoch and not epoch % self.every_n_epochs and getattr(pl_module, "last_phase", True):
+            self._draw_now(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._note(trainer, trainer.current_epoch)
+        self._note(trainer)
 
-    def _note(self, trainer: pl.Trainer, epoch: int) -> None:
+    def _note(self, trainer: pl.Trainer) -> None:
+        epoch = trainer.current_epoch
         for name, value in trainer.callback_metrics.items():
-            if epoch and name.startswith(("train/", "val/")):
-                self.losses.setdefault(name, []).append((epoch, float(value)))
+            pairs = self.losses.setdefault(name, [])
+            if epoch and name.startswith(("train/", "val/")) and (not pairs or pairs[-1][0] < epoch):
+                pairs.append((epoch, float(value)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # the best checkpoint, which is tested, knows nothing of the epochs after it
+        for name, pairs in state_dict["losses"].items():
+            known = {epoch: value for epoch, value in pairs} | dict(self.losses.get(name, []))
+            self.losses[name] = sorted(known.items())
+
+    def _draw_now(self, trainer: pl.Trainer, module: Any) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if data is None:
+            return
+        scores = gather(scored_by(trainer, module, data.test_dataloader()))
+        if trainer.is_global_zero:
+            modes = [(part, part.training) for part in module.modules()]
+            module.eval()
+            with torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
+                list(self._draw(trainer, module, scores, self.folder / f"epoch_{trainer.current_epoch}"))
+            for part, training in modes:
+                part.training = training
+        trainer.strategy.barrier()
 
     # the test
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         self._scores = scores
 
-    @torch.inference_mode()
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.drawn, self.failed = [], {}
         if self._scores is not None and trainer.is_global_zero:
-            self.drawn = list(self._draw(trainer, pl_module, self._scores))
+            self.drawn = list(self._draw(trainer, pl_module, self._scores, self.folder))
         self._scores = None
         trainer.strategy.barrier()
 
-    def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores) -> Iterator[str]:
-        data = getattr(trainer, "datamodule", None)
-        measured: dict[str, Any] = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback is not self and callable(own := getattr(callback, "result", None)):
-                measured |= own()
-        kinds = getattr(data, "kinds", ())
-        material = Material(scores, kinds, weights_of(trainer, scores.index), module, data, measured, self.losses)
-        for name, draw in (self.drawings or {}).items():
+    # drawing
+
+    @torch.no_grad()
+    def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores, folder: Path) -> Iterator[str]:
+        material = Material(
+            scores,
+            module,
+            getattr(trainer, "datamodule", None),
+            weight=weights_of(trainer, scores.index),
+            measured=self._measured(trainer),
+            losses={name: pairs for name, pairs in self.losses.items() if _is_loss(name)},
+        )
+        try:
+            # here, since it takes a second and a run without figures needs none of it
+            from straylight.callbacks.drawings import DRAWINGS
+        except Exception as error:  # such as a matplotlib that cannot be imported
+            log.warning(f"No figure was drawn: {_said(error)}")
+            return
+        for name in DRAWINGS if self.only is None else self.only:
             try:
-                figure = draw(material)
+                with trainer.precision_plugin.forward_context():
+                    figure = DRAWINGS[name](material)
                 if figure is None:
                     continue
                 picture = io.BytesIO()
                 figure.savefig(picture, format="png", dpi=self.dpi)
-                self._keep(trainer, name, picture.getvalue(), figure.get_size_inches() * self.dpi)
+                self._keep(trainer, folder, name, picture.getvalue(), figure.get_size_inches() * self.dpi)
             except Exception as error:  # a picture never fails a run
-                log.warning(f"The figure {name} was not drawn: {type(error).__name__}: {' '.join(str(error).split())}")
+                self.failed[name] = _said(error)
+                log.warning(f"The figure {name} was not drawn: {_said(error)}")
                 continue
             yield name
+        try:
+            self._list(material, folder)
+        except Exception as error:
+            log.warning(f"extremes.csv was not written: {_said(error)}")
 
-    def _keep(self, trainer: pl.Trainer, name: str, png: bytes, size: NDArray[np.float64]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.png"
+    def _measured(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """What the other callbacks add to the record."""
+        found: dict[str, Any] = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback is not self and callable(own := getattr(callback, "result", None)):
+                found |= own()
+        return found
+
+    def _keep(self, trainer: pl.Trainer, folder: Path, name: str, png: bytes, size: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{name}.png"
         temporary.write_bytes(png)
-        temporary.replace(self.folder / f"{name}.png")
+        temporary.replace(folder / f"{name}.png")
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
                 from tensorboard.compat.proto.summary_pb2 import Summary
 
                 width, height = (round(x) for x in size)
+                # the file as it is: the writer would decode it and encode it again
                 image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
                 summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)])
                 logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+
+    @staticmethod
+    def _list(material: Material, folder: Path) -> None:
+        """`extremes.csv`: rank among the strangest or the most ordinary, row, score, kind, features."""
+        if len(material.shape) != 1 or not folder.is_dir() or math.prod(material.shape) > COLUMNS:
+            return
+        temporary = folder / ".extremes.csv"
+        with temporary.open("w", newline="") as file:
+            out = csv.writer(file)
+            out.writerow(["end", "rank", "row", "score", "kind", *material.names(math.prod(material.shape))])
+            ends = zip(("strangest", "ordinary"), material.extremes(LISTED), strict=True)
+            for end, places in ends:
+                rows = zip(places, material.events(places).tolist(), strict=True)
+                for rank, (place, features) in enumerate(rows, 1):
+                    label = int(material.y[place])
+                    known = 0 <= label < len(material.kinds)
+                    kind = material.kinds[label] if known else "unknown" if label < 0 else str(label)
+                    score = np.format_float_positional(material.scores[place], trim="-", unique=True)
+                    out.writerow([end, rank, int(material.index[place]), score, kind, *features])
+        temporary.replace(folder / "extremes.csv")
+
+
+def _is_loss(name: str) -> bool:
+    return name.startswith(("train/", "val/")) and not name.endswith(("/lr", "/grad_norm"))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

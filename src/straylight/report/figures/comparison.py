@@ -70,7 +70,7 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
     figure, panels = _panels(list(there), legend=True)
     for axis, data in zip(panels, there, strict=False):
         least = min(c.least for own in there[data].values() for c in own)
-        at = CURVE >= least * (1 - 1e-9)
+        at = least * (1 - 1e-9) <= CURVE
         for name, own in there[data].items():
             drawn, tpr = series(names.index(name), cut(name, 40)), np.stack([c.tpr[at] for c in own])
             axis.plot(CURVE[at], tpr.mean(0), color=drawn.colour, ls=drawn.dash, lw=1.5, label=drawn.name)
@@ -150,9 +150,9 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
 
 
 def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
-    """A metric of each kind of anomaly, a panel for each data set that has several: mean over seeds, whiskers the range.
+    """A metric of each kind of anomaly, a panel for each data set that has several of them.
 
-    None where no data set has several kinds. Bars start at 0.5 if none is below.
+    Bars are means over seeds, whiskers the range. None where no data set has several kinds. Bars start at 0.5 if none is below.
 
     Example:
         >>> run = {"metrics": {"test/auroc": 0.9, "test/auroc/A": 0.8, "test/auroc/B": 0.95}}

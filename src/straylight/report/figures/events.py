@@ -111,9 +111,7 @@ def _tables(
         axis.set_title(title, fontsize=9)
         axis.set_xticks(range(len(places)), [cut(_name(columns, int(i))) for i in places], rotation=90, fontsize=7)
         axis.set_ylabel("rank")
-    figure.colorbar(
-        image, ax=list(panels), label="standard deviations from the mean of ordinary events", location="left"
-    )
+    figure.colorbar(image, ax=list(panels), label="standard deviations from ordinary events", location="left")
 
 
 def cut(name: str, most: int = NAME) -> str:

@@ -118,9 +118,9 @@ def latent_3d(
     for axis in panels:
         axis.set_xlabel(names[0], fontsize=8)
         axis.set_ylabel(names[1], fontsize=8)
-        axis.set_zlabel(names[2], fontsize=8)  # type: ignore[attr-defined]
+        axis.set_zlabel(names[2], fontsize=8)
         axis.tick_params(labelsize=7)
-        axis.set_box_aspect(None, zoom=0.88)  # type: ignore[call-arg,arg-type]  # room for the label of z
+        axis.set_box_aspect(None, zoom=0.88)  # room for the label of z
     beside(figure, *panels, titles=("kind", class_name)[:columns])
     return figure
 

@@ -1,7 +1,7 @@
 """Particles of an event: the leading one's transverse momentum and pseudorapidity, and how many there are.
 
-`N` events; `P` = 19 particles, one of missing transverse energy, four electrons, four muons, ten jets, each kind ordered
-by pT; `F` = 3 features, pT [GeV], eta, phi [rad].
+`N` events; `P` = 19 particles, one of missing transverse energy, four electrons, four muons, ten jets, each kind
+ordered by pT; `F` = 3 features, pT [GeV], eta, phi [rad].
 """
 
 from __future__ import annotations

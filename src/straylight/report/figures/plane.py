@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,9 +82,8 @@ def by_kind(axis: Axes, points: Array, labels: NDArray[np.int64], kinds: Sequenc
     """Points in the colours of their kinds, the nominal ones first, so that they hide no other."""
     for label, drawn in sorted(present(labels, kinds), key=lambda pair: pair[0] > 0):
         chosen = points[labels == label]
-        axis.scatter(
-            *chosen.T, s=size, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name, rasterized=True
-        )
+        style: dict[str, Any] = {"s": size, "c": drawn.colour, "marker": drawn.marker, "lw": 0, "alpha": 0.7}
+        axis.scatter(*chosen.T, **style, label=drawn.name)
 
 
 def limits(axis: Axes, points: Array, labels: NDArray[np.int64]) -> None:
@@ -138,9 +138,7 @@ def by_score(
     panels = figure.subplots(1, 1 + (score is not None), squeeze=False)[0]
     rows = shown(labels)
     rows = rows[np.argsort(s[rows], kind="stable")]  # the strangest on top
-    drawn = panels[0].scatter(
-        *points[rows].T, c=axis_of.clip(s[rows]), s=6, lw=0, cmap="viridis", norm=norm, rasterized=True
-    )
+    drawn = panels[0].scatter(*points[rows].T, c=axis_of.clip(s[rows]), s=6, lw=0, cmap="viridis", norm=norm)
     panels[0].set(xlabel=names[0], ylabel=names[1], title="events")
     limits(panels[0], points, labels)
     if score is not None:
@@ -207,7 +205,7 @@ def found(
     for i, (name, colour, marker) in enumerate(OUTCOMES):
         chosen = rows[outcome[rows] == i]
         text = f"{name}: {int(((outcome == i) & (labels >= 0)).sum()):,}"
-        right.scatter(*points[chosen].T, s=6, c=colour, marker=marker, lw=0.7, label=text, rasterized=True)
+        right.scatter(*points[chosen].T, s=6, c=colour, marker=marker, lw=0.7, label=text)
     for axis, title in ((left, "true"), (right, f"detected by {threshold[0]}")):
         limits(axis, points, labels)
         axis.set(title=title, xlabel=names[0])

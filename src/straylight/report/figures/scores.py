@@ -25,9 +25,9 @@ def score_histogram(
 ) -> Figure:
     """Histograms of the scores of each kind: counts on a logarithmic axis, and each kind's density.
 
-    Every event is counted; those beyond the axis (see `straylight.report.figures.span`) in its outermost bins, which the
-    label of the axis says. Densities are per unit of score and integrate to one; where the axis is stretched they are
-    drawn on a logarithmic one.
+    Every event is counted; those beyond the axis (see `straylight.report.figures.span`) in its outermost bins, which
+    the label of the axis says. Densities are per unit of score and integrate to one; where the axis is stretched they
+    are drawn on a logarithmic one.
 
     Args:
         scores: `(N,)`, larger is stranger.

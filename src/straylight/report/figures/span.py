@@ -39,7 +39,7 @@ class Span(NamedTuple):
 
     def grid(self, steps: int) -> NDArray[np.float64]:
         """Scores at the ends of so many steps that look equally wide, `(steps + 1,)`, ascending."""
-        grid = self.inverse(np.linspace(*self.forward([self.low, self.high]), steps + 1))
+        grid = self.inverse(np.linspace(self.forward(self.low), self.forward(self.high), steps + 1))
         grid[0], grid[-1] = self.low, self.high
         return grid
 
@@ -54,7 +54,7 @@ class Span(NamedTuple):
 
     def ticks(self, most: int = 7) -> NDArray[np.float64]:
         """Round scores for the ticks of a stretched axis."""
-        even = self.inverse(np.linspace(*self.forward([self.low, self.high]), most))
+        even = self.inverse(np.linspace(self.forward(self.low), self.forward(self.high), most))
         steps = np.abs(np.diff(even))
         gaps = np.minimum(np.append(steps[:1], steps), np.append(steps, steps[-1:]))
         unit = 10.0 ** np.floor(np.log10(np.where(gaps > 0, gaps, 1.0)))

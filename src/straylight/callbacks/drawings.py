@@ -1,0 +1,275 @@
+"""Which figures apply to a run, and what of the run each is drawn from.
+
+Each drawing is a function of `Material` that returns a figure, or None where it does not apply: which do follows from
+what the run has, labels, kinds, a plane, images, particles, codes, reconstructions or a density.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from straylight.callbacks.material import Material, Places
+from straylight.report import figures
+from straylight.report.figures.events import is_image
+from straylight.report.figures.plane import CELLS
+from straylight.report.figures.projection import projected
+from straylight.report.figures.style import present, shown
+
+Drawing = Callable[[Material], Figure | None]
+
+MOST = 100  # of the strangest, and of the most ordinary
+EXPLAINED = 10  # of the strangest
+SECONDS = 3.0  # of scoring, that a figure may take
+MULTIPLICATIONS = 5e10  # that drawing samples may take: seconds on one core
+SAMPLES = {"images": 64, "rows": 2000}
+LATENT_AXES = 4  # of a manifold
+SIDE = 15  # codes along each
+PARTICLES = 57  # numbers of an event of nineteen particles
+
+
+def data(run: Material) -> Figure | None:
+    """Where events lie, by kind: in one dimension, in a plane, or along two principal components of a table."""
+    if run.data is None or is_image(run.shape) or _particles(run):
+        return None
+    dimensions, counts = math.prod(run.shape), [int((run.y == label).sum()) for label, _ in present(run.y)]
+    if dimensions == 1:
+        values = run.events(np.arange(len(run.y))).flatten().numpy()
+        return figures.line(values, run.y, run.kinds, run.names(1)[0])
+    places = shown(run.y)
+    points, names = projected(run.events(places).flatten(1).numpy(), 2, standardise=True)
+    names = tuple(run.names(2)) if dimensions == 2 else names
+    return figures.scatter(points, run.y[places], run.kinds, names, counts)
+
+
+def particles(run: Material) -> Figure | None:
+    if not _particles(run):
+        return None
+    return figures.leading_particles(run.events(np.arange(len(run.y))).numpy(), run.y, run.kinds)
+
+
+def losses(run: Material) -> Figure | None:
+    return figures.loss_curves(run.losses)
+
+
+def auroc_by_epoch(run: Material) -> Figure | None:
+    final = (run.measured.get("metrics") or {}).get("test/auroc")
+    return figures.auroc_by_epoch(run.measured.get("by_epoch") or [], run.kinds, final)
+
+
+def scores(run: Material) -> Figure | None:
+    return figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight)
+
+
+def selected(run: Material) -> Figure | None:
+    return figures.selected_fraction(run.scores, run.y, run.kinds, run.thresholds, run.weight)
+
+
+def confusion(run: Material) -> Figure | None:
+    return figures.confusion({n: rule["confusion"] for n, rule in run.rules.items() if rule.get("confusion")})
+
+
+def roc(run: Material) -> Figure | None:
+    return figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals)
+
+
+def precision_recall(run: Material) -> Figure | None:
+    return figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals)
+
+
+def significance(run: Material) -> Figure | None:
+    return figures.significance(run.scores, run.y, run.kinds, run.weight)
+
+
+def plane(run: Material) -> Figure | None:
+    """Scores in the plane, with contours where the detector needs nothing but a point of it, and is quick."""
+    if math.prod(run.shape) != 2:
+        return None
+    asked = not run.module.context and CELLS**2 * run.seconds_per_event < SECONDS
+
+    def score(points: np.ndarray) -> np.ndarray:
+        return run.score(torch.from_numpy(points).float().view(-1, *run.shape))
+
+    places = shown(run.y)
+    return figures.by_score(
+        run.events(places).flatten(1).numpy(),
+        run.y[places],
+        run.scores[places],
+        score if asked else None,
+        next(iter(run.thresholds.items()), None),
+        run.kinds,
+        run.names(2),
+    )
+
+
+def detected(run: Material) -> Figure | None:
+    """What the first of the thresholds finds, in the plane."""
+    threshold = next(iter(run.thresholds.items()), None)
+    if math.prod(run.shape) != 2 or threshold is None:
+        return None
+    x = run.events(np.arange(len(run.y))).flatten(1).numpy()
+    return figures.found(x, run.y, run.scores, threshold, run.kinds, run.names(2))
+
+
+def latent_2d(run: Material) -> Figure | None:
+    return _latent(run, figures.latent_2d)
+
+
+def latent_3d(run: Material) -> Figure | None:
+    return _latent(run, figures.latent_3d)
+
+
+def _latent(run: Material, draw: Callable[..., Figure | None]) -> Figure | None:
+    if not run.encodes:
+        return None
+    places = shown(run.y)
+    classes = () if run.classes is None else (run.classes.values[places], run.classes.name)
+    return draw(run.latents(places), run.y[places], run.kinds, *classes)
+
+
+def latent_normal(run: Material) -> Figure | None:
+    """Codes that ought to be normal: those of a flow, and of an encoder whose codes have a law."""
+    ought = getattr(run.module, "density", False) or callable(getattr(run.module, "draw", None))
+    if not (run.encodes and ought):
+        return None
+    nominal = np.flatnonzero(run.y == 0)
+    nominal = nominal[shown(np.zeros(len(nominal), np.int64), 10_000)]
+    return figures.latent_normal(run.latents(nominal)) if len(nominal) else None
+
+
+def reconstructions(run: Material) -> Figure | None:
+    """A few events of each kind, drawn by seed, as the network sees them; images in the data's own units."""
+    if run.data is None or not callable(getattr(run.module, "reconstruct", None)):
+        return None
+    image = is_image(run.shape)
+    places = _few_of_each(run, 10 if image else 6)
+    x = run.module.scaling(run.events(places).to(run.module.device))
+    out = run.module.reconstruct(x)
+    if image:
+        x, out = (run.module.scaling.inverse(part) for part in (x, out))
+    parts = [part.float().cpu().numpy() for part in (x, out)]
+    return figures.reconstructions(*parts, run.y[places], run.scores[places], run.kinds, run.columns)
+
+
+def extremes(run: Material) -> Figure | None:
+    if run.data is None or len(run.scores) < 2:
+        return None
+    strangest, ordinary = run.extremes(MOST)
+    parts = [run.events(places).numpy() for places in (strangest, ordinary)]
+    marks = [tuple(column[places] for places in (strangest, ordinary)) for column in (run.scores, run.y)]
+    return figures.extremes(*parts, marks[0], marks[1], run.kinds, run.columns)
+
+
+def contributions(run: Material) -> Figure | None:
+    """Of the strangest events, as many as can be asked about in three seconds."""
+    if run.data is None or math.prod(run.shape) < 2:
+        return None
+    features = math.prod(run.shape)
+    n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(features * run.seconds_per_event, 1e-12)))
+    if n < 1:
+        return None
+    places, _ = run.extremes(n)
+    x, context = run.events(places), run.context(places)
+    rows, _ = run.data.training_sample(2000)
+    usual = rows.flatten(1).median(0).values
+    # (n, D, D): of each event a copy for each feature, with that feature as usual
+    replaced = x.flatten(1)[:, None].repeat(1, features, 1)
+    replaced.diagonal(dim1=1, dim2=2).copy_(usual.expand(n, features))
+    score = run.score(x, context).astype(np.float64)
+    without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(features, 0)).reshape(n, features)
+    return figures.contributions(x.numpy(), score[:, None] - without, score, run.y[places], run.kinds, run.columns)
+
+
+def samples(run: Material) -> Figure | None:
+    """Events that the detector makes, if it can in a few seconds."""
+    draw = getattr(run.module, "sample", None)
+    if run.data is None or not callable(draw) or run.module.context:
+        return None
+    each = getattr(run.module, "passes", 1) * sum(p.numel() for p in run.module.parameters())
+    n = min(SAMPLES["images" if is_image(run.shape) else "rows"], int(MULTIPLICATIONS / max(1, each)))
+    if n < 16:
+        return None
+    with torch.random.fork_rng([run.module.device] if run.module.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        try:
+            made = draw(n).float().cpu().numpy()
+        except ValueError:  # it has no law to draw from, or a scaling without a way back
+            return None
+    nominal = np.flatnonzero(run.y <= 0)[: SAMPLES["rows"]]
+    return figures.samples(made, run.events(nominal).numpy(), run.columns or run.names(math.prod(run.shape)))
+
+
+def manifold(run: Material) -> Figure | None:
+    """What a decoder makes of codes: of a normal law up to two, else two standard deviations from the mean."""
+    latent = getattr(run.module, "latent", 0)
+    image, decode = is_image(run.shape), getattr(run.module, "decode", None)
+    if not callable(decode) or latent < 2 or not (image or math.prod(run.shape) == 2):
+        return None
+    centre, spread, axes = np.zeros(latent), np.ones(latent), np.arange(min(latent, LATENT_AXES))
+    note = "codes from -2 to 2, the others 0"
+    if run.encodes:
+        nominal = np.flatnonzero(run.y <= 0)
+        codes = run.latents(nominal[:: -(-len(nominal) // 2000)])
+        axes = np.sort(np.argsort(-codes.std(0), kind="stable")[:LATENT_AXES])
+        if not callable(getattr(run.module, "draw", None)):
+            centre, spread = codes.mean(0), codes.std(0)
+            note = "codes of nominal events: mean ± 2 standard deviations, the others at the mean"
+    pairs = list(itertools.combinations(axes.tolist(), 2))
+    across, up = np.meshgrid(np.linspace(-2, 2, SIDE), np.linspace(2, -2, SIDE))
+    grids = []
+    for i, j in pairs:
+        z = np.tile(centre, (SIDE**2, 1))
+        z[:, i] += across.ravel() * spread[i]
+        z[:, j] += up.ravel() * spread[j]
+        grids.append(decode(torch.from_numpy(z).float().to(run.module.device)).float().cpu().numpy())
+    return figures.manifold(grids, pairs, note)
+
+
+def _particles(run: Material) -> bool:
+    return math.prod(run.shape) == PARTICLES and run.columns[:1] == ["MET pT"]
+
+
+def _few_of_each(run: Material, n: int) -> Places:
+    """Up to n places, as even among the kinds as can be, nominal first."""
+    labels = [label for label, _ in present(run.y)]
+    each = max(1, n // len(labels))
+    extra = max(0, n - each * len(labels))
+    generator = np.random.default_rng(0)
+    chosen = []
+    for label in labels[:n]:
+        own = np.flatnonzero(run.y == label)
+        chosen.append(np.sort(generator.choice(own, min(len(own), each + (extra if label == 0 else 0)), replace=False)))
+    return np.concatenate(chosen)
+
+
+#: By name, in the order of being drawn.
+DRAWINGS: dict[str, Drawing] = {
+    draw.__name__: draw
+    for draw in (
+        data,
+        particles,
+        losses,
+        auroc_by_epoch,
+        scores,
+        selected,
+        confusion,
+        roc,
+        precision_recall,
+        significance,
+        plane,
+        detected,
+        latent_2d,
+        latent_3d,
+        latent_normal,
+        reconstructions,
+        extremes,
+        contributions,
+        samples,
+        manifold,
+    )
+}

@@ -1,0 +1,164 @@
+"""What there is to draw a run's figures from.
+
+Shapes: `N` rows of the test split, `M` of them looked at, `Z` numbers in a code, `*shape` one event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from straylight.callbacks.scored import Scores
+
+Places = NDArray[np.intp]
+TRIED = 64  # rows that tell how long scoring takes
+CLASSES = 24  # values that a column of classes may have
+SEEN = 10_000  # rows that tell whether a column is one
+
+
+class Classes(NamedTuple):
+    """A named column of the test rows, such as the digit: `values` is `(N,)`."""
+
+    name: str
+    values: NDArray[Any]
+
+
+class Material:
+    """The scores of the test split, its events, the detector, and what the other callbacks measured.
+
+    Attributes:
+        scores: `(N,)`, larger is stranger.
+        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        weight: `(N,)` event weights; None is one each.
+        module: the detector.
+        data: the data module; None if there is none.
+        measured: what the other callbacks add to the record.
+        losses: by name, pairs of epoch and value.
+    """
+
+    def __init__(
+        self,
+        scores: Scores,
+        module: Any,
+        data: Any,
+        *,
+        weight: NDArray[Any] | None = None,
+        measured: Mapping[str, Any] | None = None,
+        losses: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    ) -> None:
+        self.scores, self.y, self.weight = scores.score, scores.y, weight
+        self.kinds = tuple(getattr(data, "kinds", ()))
+        self.module, self.data = module, data
+        self.measured, self.losses = measured or {}, losses or {}
+        self.index = scores.index
+
+    # what was measured
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Of ranking metrics, by name."""
+        found = self.measured.get("intervals") or {}
+        return {name.removeprefix("test/"): interval for name, interval in found.items()}
+
+    @property
+    def rules(self) -> dict[str, Mapping[str, Any]]:
+        """What is known of each threshold, by its rule."""
+        found = {}
+        for entry in self.measured.get("thresholds") or []:
+            asked = " ".join(f"{value:g}" for value in entry["asked"].values())
+            found[f"{entry['rule']} {asked}".strip()] = entry
+        return found
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Scores above which a rule flags, by the rule, for those that have one."""
+        return {name: entry["value"] for name, entry in self.rules.items() if entry.get("value") is not None}
+
+    # the rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one event; empty where no data module says."""
+        return tuple(self.data.shape) if self.data is not None else ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the features, where the data set has them."""
+        return [str(name) for name in getattr(self.data, "columns", ())]
+
+    def names(self, n: int) -> list[str]:
+        """Names of n axes."""
+        return [self.columns[i] if i < len(self.columns) else f"x{i + 1}" for i in range(n)]
+
+    def events(self, places: Places) -> Tensor:
+        """Events in the data's own units, by their place among the scores, `(M, *shape)`, on the CPU."""
+        return self.data.splits.test.x.index_select(0, torch.from_numpy(self.index[places]))
+
+    def context(self, places: Places) -> Tensor:
+        """Their context, `(M, C)`."""
+        return self.data.splits.test.context.index_select(0, torch.from_numpy(self.index[places]))
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        """The first column beside the events that sorts them otherwise than their kinds do, into at most 24."""
+        meta = getattr(getattr(getattr(self.data, "splits", None), "test", None), "meta", {})
+        for name, column in meta.items():
+            values = np.asarray(column)[self.index]
+            found = np.unique(values[:SEEN])
+            if name == "group" or not 2 <= len(found) <= CLASSES:
+                continue
+            kinds, labels = len(np.unique(self.y[:SEEN])), self.y[:SEEN]
+            if len(set(zip(values[:SEEN].tolist(), labels.tolist(), strict=True))) > kinds or len(found) < kinds:
+                return Classes(name, values)
+        return None
+
+    def extremes(self, most: int) -> tuple[Places, Places]:
+        """Places of the strangest rows, the strangest first, and of the most ordinary, up to so many of each, disjoint.
+
+        Rows of one score stand in their own order.
+        """
+        most = min(most, len(self.scores) // 2)
+        s, n = self.scores.astype(np.float64), len(self.scores)
+        ends = np.argpartition(s, [most - 1, n - most]) if most else np.empty(0, np.intp)  # not all are sorted
+        strangest, ordinary = ends[n - most :], ends[:most]
+        strangest = strangest[np.lexsort((strangest, -s[strangest]))]
+        return strangest, ordinary[np.lexsort((ordinary, s[ordinary]))]
+
+    # the detector
+
+    def score(self, x: Tensor, context: Tensor | None = None) -> NDArray[np.float32]:
+        """Scores of events in the data's own units, `(M, *shape)` to `(M,)`."""
+        if context is None:
+            context = x.new_zeros(len(x), 0)
+        rows, device = self.module.rows_at_once, self.module.device
+        parts = zip(x.split(rows), context.split(rows), strict=True)
+        return torch.cat([self.module(a.to(device), c.to(device)).float().cpu() for a, c in parts]).numpy()
+
+    def latents(self, places: Places) -> NDArray[np.float32]:
+        """Codes of events by their place, `(M, Z)`."""
+        rows, device = self.module.rows_at_once, self.module.device
+        parts = zip(self.events(places).split(rows), self.context(places).split(rows), strict=True)
+        return torch.cat([self.module.latents(x.to(device), c.to(device)).float().cpu() for x, c in parts]).numpy()
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the detector has codes of events."""
+        return self.data is not None and callable(getattr(self.module, "latents", None))
+
+    @cached_property
+    def seconds_per_event(self) -> float:
+        """How long an event takes to be scored among many, measured on a few test rows."""
+        places = np.arange(min(TRIED, len(self.scores)))
+        x, context = self.events(places), self.context(places)
+        self.score(x, context)
+        start = time.perf_counter()
+        self.score(x, context)
+        return (time.perf_counter() - start) / max(1, len(places))
