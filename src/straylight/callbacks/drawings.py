@@ -71,7 +71,8 @@ def selected(run: Material) -> Figure | None:
 
 
 def confusion(run: Material) -> Figure | None:
-    return figures.confusion({n: rule["confusion"] for n, rule in run.rules.items() if rule.get("confusion")})
+    known = {name: rule for name, rule in run.rules.items() if rule.get("value") is not None or rule.get("flagged")}
+    return figures.confusion({name: rule["confusion"] for name, rule in known.items() if rule.get("confusion")})
 
 
 def roc(run: Material) -> Figure | None:
@@ -152,17 +153,22 @@ def reconstructions(run: Material) -> Figure | None:
     out = run.module.reconstruct(x)
     if image:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
-    parts = [part.float().cpu().numpy() for part in (x, out)]
-    return figures.reconstructions(*parts, run.y[places], run.scores[places], run.kinds, run.columns)
+    before, after = (part.float().cpu().numpy() for part in (x, out))
+    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.columns)
 
 
 def extremes(run: Material) -> Figure | None:
     if run.data is None or len(run.scores) < 2:
         return None
     strangest, ordinary = run.extremes(MOST)
-    parts = [run.events(places).numpy() for places in (strangest, ordinary)]
-    marks = [tuple(column[places] for places in (strangest, ordinary)) for column in (run.scores, run.y)]
-    return figures.extremes(*parts, marks[0], marks[1], run.kinds, run.columns)
+    return figures.extremes(
+        run.events(strangest).numpy(),
+        run.events(ordinary).numpy(),
+        (run.scores[strangest], run.scores[ordinary]),
+        (run.y[strangest], run.y[ordinary]),
+        run.kinds,
+        run.columns,
+    )
 
 
 def contributions(run: Material) -> Figure | None:

@@ -87,7 +87,7 @@ class Figures(TestScores):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # the best checkpoint, which is tested, knows nothing of the epochs after it
         for name, pairs in state_dict["losses"].items():
-            known = {epoch: value for epoch, value in pairs} | dict(self.losses.get(name, []))
+            known = dict(pairs) | dict(self.losses.get(name, []))
             self.losses[name] = sorted(known.items())
 
     def _draw_now(self, trainer: pl.Trainer, module: Any) -> None:

@@ -152,7 +152,8 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
 def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
     """A metric of each kind of anomaly, a panel for each data set that has several of them.
 
-    Bars are means over seeds, whiskers the range. None where no data set has several kinds. Bars start at 0.5 if none is below.
+    Bars are means over seeds, whiskers the range. None where no data set has several kinds.
+    Bars start at 0.5 if none is below.
 
     Example:
         >>> run = {"metrics": {"test/auroc": 0.9, "test/auroc/A": 0.8, "test/auroc/B": 0.95}}

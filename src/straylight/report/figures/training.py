@@ -31,6 +31,7 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
     found = {name: pairs for name, pairs in found.items() if len(pairs)}
     if not found:
         return None
+    found = dict(sorted(found.items(), key=lambda pair: pair[0].partition("/")[0]))  # train, then val
     bare = list(dict.fromkeys(name.partition("/")[2] for name in found))
     shifted = any((pairs[:, 1] <= 0).any() for pairs in found.values())
     figure = canvas(1, 2)
