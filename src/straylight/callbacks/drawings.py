@@ -24,6 +24,7 @@ from straylight.report.figures.style import present, shown
 Drawing = Callable[[Material], Figure | None]
 
 MOST = 100  # of the strangest, and of the most ordinary
+ARROWS = 150  # of each kind, from events of a plane to their reconstructions
 EXPLAINED = 10  # of the strangest
 SECONDS = 3.0  # of scoring, that a figure may take
 MULTIPLICATIONS = 5e10  # that drawing samples may take: seconds on one core
@@ -144,17 +145,17 @@ def latent_normal(run: Material) -> Figure | None:
 
 
 def reconstructions(run: Material) -> Figure | None:
-    """A few events of each kind, drawn by seed, as the network sees them; images in the data's own units."""
+    """Events of each kind, drawn by seed: a few, as the network sees them; images and a plane in the data's units."""
     if run.data is None or not callable(getattr(run.module, "reconstruct", None)):
         return None
-    image = is_image(run.shape)
-    places = _few_of_each(run, 10 if image else 6)
+    image, names = is_image(run.shape), run.names(math.prod(run.shape))
+    places = shown(run.y, ARROWS) if len(names) == 2 else _few_of_each(run, 10 if image else 6)
     x = run.module.scaling(run.events(places).to(run.module.device))
     out = run.module.reconstruct(x)
-    if image:
+    if image or len(names) == 2:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
     before, after = (part.float().cpu().numpy() for part in (x, out))
-    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.columns)
+    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, names)
 
 
 def extremes(run: Material) -> Figure | None:
@@ -167,7 +168,7 @@ def extremes(run: Material) -> Figure | None:
         (run.scores[strangest], run.scores[ordinary]),
         (run.y[strangest], run.y[ordinary]),
         run.kinds,
-        run.columns,
+        run.names(math.prod(run.shape)),
     )
 
 
@@ -175,20 +176,25 @@ def contributions(run: Material) -> Figure | None:
     """Of the strangest events, as many as can be asked about in three seconds."""
     if run.data is None or math.prod(run.shape) < 2:
         return None
-    features = math.prod(run.shape)
-    n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(features * run.seconds_per_event, 1e-12)))
+    features, names = math.prod(run.shape), run.names(math.prod(run.shape))
+    size = 3 if _particles(run) else 1
+    groups = torch.arange(features).view(-1, size)
+    n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(len(groups) * run.seconds_per_event, 1e-12)))
     if n < 1:
         return None
     places, _ = run.extremes(n)
     x, context = run.events(places), run.context(places)
     rows, _ = run.data.training_sample(2000)
     usual = rows.flatten(1).median(0).values
-    # (n, D, D): of each event a copy for each feature, with that feature as usual
-    replaced = x.flatten(1)[:, None].repeat(1, features, 1)
-    replaced.diagonal(dim1=1, dim2=2).copy_(usual.expand(n, features))
+    # (n, G, D): of each event a copy for each group, with its features as usual
+    replaced = x.flatten(1)[:, None].repeat(1, len(groups), 1)
+    for g, group in enumerate(groups):
+        replaced[:, g, group] = usual[group]
     score = run.score(x, context).astype(np.float64)
-    without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(features, 0)).reshape(n, features)
-    return figures.contributions(x.numpy(), score[:, None] - without, score, run.y[places], run.kinds, run.columns)
+    without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(len(groups), 0)).reshape(n, -1)
+    if size > 1:
+        names = [name.rpartition(" ")[0] for name in names[::size]]
+    return figures.contributions(x.numpy(), score[:, None] - without, score, run.y[places], run.kinds, names)
 
 
 def samples(run: Material) -> Figure | None:
@@ -207,7 +213,7 @@ def samples(run: Material) -> Figure | None:
         except ValueError:  # it has no law to draw from, or a scaling without a way back
             return None
     nominal = np.flatnonzero(run.y <= 0)[: SAMPLES["rows"]]
-    return figures.samples(made, run.events(nominal).numpy(), run.columns or run.names(math.prod(run.shape)))
+    return figures.samples(made, run.events(nominal).numpy(), run.names(math.prod(run.shape)))
 
 
 def manifold(run: Material) -> Figure | None:

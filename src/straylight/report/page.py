@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from straylight.report.compared import PICTURES, draw
 from straylight.report.details import by_epoch, cost, decisions, density, large, latency, overview, ranking, thresholds
 from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, rows, write_csv
 from straylight.report.results import find, read, unfinished
@@ -25,8 +26,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="straylight report",
         description="The leaderboard of a sweep, or of all runs below a folder: a row for each detector on each data "
-        "set, mean and range over seeds; written to leaderboard.csv and pareto.png there too. For the folder of one "
-        "run, its numbers.",
+        f"set, mean and range over seeds; written to leaderboard.csv there too, beside {', '.join(PICTURES)}, those of "
+        "them that apply. For the folder of one run, its numbers.",
     )
     parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
     parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
@@ -52,7 +53,7 @@ def _refusal(sentence: str) -> int:
 
 
 def report(folder: Path, console: Console | None = None) -> list[Row]:
-    """Print the leaderboard of all runs below a folder and write `leaderboard.csv` and `pareto.png` into it."""
+    """Print the leaderboard of all runs below a folder, and write `leaderboard.csv` and the figures there."""
     say = _teller(console)
     results = find(folder)
     table = rows(results)
@@ -62,8 +63,8 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
         if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
             say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
         write_csv(table, folder / "leaderboard.csv")
-        _figure(table, folder / "pareto.png")
-        say(f"\nWritten: {folder / 'leaderboard.csv'} and {folder / 'pareto.png'}")
+        pictures = draw(results, table, folder)
+        say(f"\nWritten to {folder}: {', '.join(['leaderboard.csv', *pictures])}")
     for result in results:
         if result["status"] != "ok":
             what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
@@ -127,14 +128,6 @@ def _spread(spread: Spread, without: str, digits: int) -> str:
         return without
     mean, low, high = (f"{value:.{digits}f}" for value in spread)
     return mean if spread.low == spread.high else f"{mean}\n{low}-{high}"
-
-
-def _figure(table: list[Row], path: Path) -> None:
-    from straylight.report.figures import pareto
-
-    temporary = path.with_suffix(".part.png")
-    pareto(table).savefig(temporary, dpi=150)
-    temporary.replace(path)
 
 
 def _teller(console: Console | None) -> Callable[..., None]:

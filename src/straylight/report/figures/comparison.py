@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
     """The ROC curve of one run, for `roc_overlay`; None where a side is empty.
 
     Example:
-        >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr[0]
+        >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr.tolist()[0]
         1.0
     """
     s, labels = np.asarray(scores), np.asarray(y)
@@ -106,8 +107,8 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
     figure = canvas(width=max(3.4, 0.62 * len(names) + 2.6), height=max(2.6, 0.27 * len(sets) + 1.9), legend=False)
     axis = figure.subplots()
     low = min(0.5, float(np.nanmin(table)))
-    image = axis.imshow(table, cmap="viridis", vmin=low, vmax=1, aspect="auto")
-    image.cmap.set_bad("0.9")
+    shades = colormaps["viridis"].with_extremes(bad="0.9")
+    image = axis.imshow(table, cmap=shades, vmin=low, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
         ink = "white" if value < low + 0.6 * (1 - low) else "black"
         axis.text(j, i, "–" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=ink)

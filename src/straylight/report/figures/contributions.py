@@ -22,7 +22,7 @@ def contributions(
     kinds: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> Figure:
-    """By how much the score of each event falls when one feature is replaced by its nominal median.
+    """By how much the score of each event falls when a feature, or a group of them, is replaced by its nominal median.
 
     An occlusion: it asks the detector itself, whatever it is, and takes features one by one, so that of two that say
     the same neither may seem to matter. Images are shown beside a map of their pixels; of more than 24 features of a
@@ -33,11 +33,11 @@ def contributions(
 
     Args:
         x: events, `(N, *shape)`.
-        parts: the falls, `(N, D)`, in units of the score.
+        parts: the falls, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
         scores: `(N,)`.
         y: `(N,)` labels.
         kinds: names of the labels.
-        columns: names of the features.
+        columns: names of the features or groups.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -50,13 +50,15 @@ def contributions(
     events, found = np.asarray(x, np.float64), np.asarray(parts, np.float64)
     s, labels = np.asarray(scores, np.float64), np.asarray(y)
     n = len(s)
-    if not n or events.shape[:1] != (n,) or labels.shape != (n,) or found.shape != (n, events[0].size):
+    if not n or events.shape[:1] != (n,) or labels.shape != (n,) or found.shape[:1] != (n,):
         raise ValueError(
             f"events, contributions, scores and labels are of shapes {events.shape}, {found.shape}, {s.shape}, "
             f"{labels.shape}, and must fit each other"
         )
     looks = [look(int(label), kinds) for label in labels]
     if is_image(events.shape[1:]):
+        if found.shape != (n, events[0].size):
+            raise ValueError(f"a contribution for each pixel of {events.shape} is needed, not {found.shape}")
         return _maps(events, found, s, [drawn.colour for drawn in looks])
     places = np.arange(found.shape[1])
     if len(places) > FEATURES:
@@ -68,7 +70,7 @@ def contributions(
     largest = np.abs(found).max(1, keepdims=True)
     image = axis.imshow(shown / np.where(largest > 0, largest, 1), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     axis.set_yticks(range(n), [f"{cut(drawn.name)}  {short(v)}" for drawn, v in zip(looks, s, strict=True)], fontsize=7)
-    names = [str(columns[i]) if i < len(columns) else str(i) for i in places]
+    names = [str(columns[i]) if i < len(columns) else str(i) for i in places.tolist()]
     axis.set_xticks(range(len(places)), [cut(name, 22) for name in names], rotation=90, fontsize=7)
     axis.set_xlabel("feature")
     axis.set_ylabel("event: kind and score")

@@ -25,7 +25,7 @@ def thinned(*along: Array) -> NDArray[np.intp]:
 
     Example:
         >>> thinned(np.linspace(0, 1, 1_000_001)).size
-        802
+        801
     """
     changed = np.zeros(len(along[0]), bool)
     changed[[0, -1]] = True
@@ -219,12 +219,17 @@ def significance(
         s, best = ranks.steps, ranks.max_sic()
         # below the lowest anomalous score there are only more nominal events
         enough = ranks.low.effective(s.below) >= SIC_FLOOR
-        if best is None or not enough.any():
+        if best is None:
             continue
-        tpr = (s.tp_ge[enough] / ranks.high.total)[::-1]
-        sic = (s.tp_ge[enough] / ranks.high.total / np.sqrt(s.fp_ge[enough] / ranks.low.total))[::-1]
+        # the largest may be at the floor, between two anomalous scores
+        tpr = np.append(best[0] * best[1] ** 0.5, (s.tp_ge[enough] / ranks.high.total)[::-1])
+        fpr = np.append(best[1], (s.fp_ge[enough] / ranks.low.total)[::-1])
+        order = np.lexsort((fpr, tpr))
+        tpr, sic = tpr[order], tpr[order] / np.sqrt(fpr[order])
         keep = thinned(tpr, sic)
         style: dict[str, Any] = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.6}
+        if len(keep) < 3:
+            style |= {"marker": drawn.marker, "ms": 4}
         axis.plot(tpr[keep], sic[keep], label=f"{drawn.name}  {best[0]:.2f}", **style)
     if not axis.lines:
         return None

@@ -136,7 +136,8 @@ def reconstructions(
     kinds: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> Figure:
-    """Pairs of an event and its reconstruction, and their squared difference: images, or features as points and lines.
+    """Pairs of an event and its reconstruction, and their squared difference: images; a plane with lines
+    from events to reconstructions; else features as points and lines.
 
     Args:
         x: `(N, *shape)`, as the network sees them.
@@ -150,9 +151,9 @@ def reconstructions(
         ValueError: if the shapes do not fit.
 
     Example:
-        >>> figure = reconstructions([[0.0, 1.0]], [[0.1, 0.8]], [0], [0.05])
+        >>> figure = reconstructions([[0.0, 1.0, 2.0]], [[0.1, 0.8, 2.0]], [0], [0.05])
         >>> figure.axes[0].get_title()
-        'nominal, score 0.05, mean squared error 0.025'
+        'nominal, score 0.05, mean squared error 0.0167'
     """
     before, after, labels = np.asarray(x, np.float64), np.asarray(out, np.float64), np.asarray(y)
     s = np.asarray(scores, np.float64)
@@ -164,6 +165,8 @@ def reconstructions(
     if is_image(before.shape[1:]):
         return _image_pairs(before, after, labels, s, kinds)
     flat, back = before.reshape(len(s), -1), after.reshape(len(s), -1)
+    if flat.shape[1] == 2:
+        return _arrows(flat, back, labels, kinds, columns)
     errors = ((flat - back) ** 2).mean(1)
     across = min(2, len(s))
     down = -(-len(s) // across)
@@ -187,6 +190,22 @@ def reconstructions(
     if len(at) > FEATURES:
         panels[-1 if len(s) == len(panels) else 0].set_xlabel("feature")
     beside(figure, panels[0])
+    return figure
+
+
+def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Sequence[str], columns: Sequence[str]) -> Figure:
+    figure = canvas(width=5.0, height=4.4)
+    axis = figure.subplots()
+    for label, drawn in present(labels, kinds):
+        own, back = x[labels == label], out[labels == label]
+        error = ((own - back) ** 2).mean()
+        axis.plot(*np.stack([own, back], 1).transpose(2, 1, 0), color=drawn.colour, lw=0.6, alpha=0.6)
+        text = f"{drawn.name}\nmean squared error {short(float(error))}"
+        axis.plot(*own.T, drawn.marker, ms=3, color=drawn.colour, mew=0, label=text)
+    axis.plot(*out.T, "_", ms=4, color="black", label="reconstruction")
+    limits(axis, np.concatenate([x, out]), np.zeros(2 * len(x), np.int64))
+    axis.set(xlabel=_name(columns, 0), ylabel=_name(columns, 1))
+    beside(figure, axis)
     return figure
 
 

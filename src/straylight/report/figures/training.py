@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from straylight.report.figures.curves import ALL
+from straylight.report.figures.span import short
 from straylight.report.figures.style import Look, beside, canvas, look, series
 
 
@@ -47,6 +48,10 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
     right.set_yscale("log")
     left.set_ylabel("loss")
     right.set_ylabel("loss above its least value" if shifted else "loss")
+    low, high = right.get_ylim()
+    if high < 20 * low:  # within a decade powers of ten say nothing
+        right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value)))
+        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     for axis in (left, right):
         _epochs(axis)
     beside(figure, left)
@@ -92,5 +97,5 @@ def _look(kind: str, kinds: Sequence[str]) -> Look:
 
 def _epochs(axis: Any) -> None:
     axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.25, which="both")
