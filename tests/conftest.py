@@ -110,6 +110,8 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
             "callbacks.latency.budget_s=0.01",
             "callbacks.latency.runtimes=[eager]",
             "callbacks.latency.longest_s=0.2",
+            "callbacks.figures.only=[]",
+            "callbacks.tensorboard.max_points=0",
             f"paths.output={tmp_path / output}",
         ]
         if epochs is not None:

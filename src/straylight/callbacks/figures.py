@@ -7,6 +7,7 @@ import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Figures(TestScores):
 
     Args:
         folder: of the pictures.
-        only: names of the figures to draw; `null` draws all that apply.
+        only: names of the figures to draw; `null` draws all that apply, an empty list none.
         every_n_epochs: draw while training, too, after every so many epochs, into `FOLDER/epoch_N`; the test rows are
             scored for it, and nothing is selected by that.
         dpi: dots per inch of the pictures.
@@ -48,7 +49,7 @@ class Figures(TestScores):
             raise ValueError(f"callbacks.figures.every_n_epochs must be positive or null, not {every_n_epochs}")
         if not dpi > 0:
             raise ValueError(f"callbacks.figures.dpi must be positive, not {dpi}")
-        if only is not None:
+        if only:
             from straylight.callbacks.drawings import DRAWINGS
 
             if unknown := [name for name in only if name not in DRAWINGS]:
@@ -58,6 +59,12 @@ class Figures(TestScores):
         self.failed: dict[str, str] = {}
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self._scores: Scores | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.is_global_zero:  # of an earlier run in the same folder
+            with suppress(OSError):
+                for path in [*self.folder.glob("*.png"), self.folder / "extremes.csv"]:
+                    path.unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
@@ -74,19 +81,25 @@ class Figures(TestScores):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._note(trainer)
 
-    def _note(self, trainer: pl.Trainer) -> None:
-        epoch = trainer.current_epoch
+    def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
+        epoch = trainer.current_epoch if epoch is None else epoch
         for name, value in trainer.callback_metrics.items():
             pairs = self.losses.setdefault(name, [])
             if epoch and name.startswith(("train/", "val/")) and (not pairs or pairs[-1][0] < epoch):
                 pairs.append((epoch, float(value)))
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses}
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at the end of an epoch, before it is counted
+            self._note(trainer, trainer.current_epoch + 1)
+        checkpoint["losses"] = self.losses
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         # the best checkpoint, which is tested, knows nothing of the epochs after it
-        for name, pairs in state_dict["losses"].items():
+        for name, pairs in checkpoint.get("losses", {}).items():
             known = dict(pairs) | dict(self.losses.get(name, []))
             self.losses[name] = sorted(known.items())
 
@@ -120,6 +133,8 @@ class Figures(TestScores):
 
     @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores, folder: Path) -> Iterator[str]:
+        if self.only is not None and not self.only:
+            return
         material = Material(
             scores,
             module,
@@ -143,15 +158,13 @@ class Figures(TestScores):
                 picture = io.BytesIO()
                 figure.savefig(picture, format="png", dpi=self.dpi)
                 self._keep(trainer, folder, name, picture.getvalue(), figure.get_size_inches() * self.dpi)
+                if name == "extremes":
+                    self._list(material, folder)
             except Exception as error:  # a picture never fails a run
                 self.failed[name] = _said(error)
                 log.warning(f"The figure {name} was not drawn: {_said(error)}")
                 continue
             yield name
-        try:
-            self._list(material, folder)
-        except Exception as error:
-            log.warning(f"extremes.csv was not written: {_said(error)}")
 
     def _measured(self, trainer: pl.Trainer) -> dict[str, Any]:
         """What the other callbacks add to the record."""

@@ -45,9 +45,8 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
         return None
     ranks = Ranks(Column("nominal", s[labels == 0]), Column("anomalous", s[labels > 0]))
     fpr, tpr = roc_points(ranks)
-    # at a vertical step the upper corner counts
-    last = np.append(np.flatnonzero(np.diff(fpr) > 0), len(fpr) - 1)
-    return Curve(np.interp(CURVE, fpr[last], tpr[last]), min(RESOLVABLE / ranks.low.n, 0.1))
+    just_right = CURVE * (1 + 1e-12)  # at a vertical step the upper corner counts
+    return Curve(np.interp(just_right, fpr, tpr), min(RESOLVABLE / ranks.low.n, 0.1))
 
 
 def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
