@@ -20,6 +20,7 @@ SMALL = {
     "anogan_search.py": ["--images", "8", "--steps", "20"],
     "detectors.py": ["--rows", "512", "--epochs", "1"],
     "ranking.py": ["--rows", "20000"],
+    "figures.py": ["--rows", "20000"],
     "knn.py": ["--rows", "2000"],
     "small_job.py": ["--rows", "200"],
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],

@@ -279,9 +279,9 @@ def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str]
         axis.set_visible(False)
     for i, axis in zip(places.tolist(), panels, strict=False):
         axis_of = span(events[:, i], np.zeros(len(events), np.int64))
-        edges = axis_of.grid(40)
         for values, name, fill in ((events[:, i], "nominal events", True), (made[:, i], "samples", False)):
-            density = np.histogram(axis_of.clip(values), edges)[0] / (len(values) * np.diff(edges))
+            counts, edges = axis_of.histogram(values, 40)
+            density = counts / (len(values) * np.diff(edges))
             colour = NOMINAL if fill else COLOURS[0]
             axis.stairs(density, edges, fill=fill, alpha=0.5 if fill else 1, color=colour, label=name)
         axis_of.apply(axis)

@@ -192,9 +192,8 @@ def _classes(classes: Sequence[object]) -> list[tuple[NDArray[np.bool_], Look]]:
 
 def _histograms(axis: object, values: Array, groups: Sequence[tuple[NDArray[np.bool_], Look]]) -> None:
     axis_of = span(values, np.zeros(len(values), np.int64))
-    edges = axis_of.grid(60)
     for chosen, drawn in groups:
-        counts = np.histogram(axis_of.clip(values[chosen]), edges)[0]
+        counts, edges = axis_of.histogram(values[chosen], 60)
         density = counts / (max(counts.sum(), 1) * np.diff(edges))
         axis.stairs(density, edges, color=drawn.colour, ls=drawn.dash, label=drawn.name)  # type: ignore[attr-defined]
     axis.set_ylabel("density")  # type: ignore[attr-defined]

@@ -6,7 +6,9 @@ ordered by pT; `F` = 3 features, pT [GeV], eta, phi [rad].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,11 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.span import Span
-from straylight.report.figures.style import beside, canvas, present
+from straylight.report.figures.style import Look, beside, canvas, present
 
 LAYOUT = (("missing energy", 1), ("electron", 4), ("muon", 4), ("jet", 10))
 PARTICLES = sum(slots for _, slots in LAYOUT)
 BINS = 50
+Kinds = list[tuple[Look, NDArray[Any]]]  # values of each kind
 
 
 def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> Figure:
@@ -49,51 +52,48 @@ def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> 
         raise ValueError(
             f"events are {PARTICLES} particles of 3 features with a label each, not {events.shape} and {labels.shape}"
         )
-    events = events.reshape(-1, PARTICLES, 3)
+    # of each kind its events, gathered once
+    kinds_of = [(drawn, events[labels == label].reshape(-1, PARTICLES, 3)) for label, drawn in present(labels, kinds)]
     figure = canvas(4, 3, width=3.1, height=2.2)
     panels = figure.subplots(4, 3)
     first = 0
     for row, (name, slots) in zip(panels, LAYOUT, strict=True):
-        own = events[:, first : first + slots]
-        there = (own != 0).any(2)
+        own = [(drawn, part[:, first : first + slots]) for drawn, part in kinds_of]
+        there = [(drawn, (p[..., 0] != 0) | (p[..., 1] != 0) | (p[..., 2] != 0)) for drawn, p in own]
+        leads = [(drawn, part[seen[:, 0], 0]) for (drawn, part), (_, seen) in zip(own, there, strict=True)]
         first += slots
-        leads, of_kind = there[:, 0], labels[there[:, 0]]
-        pt, eta, phi = (own[leads, 0, i].astype(np.float64) for i in range(3))
+        _pt(row[0], [(drawn, lead[:, 0]) for drawn, lead in leads])
+        which = 2 if slots == 1 else 1
+        angles = [(drawn, lead[:, which]) for drawn, lead in leads]
+        reach = max([1.0, *(float(np.abs(angle).max(initial=0.0)) for _, angle in angles)])
+        _steps(row[1], angles, Span(-math.pi, math.pi) if slots == 1 else Span(-reach, reach))
         if slots == 1:
-            _steps(row[0], pt, of_kind, kinds, _upto(pt, of_kind), log=True)
-            _steps(row[1], phi, of_kind, kinds, Span(-np.pi, np.pi))
-            row[0].set_xlabel("missing energy [GeV]")
+            row[0].set_xlabel(f"{name} [GeV]")
             row[1].set_xlabel("its phi [rad]")
             row[2].set_axis_off()
             continue
-        _steps(row[0], pt, of_kind, kinds, _upto(pt, of_kind), log=True)
-        reach = max(float(np.abs(eta).max(initial=0.0)), 1.0)
-        _steps(row[1], eta, of_kind, kinds, Span(-reach, reach))
+        _multiplicity(row[2], [(drawn, seen.sum(1)) for drawn, seen in there], slots)
         row[0].set_xlabel(f"leading {name} pT [GeV]")
         row[1].set_xlabel(f"leading {name} eta")
-        _multiplicity(row[2], there.sum(1), labels, kinds, slots)
         row[2].set_xlabel(f"number of {name}s")
     for axis in panels[:, 0]:
         axis.set_ylabel("density")
-    handles = [axis for axis in panels.ravel() if axis.get_legend_handles_labels()[0]]
-    beside(figure, max(handles, key=lambda axis: len(axis.get_legend_handles_labels()[0])))
+    beside(figure, panels[0, 0] if panels[0, 0].patches else panels[1, 2])
     return figure
 
 
-def _upto(values: NDArray[np.float64], labels: NDArray[np.int64]) -> Span:
-    ends = [float(np.quantile(values[labels == label], 0.999)) for label, _ in present(labels)]
-    return Span(0.0, max([*ends, 1.0]))
+def _pt(axis: Axes, kinds: Kinds) -> None:
+    ends = [float(np.quantile(pt, 0.999)) for _, pt in kinds if len(pt)]
+    _steps(axis, kinds, Span(0.0, max([*ends, 1.0])), log=True)
 
 
-def _steps(
-    axis: Axes, values: NDArray[np.float64], y: NDArray[np.int64], kinds: Sequence[str], of: Span, log: bool = False
-) -> None:
-    edges = of.grid(BINS)
-    for label, drawn in present(y, kinds):
-        counts = np.histogram(of.clip(values[y == label]), edges)[0]
-        heights = counts / (max(counts.sum(), 1) * np.diff(edges))
-        axis.stairs(heights, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
-    if not len(values):
+def _steps(axis: Axes, kinds: Kinds, of: Span, log: bool = False) -> None:
+    for drawn, values in kinds:
+        if len(values):
+            counts, edges = of.histogram(values, BINS)
+            heights = counts / (counts.sum() * np.diff(edges))
+            axis.stairs(heights, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
+    if not axis.patches:
         axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
         axis.set(xticks=[], yticks=[])
     elif log:
@@ -104,10 +104,10 @@ def _steps(
     axis.grid(alpha=0.25)
 
 
-def _multiplicity(axis: Axes, counts: NDArray[np.int64], y: NDArray[np.int64], kinds: Sequence[str], most: int) -> None:
+def _multiplicity(axis: Axes, kinds: Kinds, most: int) -> None:
     edges = np.arange(most + 2) - 0.5
-    for label, drawn in present(y, kinds):
-        share = np.bincount(counts[y == label], minlength=most + 1) / (y == label).sum()
+    for drawn, counts in kinds:
+        share = np.bincount(counts, minlength=most + 1) / len(counts)
         axis.stairs(share, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
     axis.set(xlim=(-0.5, most + 0.5), ylim=(0, None), xticks=range(0, most + 1, max(1, most // 5)))
     axis.set_ylabel("fraction of events")

@@ -239,12 +239,12 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1"
     """
     values, labels = np.asarray(x, np.float64), np.asarray(y)
     axis_of, there = span(values, labels), present(labels, kinds)
-    edges = axis_of.grid(60)
     figure = canvas(1, 2, width=4.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for label, drawn in there:
-        counts = np.histogram(axis_of.clip(values[labels == label]), edges)[0]
-        left.stairs(counts, edges, color=drawn.colour, ls=drawn.dash, label=drawn.name)
+        left.stairs(
+            *axis_of.histogram(values[labels == label], 60), color=drawn.colour, ls=drawn.dash, label=drawn.name
+        )
     left.set(yscale="log", xlabel=name, ylabel="events")
     axis_of.apply(left)
     left.grid(alpha=0.25)

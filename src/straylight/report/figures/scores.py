@@ -47,14 +47,13 @@ def score_histogram(
     s, labels = np.asarray(scores), np.asarray(y)
     axis_of, kinds_there = span(s, labels), present(labels, kinds)
     rarest = min(int((labels == label).sum()) for label, _ in kinds_there)
-    edges = axis_of.grid(int(np.clip(rarest**0.5, *BINS)))
+    bins = int(np.clip(rarest**0.5, *BINS))
     w = None if weight is None else np.asarray(weight, np.float64)
     figure = canvas(1, 2)
     left, right = figure.subplots(1, 2)
-    clipped = axis_of.clip(s)
     for label, drawn in kinds_there:
         chosen = labels == label
-        counts = np.histogram(clipped[chosen], edges, weights=None if w is None else w[chosen])[0].astype(np.float64)
+        counts, edges = axis_of.histogram(s[chosen], bins, None if w is None else w[chosen])
         style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.4}
         fill = {"alpha": 0.35, "lw": 0, "color": drawn.colour}
         density = counts / (max(counts.sum(), np.finfo(float).tiny) * np.diff(edges))

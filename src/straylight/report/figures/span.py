@@ -47,6 +47,17 @@ class Span(NamedTuple):
         """Scores with those beyond the axis at its ends."""
         return np.clip(np.asarray(scores, np.float64), self.low, self.high)
 
+    def histogram(
+        self, scores: ArrayLike, steps: int, weights: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Counts, or sums of weights, `(steps,)`, between the scores of `grid`; those beyond lie in the outermost."""
+        edges, clipped = self.grid(steps), self.clip(scores)
+        if self.width is None:  # numpy need not look for the place of each
+            counts = np.histogram(clipped, steps, (self.low, self.high), weights=weights)[0]
+        else:
+            counts = np.histogram(clipped, edges, weights=weights)[0]
+        return counts.astype(np.float64), edges
+
     def beyond(self, scores: ArrayLike) -> int:
         """How many scores lie beyond the ends."""
         s = np.asarray(scores)
