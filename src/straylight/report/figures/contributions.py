@@ -60,15 +60,15 @@ def contributions(
         if found.shape != (n, events[0].size):
             raise ValueError(f"a contribution for each pixel of {events.shape} is needed, not {found.shape}")
         return _maps(events, found, s, [drawn.colour for drawn in looks])
-    places = np.arange(found.shape[1])
-    if len(places) > FEATURES:
-        places = np.sort(np.argsort(-np.abs(found).sum(0), kind="stable")[:FEATURES])
-    shown = found[:, places]
-    figure = canvas(width=max(5.0, 0.3 * len(places) + 3.0), height=max(2.4, 0.28 * n + 1.6), legend=False)
-    axis = figure.subplots()
     # shares of each event's largest: the scores of the strangest differ by orders of magnitude
     largest = np.abs(found).max(1, keepdims=True)
-    image = axis.imshow(shown / np.where(largest > 0, largest, 1), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    shares = found / np.where(largest > 0, largest, 1)
+    places = np.arange(found.shape[1])
+    if len(places) > FEATURES:
+        places = np.sort(np.argsort(-np.abs(shares).sum(0), kind="stable")[:FEATURES])
+    figure = canvas(width=max(5.0, 0.3 * len(places) + 3.0), height=max(2.4, 0.28 * n + 1.6), legend=False)
+    axis = figure.subplots()
+    image = axis.imshow(shares[:, places], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     axis.set_yticks(range(n), [f"{cut(drawn.name)}  {short(v)}" for drawn, v in zip(looks, s, strict=True)], fontsize=7)
     names = [str(columns[i]) if i < len(columns) else str(i) for i in places.tolist()]
     axis.set_xticks(range(len(places)), [cut(name, 22) for name in names], rotation=90, fontsize=7)

@@ -203,7 +203,7 @@ def found(
     rows = shown(labels)
     by_kind(left, points[rows], labels[rows], kinds)
     for i, (name, colour, marker) in enumerate(OUTCOMES):
-        chosen = rows[outcome[rows] == i]
+        chosen = rows[(outcome[rows] == i) & (labels[rows] >= 0)]
         text = f"{name}: {int(((outcome == i) & (labels >= 0)).sum()):,}"
         right.scatter(*points[chosen].T, s=6, c=colour, marker=marker, lw=0.7, label=text)
     for axis, title in ((left, "true"), (right, f"detected by {threshold[0]}")):
