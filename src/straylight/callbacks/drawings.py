@@ -19,13 +19,14 @@ from straylight.report import figures
 from straylight.report.figures.events import is_image
 from straylight.report.figures.plane import CELLS
 from straylight.report.figures.projection import projected
-from straylight.report.figures.style import present, shown
+from straylight.report.figures.style import present, shown, subsampled
 
 Drawing = Callable[[Material], Figure | None]
 
 MOST = 100  # of the strangest, and of the most ordinary
 ARROWS = 150  # of each kind, from events of a plane to their reconstructions
 EXPLAINED = 10  # of the strangest
+GATHERED = 1_000_000  # events that are gathered in memory
 SECONDS = 3.0  # of scoring, that a figure may take
 MULTIPLICATIONS = 5e10  # that drawing samples may take: seconds on one core
 SAMPLES = {"images": 64, "rows": 2000}
@@ -49,9 +50,14 @@ def data(run: Material) -> Figure | None:
 
 
 def particles(run: Material) -> Figure | None:
+    """Of at most a million events, evenly spaced, so that they fit the memory."""
     if not _particles(run):
         return None
-    return figures.leading_particles(run.events(np.arange(len(run.y))).numpy(), run.y, run.kinds)
+    places = np.arange(0, len(run.y), -(-len(run.y) // GATHERED))
+    figure = figures.leading_particles(run.events(places).numpy(), run.y[places], run.kinds)
+    if len(places) < len(run.y):
+        figure.suptitle(subsampled(len(run.y), len(places)))
+    return figure
 
 
 def losses(run: Material) -> Figure | None:
