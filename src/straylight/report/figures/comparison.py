@@ -23,7 +23,18 @@ from straylight.report.figures.style import Look, beside, canvas, look, series
 Array = NDArray[np.float64]
 Groups = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # by data set and detector, the runs of all seeds
 PANELS = 12
+FLOORS = (0.0, 0.5, 0.9, 0.98, 0.998)
 CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are averaged at
+
+
+def floor(least: float) -> float:
+    """Where an axis that ends at 1 starts: at 0, chance, 0.9, 0.98 or 0.998, so that the least of what it shows is seen.
+
+    Example:
+        >>> floor(0.3), floor(0.7), floor(0.97), floor(0.9995)
+        (0.0, 0.5, 0.9, 0.998)
+    """
+    return max(start for start in FLOORS if start == 0 or start <= 1.5 * least - 0.5)
 
 
 class Curve(NamedTuple):
@@ -52,7 +63,8 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
 def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
     """ROC curves of all detectors with a logarithmic FPR, a panel for each data set: mean and range over seeds.
 
-    The axis starts where ten nominal events lie above the threshold. None without a curve.
+    The axis starts where ten nominal events lie above the threshold; that of the TPR at the `floor` of the curves. None
+    without a curve.
 
     Args:
         curves: by data set and detector, those of its seeds.
@@ -77,7 +89,8 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
             if len(own) > 1:
                 axis.fill_between(CURVE[at], tpr.min(0), tpr.max(0), color=drawn.colour, alpha=0.15, lw=0)
         axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
-        axis.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02), xlabel="false-positive rate")
+        low = floor(min(float(c.tpr[at].min()) for own in there[data].values() for c in own))
+        axis.set(xscale="log", xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
         axis.set_ylabel("true-positive rate")
         axis.grid(alpha=0.25)
     _legend(figure, panels, names)
@@ -153,7 +166,7 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     """A metric of each kind of anomaly, a panel for each data set that has several of them.
 
     Bars are means over seeds, whiskers the range. None where no data set has several kinds.
-    Bars start at 0.5 if none is below.
+    Bars start at the `floor` of the least of them.
 
     Example:
         >>> run = {"metrics": {"test/auroc": 0.9, "test/auroc/A": 0.8, "test/auroc/B": 0.95}}
@@ -191,7 +204,7 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
             axis.bar(places, means, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
             axis.errorbar(places, means, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
-        axis.set(ylim=(0.5 if least >= 0.5 else 0.0, 1.0), title=data, ylabel=name)
+        axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
     if len(sets) > len(shown_sets):
         figure.suptitle(f"the first {len(shown_sets)} of {len(sets)} data sets")
