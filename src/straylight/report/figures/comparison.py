@@ -28,7 +28,7 @@ CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are aver
 
 
 def floor(least: float) -> float:
-    """Where an axis that ends at 1 starts: at 0, chance, 0.9, 0.98 or 0.998, so that the least of what it shows is seen.
+    """Where an axis that ends at 1 starts: at 0, 0.5, 0.9, 0.98 or 0.998, so that the least of it is seen.
 
     Example:
         >>> floor(0.3), floor(0.7), floor(0.97), floor(0.9995)
