@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,10 @@ import torch
 
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
+from straylight.callbacks.tensorboard import log_png
 
 log = logging.getLogger(__name__)
 LISTED = 100  # of the strangest rows, and of the most ordinary
-COLUMNS = 500  # features that a table of rows may have
 
 
 class Figures(TestScores):
@@ -63,7 +62,7 @@ class Figures(TestScores):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:  # of an earlier run in the same folder
             with suppress(OSError):
-                for path in [*self.folder.glob("*.png"), self.folder / "extremes.csv"]:
+                for path in [*self.folder.glob("**/*.png"), *self.folder.glob("**/extremes.csv")]:
                     path.unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any]:
@@ -83,23 +82,23 @@ class Figures(TestScores):
 
     def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
         epoch = trainer.current_epoch if epoch is None else epoch
-        for name, value in trainer.callback_metrics.items():
+        for name in filter(_is_loss, trainer.callback_metrics) if epoch else ():
             pairs = self.losses.setdefault(name, [])
-            if epoch and name.startswith(("train/", "val/")) and (not pairs or pairs[-1][0] < epoch):
-                pairs.append((epoch, float(value)))
+            if not pairs or pairs[-1][0] < epoch:
+                pairs.append((epoch, float(trainer.callback_metrics[name])))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at the end of an epoch, before it is counted
             self._note(trainer, trainer.current_epoch + 1)
-        checkpoint["losses"] = self.losses
+        checkpoint["losses_by_epoch"] = self.losses
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         # the best checkpoint, which is tested, knows nothing of the epochs after it
-        for name, pairs in checkpoint.get("losses", {}).items():
+        for name, pairs in checkpoint.get("losses_by_epoch", {}).items():
             known = dict(pairs) | dict(self.losses.get(name, []))
             self.losses[name] = sorted(known.items())
 
@@ -141,7 +140,7 @@ class Figures(TestScores):
             getattr(trainer, "datamodule", None),
             weight=weights_of(trainer, scores.index),
             measured=self._measured(trainer),
-            losses={name: pairs for name, pairs in self.losses.items() if _is_loss(name)},
+            losses=self.losses,
         )
         try:
             # here, since it takes a second and a run without figures needs none of it
@@ -157,9 +156,11 @@ class Figures(TestScores):
                     continue
                 picture = io.BytesIO()
                 figure.savefig(picture, format="png", dpi=self.dpi)
-                self._keep(trainer, folder, name, picture.getvalue(), figure.get_size_inches() * self.dpi)
-                if name == "extremes":
-                    self._list(material, folder)
+                write(folder / f"{name}.png", picture.getvalue())
+                width, height = (round(inches * self.dpi) for inches in figure.get_size_inches())
+                log_png(trainer, f"figures/{name}", picture.getvalue(), width, height)
+                if name == "extremes" and len(material.shape) == 1:
+                    write(folder / "extremes.csv", extremes(material, LISTED).encode())
             except Exception as error:  # a picture never fails a run
                 self.failed[name] = _said(error)
                 log.warning(f"The figure {name} was not drawn: {_said(error)}")
@@ -174,40 +175,28 @@ class Figures(TestScores):
                 found |= own()
         return found
 
-    def _keep(self, trainer: pl.Trainer, folder: Path, name: str, png: bytes, size: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.png"
-        temporary.write_bytes(png)
-        temporary.replace(folder / f"{name}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
-                from tensorboard.compat.proto.summary_pb2 import Summary
 
-                width, height = (round(x) for x in size)
-                # the file as it is: the writer would decode it and encode it again
-                image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-                summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)])
-                logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
-    @staticmethod
-    def _list(material: Material, folder: Path) -> None:
-        """`extremes.csv`: rank among the strangest or the most ordinary, row, score, kind, features."""
-        if len(material.shape) != 1 or not folder.is_dir() or math.prod(material.shape) > COLUMNS:
-            return
-        temporary = folder / ".extremes.csv"
-        with temporary.open("w", newline="") as file:
-            out = csv.writer(file)
-            out.writerow(["end", "rank", "row", "score", "kind", *material.names(math.prod(material.shape))])
-            ends = zip(("strangest", "ordinary"), material.extremes(LISTED), strict=True)
-            for end, places in ends:
-                rows = zip(places, material.events(places).tolist(), strict=True)
-                for rank, (place, features) in enumerate(rows, 1):
-                    label = int(material.y[place])
-                    known = 0 <= label < len(material.kinds)
-                    kind = material.kinds[label] if known else "unknown" if label < 0 else str(label)
-                    score = np.format_float_positional(material.scores[place], trim="-", unique=True)
-                    out.writerow([end, rank, int(material.index[place]), score, kind, *features])
-        temporary.replace(folder / "extremes.csv")
+
+def extremes(material: Material, most: int) -> str:
+    """CSV of the strangest and the most ordinary rows: rank among them, row of the split, score, kind, features."""
+    from straylight.report.figures.style import look
+
+    file = io.StringIO(newline="")
+    out = csv.writer(file)
+    out.writerow(["end", "rank", "row", "score", "kind", *material.names(material.shape[0])])
+    for end, places in zip(("strangest", "ordinary"), material.extremes(most), strict=True):
+        for rank, (place, features) in enumerate(zip(places, material.events(places).tolist(), strict=True), 1):
+            score = np.format_float_positional(material.scores[place], trim="-", unique=True)
+            kind = look(int(material.y[place]), material.kinds).name
+            out.writerow([end, rank, int(material.index[place]), score, kind, *features])
+    return file.getvalue()
 
 
 def _is_loss(name: str) -> bool:

@@ -94,6 +94,17 @@ class TensorBoard(TestScores):
                 writer.add_graph(network, inputs, use_strict_trace=False)
 
 
+def log_png(trainer: pl.Trainer, tag: str, png: bytes, width: int, height: int) -> None:
+    """A picture to the Trainer's TensorBoard loggers, the file as it is; their writer would decode and encode it."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+            summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+            logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+
+
 class _Scores(nn.Module):
     """A detector without its Trainer."""
 
