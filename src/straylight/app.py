@@ -25,6 +25,8 @@ from straylight.groups import FOLDER
 log = logging.getLogger(__name__)
 
 _failures = 0
+#: Whether the job of this process goes on with what an earlier one left in its folder.
+resuming = False
 #: What may be changed when a run is resumed: how long and where it runs, not what it computes.
 RESUMABLE = ("trainer.", "callbacks.", "logger.", "paths.data=", "threads=")
 #: Hydra's options that are followed by a value.
@@ -37,7 +39,11 @@ def main(arguments: list[str]) -> None:
     arguments = _options_first(arguments)
     sys.argv = ["straylight train", *arguments]
     resumed = [a for a in arguments if a.startswith("resume=")]
-    if resumed:
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    if resumed and sweep:
+        arguments = _resumed_sweep(arguments, Path(resumed[-1].removeprefix("resume=")))
+        sys.argv = ["straylight train", *arguments]
+    if resumed and not sweep:
         rest = [a for a in arguments if not a.startswith("resume=")]
         _guarded(lambda: resume(Path(resumed[-1].removeprefix("resume=")), rest))
     else:
@@ -55,16 +61,9 @@ def task(cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     single = job.mode == RunMode.RUN
     overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
-    fields = {
-        "detector": job.runtime.choices.get("detector"),
-        "data": job.runtime.choices.get("data"),
-        "overrides": overrides,
-        "config_hash": config.identity(cfg),
-        "variant": config.identity(cfg, seed=False),
-        "command": shlex.join(["straylight", "train", *overrides]),
-    }
+    fields = fields_of(cfg, job.runtime.choices.get("detector"), job.runtime.choices.get("data"), overrides)
     folder = Path(job.runtime.output_dir)
-    result = run(cfg, folder, fields)
+    result = run(cfg, folder, fields, resume=resuming)
     if result is None:
         return None
     number = "" if single else f"#{job.job.num} "
@@ -74,9 +73,26 @@ def task(cfg: DictConfig) -> float | None:
     return result.get("metrics", {}).get("test/auroc")
 
 
+def fields_of(cfg: DictConfig, detector: str | None, data: str | None, overrides: list[str]) -> dict[str, Any]:
+    """What `result.json` says of what was asked for."""
+    return {
+        "detector": detector,
+        "data": data,
+        "overrides": overrides,
+        "config_hash": config.identity(cfg),
+        "variant": config.identity(cfg, seed=False),
+        "command": shlex.join(["straylight", "train", *overrides]),
+    }
+
+
+def failed() -> None:
+    """Count a job that failed, for the exit status."""
+    global _failures
+    _failures += 1
+
+
 def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
     """Train in `folder` and see to it that `result.json` says how it ended; `None` if it failed."""
-    global _failures
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from straylight.callbacks.record import versions, write_result
@@ -108,7 +124,7 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
         )
         raise Interrupted from None
     except Exception as error:
-        _failures += 1
+        failed()
         said = isinstance(error, StraylightError | MisconfigurationException)
         reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
         conclude("failed", reason)
@@ -179,6 +195,11 @@ class Leaderboard(Callback):
 
 
 def _say(result: dict[str, Any], number: str) -> None:
+    log.info(f"{number}{headline(result)}")
+
+
+def headline(result: dict[str, Any]) -> str:
+    """One line on how a run went."""
     metrics = result.get("metrics", {})
     numbers = [
         f"{name} {metrics[key]:.4f}" for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap")) if key in metrics
@@ -187,8 +208,8 @@ def _say(result: dict[str, Any], number: str) -> None:
     if one:
         numbers.append(f"p50 {one['p50_us']:.0f} us")
     numbers.append(f"{result.get('duration_s', 0):.1f} s")
-    what = f"{number}{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
-    log.info(f"{what}: {', '.join(numbers)}")
+    what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
+    return f"{what}: {', '.join(numbers)}"
 
 
 def _next(folder: Path) -> None:
@@ -269,3 +290,21 @@ def _as_choice(override: str) -> str:
 
 def _as_interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _resumed_sweep(arguments: list[str], folder: Path) -> list[str]:
+    """The arguments of a sweep that goes on in the folder of an earlier one.
+
+    Raises:
+        SystemExit: if the folder is none of a sweep.
+    """
+    global resuming
+    if not (folder / "multirun.yaml").is_file():
+        print(f"Error: {folder} is not the folder of a sweep: it holds no multirun.yaml.", file=sys.stderr)
+        sys.exit(1)
+    resuming = True
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    if len([a for a in rest if not a.startswith("-")]) == 0:  # as it was asked for
+        saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"), resolve=False)
+        rest += [a for a in saved["hydra"]["overrides"]["task"]]
+    return [*rest, f"hydra.sweep.dir={_quoted(str(folder))}"]

@@ -22,8 +22,9 @@ from yaml import YAMLError
 from straylight.errors import ConfigError, StraylightError
 from straylight.groups import GROUPS
 
-#: Config keys that say where a run is kept or what watches it, not what it computes.
+#: Config keys that say where a run is kept or what is shown of it, not what it computes.
 PLACES = ("paths", "logger", "hydra")
+SHOWN = ("figures", "tensorboard", "progress")  # callbacks
 
 
 class Main(BaseModel, extra="allow"):
@@ -102,6 +103,8 @@ def identity(cfg: DictConfig, *, seed: bool = True) -> str:
     """Twelve hex digits that tell what a run computes, wherever it is kept; without `seed`, what its repeats share."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     kept = {k: v for k, v in plain.items() if k not in PLACES and (seed or k != "seed")}
+    if kept.get("callbacks"):
+        kept["callbacks"] = {k: v for k, v in kept["callbacks"].items() if k not in SHOWN}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

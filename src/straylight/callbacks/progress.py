@@ -11,6 +11,9 @@ import pytorch_lightning as pl
 
 from straylight.batch import Group
 
+#: Who is told every line where there is no terminal: a launcher that shows many jobs in one table.
+listener: Callable[[str], None] | None = None
+
 
 class Progress(pl.Callback):
     """Prints the epoch, its losses, the events trained on per second, and the time left.
@@ -41,7 +44,8 @@ class Progress(pl.Callback):
         self._ended = None
         self._silent = not trainer.is_global_zero or getattr(pl_module, "one_pass", False)
         self._out = self.file or sys.stderr
-        self._interval = self.interval_s if self._out.isatty() else self.log_interval_s
+        self._watched = self.file is None and (listener is not None or self._out.isatty())
+        self._interval = self.interval_s if self._watched or self._out.isatty() else self.log_interval_s
         self._start = self._said = self.clock()
         self._from = getattr(pl_module, "done", None) or 0.0  # of a resumed training, some was done before
 
@@ -76,7 +80,10 @@ class Progress(pl.Callback):
         done = getattr(module, "done", None)
         if done is not None and done > self._from and not last:
             parts.append(f"{_duration((now - self._start) * (1 - done) / (done - self._from))} left")
-        print("  ".join(parts), file=self._out, flush=True)
+        if listener is not None and self.file is None:
+            listener("  ".join(parts))
+        else:
+            print("  ".join(parts), file=self._out, flush=True)
 
     def _losses(self, trainer: pl.Trainer) -> list[str]:
         """The loss where there is one; what a phase has otherwise."""

@@ -1,0 +1,1 @@
+"""Hydra looks here for `hydra/launcher=local`."""

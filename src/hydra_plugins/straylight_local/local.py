@@ -1,0 +1,45 @@
+"""`hydra/launcher=local`: every job of a sweep in a process of its own. What it does is in `straylight.launcher.local`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class LocalLauncherConf:
+    """Options of the launcher, see `straylight.launcher.local.Options`."""
+
+    _target_: str = "hydra_plugins.straylight_local.local.LocalLauncher"
+    n_jobs: int | None = None
+    gpus: Any = None
+    jobs_per_gpu: int = 1
+    retry: int = 0
+    timeout_s: float | None = None
+    fail_fast: bool = False
+    grace_s: float = 10.0
+
+
+class LocalLauncher(Launcher):
+    """Hands jobs to `straylight.launcher.local.launch`, which is imported when there are some."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from straylight.launcher.local import Options, launch
+
+        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, Options(**self.options))
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="straylight")

@@ -1,0 +1,86 @@
+"""What a sweep looks like while it runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+TAIL = 12  # jobs that have ended, and that are shown
+
+
+class Board:
+    """Tells of jobs as they start and end.
+
+    Args:
+        total: how many jobs there are.
+        console: where to; standard output by default.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.total = total
+        self.console = console or (Console() if sys.stdout.isatty() else Console(width=400, soft_wrap=True))
+        self._running: dict[int, tuple[str, float, str]] = {}
+        self._ended: list[tuple[int, str, str]] = []
+        self._count: dict[str, int] = {}
+        self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self.table)
+        self._shown = self.console.is_terminal
+
+    def __enter__(self) -> Board:
+        if self._shown:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._shown:
+            self._live.stop()
+
+    def start(self, number: int, what: str) -> None:
+        """A job starts."""
+        self._running[number] = (what, time.monotonic(), "")
+        if not self._shown:
+            self.say(f"#{number} started: {what}")
+
+    def progress(self, number: int, line: str) -> None:
+        """A running job says how far it is."""
+        if number in self._running and line:
+            what, since, _ = self._running[number]
+            self._running[number] = (what, since, line)
+
+    def end(self, number: int, status: str, headline: str) -> None:
+        """A job has ended: `ok`, `failed`, `interrupted`, `again` if it is tried again, or `known` from before."""
+        self._running.pop(number, None)
+        self._count[status] = self._count.get(status, 0) + 1
+        self._ended.append((number, status, headline))
+        if not self._shown:
+            self.say(f"#{number} {headline}" if status in ("ok", "known") else f"#{number} {status}: {headline}")
+
+    def say(self, line: str) -> None:
+        """A line of its own."""
+        self.console.print(Text(line), highlight=False, soft_wrap=True)
+
+    def summary(self) -> str:
+        """How many jobs are where."""
+        waiting = self.total - len(self._running) - sum(n for s, n in self._count.items() if s != "again")
+        parts = {"running": len(self._running), "waiting": waiting, **self._count}
+        return ", ".join(f"{n} {name}" for name, n in parts.items() if n)
+
+    def table(self) -> Table:
+        """The jobs that run, and the last that have ended."""
+        out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=Text(self.summary()), title_justify="left")
+        out.add_column("job", justify="right")
+        out.add_column("status")
+        out.add_column("what", overflow="ellipsis", no_wrap=True)
+        colours: Mapping[str, str] = {"ok": "green", "known": "green", "failed": "red", "interrupted": "yellow"}
+        for number, status, headline in self._ended[-TAIL:]:
+            out.add_row(str(number), Text(status, style=colours.get(status, "")), Text(headline))
+        for number, (what, since, line) in self._running.items():
+            seconds = time.monotonic() - since
+            out.add_row(str(number), Text(f"{seconds:.0f} s", style="cyan"), Text(f"{what}  {line}"))
+        return out

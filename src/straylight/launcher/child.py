@@ -1,0 +1,124 @@
+"""In the process of a job: one job of a sweep, or one rank of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Order(NamedTuple):
+    """What a process is to do.
+
+    Attributes:
+        config: the job's composed config with `hydra` in it; of ranks other than the first resolved and without.
+        folder: the job's.
+        rank: 0 for the process that keeps the record.
+        resume: go on from the newest checkpoint in the folder.
+        environment: set before anything of the job runs.
+        callbacks: Hydra's; None for ranks other than the first.
+        log: file for what the process prints.
+    """
+
+    config: Any
+    folder: str
+    rank: int
+    resume: bool
+    environment: Mapping[str, str]
+    callbacks: Any
+    log: str
+
+
+def main(order: bytes, told: Connection) -> None:
+    """Entry point of the process; what becomes of the job is told through the pipe, as pairs of a word and a value."""
+    os.setpgid(0, 0)  # with all that it starts it can be ended as one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have been told to ignore it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import multiprocessing
+
+    # what a job starts is forked from it: a server of its own would import everything anew
+    multiprocessing.set_start_method("fork", force=True)
+    job: Order = pickle.loads(order)
+    os.environ.update(job.environment)
+    _print_to(Path(job.log))
+    try:
+        if job.rank:
+            _follow(job)
+        else:
+            told.send(("done", _lead(job, told)))
+    except (KeyboardInterrupt, SystemExit) as error:
+        code = getattr(error, "code", None)
+        status = 130 if isinstance(error, KeyboardInterrupt) else code if isinstance(code, int) else 1
+        _leave(status)
+    _leave(0)
+
+
+def _leave(status: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # threads of libraries do not hold it up
+
+
+def _lead(job: Order, told: Connection) -> Any:
+    """The job itself, as Hydra runs jobs."""
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime, run_job, setup_globals
+    from hydra.types import HydraContext
+
+    from straylight import app
+    from straylight.callbacks import progress
+
+    assert Singleton
+    progress.listener = lambda line: told.send(("progress", line))
+    setup_globals()
+    JobRuntime.instance().set("name", job.config.hydra.job.name)
+    app.resuming = job.resume
+    context = HydraContext(config_loader=None, callbacks=job.callbacks)  # type: ignore[arg-type]
+    return run_job(
+        task_function=app.task,
+        config=job.config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=context,
+    )
+
+
+def _follow(job: Order) -> None:
+    """A rank other than the first."""
+    from straylight.errors import StraylightError
+    from straylight.train import train
+
+    try:
+        train(job.config, Path(job.folder), resume=job.resume)
+    except StraylightError as error:
+        print(f"Rank {job.rank}: {error}", file=sys.stderr)  # the first rank meets the same and records it
+        sys.exit(1)
+
+
+def _print_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,83 @@
+"""Where jobs may run: so many at a time on the CPU, and on each GPU, which sweeps of one machine share by lock files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class Place:
+    """What a job was given: GPUs by their name for `CUDA_VISIBLE_DEVICES`, none for a job on the CPU."""
+
+    def __init__(self, gpus: Sequence[str] = (), locks: Sequence[FileLock] = ()) -> None:
+        self.gpus, self._locks = tuple(gpus), list(locks)
+
+    def release(self) -> None:
+        while self._locks:
+            self._locks.pop().release()
+
+
+class Slots:
+    """Places for jobs.
+
+    Args:
+        n_jobs: jobs at a time on the CPU.
+        gpus: names of the GPUs, as `CUDA_VISIBLE_DEVICES` has them.
+        jobs_per_gpu: jobs that share a GPU.
+        folder: of the lock files, one for every slot of every GPU; the kernel releases those of a process that dies.
+    """
+
+    def __init__(
+        self, n_jobs: int, gpus: Sequence[str] = (), jobs_per_gpu: int = 1, folder: Path | None = None
+    ) -> None:
+        self.n_jobs, self.gpus, self.jobs_per_gpu = n_jobs, tuple(gpus), jobs_per_gpu
+        self.folder = folder or Path(tempfile.gettempdir()) / "straylight-gpus"
+        self._free = n_jobs
+
+    def take(self, gpus: int) -> Place | None:
+        """A place for a job that asks for so many GPUs, 0 for one on the CPU; None where there is none now."""
+        if not gpus:
+            if not self._free:
+                return None
+            self._free -= 1
+            return Place()
+        self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
+        held: dict[str, FileLock] = {}
+        for gpu in self.gpus:
+            for slot in range(self.jobs_per_gpu):
+                lock = FileLock(self.folder / f"{_file(gpu)}.{slot}.lock", mode=0o666, thread_local=False)
+                try:
+                    lock.acquire(blocking=False)
+                except Timeout:
+                    continue
+                held[gpu] = lock
+                break
+            if len(held) == gpus:
+                return Place(list(held), list(held.values()))
+        for lock in held.values():
+            lock.release()
+        return None
+
+    def give_back(self, place: Place) -> None:
+        """Free what a job had."""
+        if not place.gpus:
+            self._free += 1
+        place.release()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by name; without a CUDA context, so that jobs can still be forked."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _file(gpu: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in gpu)

@@ -1,0 +1,36 @@
+"""What jobs share: imported once by the server that they are forked from. Imports only: no tensor, no CUDA call."""
+
+import gc
+from importlib import import_module
+
+#: What a job imports when it comes to it.
+MODULES = (
+    "h5py",
+    "hydra._internal.hydra",
+    "matplotlib.backends.backend_agg",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pandas",
+    "pyarrow.parquet",
+    "sklearn.ensemble",
+    "sklearn.neighbors",
+    "tensorboard.plugins.projector",
+    "torch.utils.tensorboard",
+    "straylight.app",
+    "straylight.callbacks.drawings",
+    "straylight.data",
+    "straylight.detectors",
+    "straylight.export",
+    "straylight.launcher.child",
+    "straylight.train",
+)
+
+for name in MODULES:
+    try:
+        import_module(name)
+    except ImportError:  # a job that needs it says so
+        continue
+
+gc.collect()
+gc.freeze()  # so that a collection in a job copies none of the pages that they share
