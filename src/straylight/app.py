@@ -24,6 +24,7 @@ from straylight.groups import FOLDER
 
 log = logging.getLogger(__name__)
 
+HYDRA = "1.3"  # whose behaviour is asked for
 _failures = 0
 #: Whether the job of this process goes on with what an earlier one left in its folder.
 resuming = False
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
         # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
         os.environ["STRAYLIGHT_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR", "0")
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        app = hydra.main(version_base="1.3", config_path=str(FOLDER), config_name="train")(task)
+        app = hydra.main(version_base=HYDRA, config_path=str(FOLDER), config_name="train")(task)
         _guarded(app)
     if _failures:
         sys.exit(1)
@@ -304,7 +305,7 @@ def _resumed_sweep(arguments: list[str], folder: Path) -> list[str]:
         sys.exit(1)
     resuming = True
     rest = [a for a in arguments if not a.startswith("resume=")]
-    if len([a for a in rest if not a.startswith("-")]) == 0:  # as it was asked for
+    if all(a.startswith("-") for a in rest):  # as it was asked for
         saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"), resolve=False)
-        rest += [a for a in saved["hydra"]["overrides"]["task"]]
+        rest += saved["hydra"]["overrides"]["task"]
     return [*rest, f"hydra.sweep.dir={_quoted(str(folder))}"]

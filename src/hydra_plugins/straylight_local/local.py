@@ -1,9 +1,8 @@
-"""`hydra/launcher=local`: every job of a sweep in a process of its own. What it does is in `straylight.launcher.local`."""
+"""`hydra/launcher=local`: every job of a sweep in a process of its own; see `straylight.launcher.local`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -13,18 +12,17 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-@dataclass
-class LocalLauncherConf:
-    """Options of the launcher, see `straylight.launcher.local.Options`."""
-
-    _target_: str = "hydra_plugins.straylight_local.local.LocalLauncher"
-    n_jobs: int | None = None
-    gpus: Any = None
-    jobs_per_gpu: int = 1
-    retry: int = 0
-    timeout_s: float | None = None
-    fail_fast: bool = False
-    grace_s: float = 10.0
+#: Options, see `straylight.launcher.local.Options`. A plain mapping: Hydra runs this file outside of `sys.modules`.
+DEFAULTS = {
+    "_target_": "hydra_plugins.straylight_local.local.LocalLauncher",
+    "n_jobs": None,
+    "gpus": None,
+    "jobs_per_gpu": 1,
+    "retry": 0,
+    "timeout_s": None,
+    "fail_fast": False,
+    "grace_s": 10.0,
+}
 
 
 class LocalLauncher(Launcher):
@@ -42,4 +40,4 @@ class LocalLauncher(Launcher):
         return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, Options(**self.options))
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="straylight")
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=DEFAULTS, provider="straylight")

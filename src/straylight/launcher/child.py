@@ -73,15 +73,15 @@ def _leave(status: int) -> None:
 
 def _lead(job: Order, told: Connection) -> Any:
     """The job itself, as Hydra runs jobs."""
-    from hydra.core.singleton import Singleton
+    from hydra import version
     from hydra.core.utils import JobRuntime, run_job, setup_globals
     from hydra.types import HydraContext
 
     from straylight import app
     from straylight.callbacks import progress
 
-    assert Singleton
     progress.listener = lambda line: told.send(("progress", line))
+    version.setbase(app.HYDRA)
     setup_globals()
     JobRuntime.instance().set("name", job.config.hydra.job.name)
     app.resuming = job.resume

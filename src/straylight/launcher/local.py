@@ -198,7 +198,8 @@ class Sweep:
                 self.board.end(job.number, "known", app.headline(result))
                 return False
             job.resume = result is None or result["status"] == "interrupted"
-        with read_write(composed), open_dict(composed):
+        hydra = composed.hydra
+        with read_write(hydra), read_write(hydra.job), read_write(hydra.sweep), open_dict(hydra.job):
             composed.hydra.job.id = composed.hydra.job.num = job.number
             name = before.name if before else self._claim(composed)
             composed.hydra.sweep.subdir = name
@@ -235,7 +236,8 @@ class Sweep:
         task = copy.deepcopy(job.config)
         with read_write(task), open_dict(task):
             del task["hydra"]
-        return OmegaConf.create(OmegaConf.to_container(task, resolve=True))
+        plain: Any = OmegaConf.to_container(task, resolve=True)
+        return DictConfig(plain)
 
     def _slots_for(self, job: Job) -> Slots:
         if self._slots is None:

@@ -1,4 +1,4 @@
-"""Where jobs may run: so many at a time on the CPU, and on each GPU, which sweeps of one machine share by lock files."""
+"""Where jobs may run: so many at a time on the CPU, and on each GPU, shared among sweeps by lock files."""
 
 from __future__ import annotations
 
