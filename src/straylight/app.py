@@ -36,6 +36,8 @@ VALUED = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn",
 
 def main(arguments: list[str]) -> None:
     """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted."""
+    global resuming
+    resuming = False
     signal.signal(signal.SIGTERM, _as_interrupt)
     arguments = _options_first(arguments)
     sys.argv = ["straylight train", *arguments]
@@ -117,7 +119,12 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
             conclude("ok", None)
             result = read(folder) or {}
         return result
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as error:
+        status = error.code if isinstance(error, SystemExit) else None
+        if status not in (None, 1, 130):  # which Lightning and we end an interrupted training with
+            failed()
+            conclude("failed", f"Something in the run called sys.exit({status!r}).")
+            return None
         conclude("interrupted", None)
         print(
             f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(_shown(folder))}",
@@ -187,12 +194,18 @@ class Leaderboard(Callback):
     """Hydra callback: after a sweep, the table, its files, and what to type next."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from straylight.report.page import report
+        conclude_sweep(Path(config.hydra.sweep.dir))
 
-        folder = Path(config.hydra.sweep.dir)
-        if any(folder.glob("**/result.json")):
-            report(folder)
-            _next(folder)
+
+def conclude_sweep(folder: Path, interrupted: bool = False) -> None:
+    """What a sweep reached, as far as it came, and what to type next."""
+    from straylight.report.page import report
+
+    if any(folder.glob("**/result.json")):
+        report(folder)
+        _next(folder)
+    if interrupted:
+        print(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(_shown(folder))}")
 
 
 def _say(result: dict[str, Any], number: str) -> None:

@@ -11,7 +11,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-
 #: Options, see `straylight.launcher.local.Options`. A plain mapping: Hydra runs this file outside of `sys.modules`.
 DEFAULTS = {
     "_target_": "hydra_plugins.straylight_local.local.LocalLauncher",

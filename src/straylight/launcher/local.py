@@ -101,8 +101,12 @@ def launch(
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     pool.warm()
     jobs = [Job(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
-    with Board(len(jobs)) as board:
-        Sweep(cfg, context, jobs, options, board).run()
+    try:
+        with Board(len(jobs)) as board:
+            Sweep(cfg, context, jobs, options, board).run()
+    except KeyboardInterrupt:
+        app.conclude_sweep(Path(cfg.hydra.sweep.dir), interrupted=True)
+        raise
     return [job.returned or JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in jobs]
 
 
@@ -148,7 +152,11 @@ class Sweep:
         """Whether the job has been seen to: it runs, or need not."""
         if job.config is None and not self._compose(job):
             return True
-        slots = self._slots_for(job)
+        try:
+            slots = self._slots_for(job)
+        except ConfigError as error:
+            self._refuse(job, str(error))
+            return True
         job.place = slots.take(job.gpus)
         if job.place is None:
             return False
@@ -174,6 +182,14 @@ class Sweep:
         self.running.append(job)
         self.board.start(job.number, job.what)
         return True
+
+    def _refuse(self, job: Job, reason: str) -> None:
+        from straylight.callbacks.record import write_result
+
+        empty = {"metrics": {}, "latency": [], "seed": job.config.get("seed")}
+        write_result(job.folder, {**empty, **job.fields, "status": "failed", "reason": reason})
+        self.board.end(job.number, "failed", f"{job.what}: {reason}")
+        app.failed()
 
     def _compose(self, job: Job) -> bool:
         """Give a job its config and its folder; False if it has run, here or in the sweep that is resumed."""
