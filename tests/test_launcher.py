@@ -278,3 +278,80 @@ def test_wrong_options_are_refused_in_a_sentence(wrong) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"hydra.launcher.{name} must be (positive|at least 0), not"):
         Options(**wrong)
+
+
+# several ranks
+
+RANKS = """
+import os, signal
+from straylight.detectors import AutoEncoder
+
+class Ranked(AutoEncoder):
+    def __init__(self, shape, how="none", **common):
+        super().__init__(shape, hidden=[8], latent=2, **common)
+        self.how = how
+
+    def on_train_epoch_start(self):
+        if os.environ.get("LOCAL_RANK") == "1" and self.current_epoch == 1:
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "raise":
+                raise RuntimeError("rank one broke")
+"""
+
+
+@pytest.fixture
+def ranked(tmp_path, monkeypatch) -> tuple[str, ...]:
+    """Arguments that train a detector whose second rank may break, on two CPU ranks."""
+    (tmp_path / "ranked.py").write_text(RANKS)
+    (tmp_path / "own" / "detector").mkdir(parents=True)
+    (tmp_path / "own" / "detector" / "ranked.yaml").write_text("_target_: ranked.Ranked\nhow: none\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return (
+        "-m",
+        f"--config-dir={tmp_path}/own",
+        "data=blobs",
+        "detector=ranked",
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+    )
+
+
+def ranks_left() -> list[str]:
+    """Jobs' processes that this one started and that are still there."""
+    time.sleep(0.5)
+    server = [p for p in psutil.Process().children(recursive=True) if "forkserver" in " ".join(p.cmdline())]
+    return [str(child.cmdline()) for process in server for child in process.children(recursive=True)]
+
+
+@pytest.mark.slow
+def test_jobs_of_two_ranks_and_of_one_follow_each_other_in_one_sweep(ranked, straylight_train) -> None:
+    start = time.monotonic()
+    ended = straylight_train(*ranked, "trainer.devices=2,1", "seed=1,2")
+    assert time.monotonic() - start < 150
+    assert ended.status == 0, ended.out + ended.err
+    assert sorted((r["devices"], r["seed"], r["status"]) for r in ended.results) == [
+        (1, 1, "ok"),
+        (1, 2, "ok"),
+        (2, 1, "ok"),
+        (2, 2, "ok"),
+    ]
+    found = {(r["devices"], r["seed"]): r["metrics"]["test/auroc"] for r in ended.results}
+    assert found[2, 1] == pytest.approx(found[1, 1], abs=1e-3)
+    assert found[2, 2] == pytest.approx(found[1, 2], abs=1e-3)
+    (sweep,) = (ended.folder / "sweeps").iterdir()
+    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_fails_its_job_alone_and_is_named(ranked, straylight_train) -> None:
+    start = time.monotonic()
+    ended = straylight_train(*ranked, "detector.how=kill,raise,none", epochs=3)
+    assert time.monotonic() - start < 150 and ended.status == 1
+    found = by_override(ended, "detector.how")
+    assert {h: r["status"] for h, r in found.items()} == {"kill": "failed", "raise": "failed", "none": "ok"}
+    assert found["kill"]["reason"].startswith("Rank 1 was killed by signal 9 (SIGKILL")
+    assert found["raise"]["reason"].startswith("Rank 1 ended with status 1")
+    log = next(Path(r["folder"]) for h, r in found.items() if h == "raise") / "output.1.log"
+    assert "rank one broke" in log.read_text()
+    assert not ranks_left()

@@ -83,10 +83,7 @@ class Job:
     place: Place | None = None
     returned: JobReturn | None = None
     timed_out: bool = False
-
-    @property
-    def what(self) -> str:
-        return " ".join(filter_overrides(self.overrides))
+    what: str = ""
 
 
 def launch(
@@ -101,6 +98,9 @@ def launch(
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     pool.warm()
     jobs = [Job(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    for job in jobs:  # what tells it from the others
+        job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
     try:
         with Board(len(jobs)) as board:
             Sweep(cfg, context, jobs, options, board).run()
@@ -171,7 +171,7 @@ class Sweep:
                 resume=job.resume,
                 environment={**environment, **devices},
                 callbacks=None if rank else self.context.callbacks,
-                log=str(job.folder / ("output.log" if not rank else f"output.{rank}.log")),
+                log=str(job.folder / _log(rank)),
             )
             for rank, environment in enumerate(environments)
         ]
@@ -252,6 +252,7 @@ class Sweep:
         task = copy.deepcopy(job.config)
         with read_write(task), open_dict(task):
             del task["hydra"]
+            task.paths.run = str(job.folder)
         plain: Any = OmegaConf.to_container(task, resolve=True)
         return DictConfig(plain)
 
@@ -281,12 +282,12 @@ class Sweep:
 
     def _end(self, job: Job, interrupted: bool = False) -> None:
         assert job.running is not None and job.place is not None and self._slots is not None
-        died, returned = job.running.died(), job.running.returned
+        died, returned, rank = job.running.died(), job.running.returned, job.running.first_dead
         job.running.close()
         job.running = None
         self.running.remove(job)
         self._slots.give_back(job.place)
-        result = self._recorded(job, died, interrupted)
+        result = self._recorded(job, died, rank or 0, interrupted)
         status = str(result["status"])
         if status == "failed" and job.attempts <= self.options.retry:
             self.board.end(job.number, "again", str(result.get("reason")))
@@ -304,7 +305,7 @@ class Sweep:
                     assert other.running is not None
                     other.running.stop(self.options.grace_s)
 
-    def _recorded(self, job: Job, died: str | None, interrupted: bool) -> dict[str, Any]:
+    def _recorded(self, job: Job, died: str | None, rank: int, interrupted: bool) -> dict[str, Any]:
         """What `result.json` says, after it was put right where the job could not do so itself."""
         from straylight.callbacks.record import write_result
 
@@ -320,7 +321,11 @@ class Sweep:
                 status, reason = "interrupted", None
             else:
                 died = died or "The job's process ended without a result"
-                status, reason = "failed", f"{died} ({own[:300]})." if own else f"{died}; see {job.folder}/output.log."
+                where = job.folder / _log(rank)
+                status, reason = (
+                    "failed",
+                    f"{died}; see {where}." + (f" The first rank said: {own[:300]}" if own else ""),
+                )
         else:
             return found
         known = {k: v for k, v in (found or {}).items() if k != "folder"}
@@ -347,6 +352,10 @@ class Sweep:
                     while not job.running.look():
                         time.sleep(0.01)
                     self._end(job, interrupted=True)
+
+
+def _log(rank: int) -> str:
+    return f"output.{rank}.log" if rank else "output.log"
 
 
 def _found(sweep: Path) -> Iterator[tuple[str, Path]]:
