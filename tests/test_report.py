@@ -293,10 +293,14 @@ def test_a_second_report_writes_the_same_bytes(tmp_path):
     first = (tmp_path / "leaderboard.csv").read_bytes()
     out, _ = said(tmp_path)
     assert (tmp_path / "leaderboard.csv").read_bytes() == first
-    assert f"Written to {tmp_path}: leaderboard.csv, pareto.png, heat_map.png, seeds.png" in out
-    pictures = ["heat_map.png", "pareto.png", "seeds.png"]
+    assert (
+        f"Written to {tmp_path}: leaderboard.csv, runs.parquet, pareto.png, heat_map.png, ranks.png, seeds.png" in out
+    )
+    pictures = ["heat_map.png", "pareto.png", "ranks.png", "seeds.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(["leaderboard.csv", *pictures])
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
+        ["leaderboard.csv", "runs.parquet", *pictures]
+    )
 
 
 # pareto.png

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -189,6 +190,7 @@ class Sweep:
         empty = {"metrics": {}, "latency": [], "seed": job.config.get("seed")}
         write_result(job.folder, {**empty, **job.fields, "status": "failed", "reason": reason})
         self.board.end(job.number, "failed", f"{job.what}: {reason}")
+        print(f"Error: #{job.number} {job.what}: {reason}", file=sys.stderr)
         app.failed()
 
     def _compose(self, job: Job) -> bool:
@@ -297,6 +299,7 @@ class Sweep:
         self.board.end(job.number, status, said)
         job.returned = returned if isinstance(returned, JobReturn) else _returned(job, result)
         if status == "failed":
+            print(f"Error: #{job.number} {said}", file=sys.stderr)
             app.failed()
             if self.options.fail_fast:
                 self.board.say(f"#{job.number} failed, and with hydra.launcher.fail_fast the sweep ends.")

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from straylight.metrics.across import Across, across
 from straylight.report.leaderboard import Row, Run, grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: What may be drawn, in this order.
-PICTURES = ("pareto.png", "roc.png", "heat_map.png", "seeds.png", "kinds.png", "contamination.png")
+PICTURES = ("pareto.png", "roc.png", "heat_map.png", "ranks.png", "seeds.png", "kinds.png", "contamination.png")
 CURVES = 12  # data sets whose scores are read
 DPI = 120
 
@@ -24,6 +25,7 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
     * `pareto.png`: AUROC, and TPR at FPR 1e-3 where that can be resolved, against latency;
     * `roc.png`: ROC curves of all detectors, from the runs' `scores.parquet`;
     * `heat_map.png`: AUROC of detectors by data sets, with two or more of both;
+    * `ranks.png`: average ranks over data sets, and who cannot be told apart, with two or more of both;
     * `seeds.png`: AUROC of every run, where a detector was run with several seeds;
     * `kinds.png`: AUROC of each kind of anomaly, where there are several;
     * `contamination.png`: AUROC against the anomalies in training, where there are several fractions.
@@ -35,6 +37,7 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
         lambda: figures.pareto(table),
         lambda: figures.roc_overlay(_curves(groups)),
         lambda: figures.heat_map(groups),
+        lambda: _ranks(groups),
         lambda: figures.seeds(groups),
         lambda: figures.kind_bars(groups),
         lambda: figures.by_contamination(groups),
@@ -55,6 +58,32 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
             continue
         written.append(name)
     return written
+
+
+def over_sets(
+    groups: Mapping[tuple[str, str], list[Run]], metric: str = "test/auroc"
+) -> tuple[Across, list[str]] | None:
+    """Detectors compared over the data sets that all of them have, and their names; None with fewer than two of either.
+
+    The value of a data set is the mean over its seeds.
+    """
+    means: dict[tuple[str, str], float] = {}
+    for key, runs in groups.items():
+        values = [value for run in runs if (value := (run.get("metrics") or {}).get(metric)) is not None]
+        if len(values) == len(runs):
+            means[key] = sum(values) / len(values)
+    names = sorted({detector for _, detector in means})
+    sets = [d for d in sorted({data for data, _ in means}) if all((d, name) in means for name in names)]
+    if len(names) < 2 or len(sets) < 2:
+        return None
+    return across([[means[data, name] for name in names] for data in sets]), names
+
+
+def _ranks(groups: Mapping[tuple[str, str], list[Run]]) -> Figure | None:
+    from straylight.report.figures import critical_difference
+
+    found = over_sets(groups)
+    return None if found is None else critical_difference(*found)
 
 
 def _curves(groups: Mapping[tuple[str, str], list[Run]]) -> dict[str, dict[str, list[Any]]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from straylight.metrics.ranking import RESOLVABLE
 
 NOT_RESOLVABLE = "n.r."
+KNOWN = ("auroc_low", "auroc_high", "ap_low", "ap_high")  # 95 % intervals of means over seeds
 FPRS = ("0.1", "0.01", "0.001", "0.0001", "1e-05", "1e-06")
 
 
@@ -31,12 +34,13 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One detector, in one configuration, on one data set."""
+    """One detector, in one configuration, on one data set; `intervals` of the means over seeds, where there are two."""
 
     data: str
     detector: str
     seeds: int
     numbers: Mapping[str, Spread]
+    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 Run = Mapping[str, Any]
@@ -58,7 +62,9 @@ def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
 
 def rows(results: Iterable[Run]) -> list[Row]:
     """A row for each group of runs, see `grouped`, best mean AUROC first on each data set."""
-    table = [Row(data, name, len(runs), _numbers(runs)) for (data, name), runs in grouped(results).items()]
+    table = [
+        Row(data, name, len(runs), _numbers(runs), _intervals(runs)) for (data, name), runs in grouped(results).items()
+    ]
     return sorted(table, key=lambda row: (row.data, -(row.numbers["auroc"].mean or 0)))
 
 
@@ -79,6 +85,34 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tup
 def _overrides(runs: Mapping[Any, Run]) -> set[str]:
     first = next(iter(runs.values()))
     return {o for o in first.get("overrides", []) if not o.startswith(("seed=", "paths.", "hydra."))}
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Of the mean of several seeds by Student's t; None of fewer than two. Assumes roughly normal values.
+
+    Example:
+        >>> low, high = interval([0.8, 0.9, 1.0])
+        >>> round(low, 3), round(high, 3)
+        (0.652, 1.148)
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n < 2:
+        return None
+    mean = sum(values) / n
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    reach = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    return mean - reach, mean + reach
+
+
+def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name in ("auroc", "ap"):
+        values = [_metrics(run).get(f"test/{name}") for run in runs]
+        if None not in values and (limits := interval([float(v) for v in values])):  # type: ignore[arg-type]
+            found[name] = limits
+    return found
 
 
 def _numbers(runs: list[Run]) -> dict[str, Spread]:
@@ -113,12 +147,17 @@ def _timing(run: Run, batch: int, key: str) -> float | None:
 
 
 def write_csv(table: list[Row], path: Path) -> None:
-    """`leaderboard.csv`: mean, least and largest of every number; `n.r.` where a working point is not resolvable."""
+    """`leaderboard.csv`: mean, least and largest of every number, intervals of the means of two.
+
+    `n.r.` stands where a working point is not resolvable.
+    """
     names = list(table[0].numbers) if table else []
     temporary = path.with_suffix(".csv.part")
     with temporary.open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["data", "detector", "seeds", *(f"{n}_{part}" for n in names for part in ("mean", "min", "max"))])
+        out.writerow(
+            ["data", "detector", "seeds", *(f"{n}_{part}" for n in names for part in ("mean", "min", "max")), *KNOWN]
+        )
         for row in table:
             ranked = row.numbers["auroc"].mean is not None
             cells = [
@@ -126,5 +165,6 @@ def write_csv(table: list[Row], path: Path) -> None:
                 for name in names
                 for value in row.numbers[name]
             ]
-            out.writerow([row.data, row.detector, row.seeds, *cells])
+            limits = [limit for name in ("auroc", "ap") for limit in row.intervals.get(name, ("", ""))]
+            out.writerow([row.data, row.detector, row.seeds, *cells, *limits])
     temporary.replace(path)

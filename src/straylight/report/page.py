@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from straylight.report.compared import PICTURES, draw
+from straylight.metrics.across import Across
+from straylight.report.compared import PICTURES, draw, over_sets
 from straylight.report.details import by_epoch, cost, decisions, density, large, latency, overview, ranking, thresholds
-from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, rows, write_csv
+from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, grouped, rows, write_csv
 from straylight.report.results import find, read, unfinished
+from straylight.report.runs import write_parquet
 
 SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 
@@ -62,9 +64,12 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
             say(_table(data, [row for row in table if row.data == data]))
         if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
             say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
+        if compared := over_sets(grouped(results)):
+            _compare(say, *compared)
         write_csv(table, folder / "leaderboard.csv")
+        write_parquet(results, folder / "runs.parquet")
         pictures = draw(results, table, folder)
-        say(f"\nWritten to {folder}: {', '.join(['leaderboard.csv', *pictures])}")
+        say(f"\nWritten to {folder}: {', '.join(['leaderboard.csv', 'runs.parquet', *pictures])}")
     for result in results:
         if result["status"] != "ok":
             what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
@@ -121,6 +126,16 @@ def _table(data: str, table: list[Row]) -> Table:
         seconds = "" if n["duration_s"].mean is None else f"{n['duration_s'].mean:.1f}"
         out.add_row(Text(row.detector), *spreads, *sizes, seconds, str(row.seeds))
     return out
+
+
+def _compare(say: Callable[..., None], found: Across, names: Sequence[str]) -> None:
+    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    out.add_column("detector", no_wrap=True)
+    out.add_column("average rank", justify="right", no_wrap=True)
+    for rank, name in sorted(zip(found.average_ranks.tolist(), names, strict=True)):
+        out.add_row(Text(name), f"{rank:.2f}")
+    say(out)
+    say(found.sentence, style="dim")
 
 
 def _spread(spread: Spread, without: str, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
 from straylight.report.figures.contributions import contributions
+from straylight.report.figures.critical import critical_difference
 from straylight.report.figures.curves import precision_recall, roc, significance
 from straylight.report.figures.events import extremes, manifold, reconstructions, samples
 from straylight.report.figures.latent import latent_2d, latent_3d, latent_normal
@@ -17,6 +18,7 @@ __all__ = [
     "by_score",
     "confusion",
     "contributions",
+    "critical_difference",
     "curve",
     "extremes",
     "found",

@@ -1,0 +1,73 @@
+"""Every run below a folder as a row: what it was configured to, and what it reached."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+FIELDS = (
+    "folder",
+    "status",
+    "reason",
+    "detector",
+    "data",
+    "seed",
+    "config_hash",
+    "variant",
+    "duration_s",
+    "parameters",
+)
+
+
+def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """`runs.parquet`: of every run its fields, `config.*` as composed, `metrics.*`, and `latency.*` of eager batches.
+
+    A column whose values differ in type holds them as JSON.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [_row(result) for result in results]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    temporary = path.with_name(f".{path.name}")
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    row = {name: result.get(name) for name in FIELDS}
+    saved = Path(result["folder"]) / ".hydra" / "config.yaml"
+    if saved.is_file():
+        try:
+            row |= _flat("config", yaml.safe_load(saved.read_text()))
+        except yaml.YAMLError:
+            log.warning(f"{saved} cannot be read.")
+    row |= {f"metrics.{name}": value for name, value in (result.get("metrics") or {}).items()}
+    for entry in result.get("latency") or []:
+        if entry["runtime"] != "onnx" and entry.get("scaling", True):
+            row |= {
+                f"latency.{name}@{entry['batch']}": entry.get(name) for name in ("p50_us", "p99_us", "events_per_s")
+            }
+    return row
+
+
+def _flat(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {k: v for name, item in value.items() for k, v in _flat(f"{key}.{name}", item).items()}
+    return {key: json.dumps(value) if isinstance(value, list) else value}
+
+
+def _column(values: list[Any]) -> list[Any]:
+    types = {type(value) for value in values if value is not None}
+    if types <= {int, float} and float in types:
+        return [None if value is None else float(value) for value in values]
+    if len(types) > 1:
+        return [None if value is None else json.dumps(value) for value in values]
+    return values

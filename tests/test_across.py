@@ -1,0 +1,172 @@
+"""Detectors compared over data sets, against scipy and by hand, and what a report makes of it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from straylight.metrics.across import Pair, across, alike, holm
+from straylight.report import compared, figures
+from straylight.report.leaderboard import grouped, interval
+from straylight.report.results import find
+from straylight.report.runs import write_parquet
+from test_report import result, said, write
+
+
+def test_ranks_share_the_mean_of_ties() -> None:
+    found = across([[0.9, 0.9, 0.1], [0.5, 0.6, 0.7]])
+    assert found.average_ranks.tolist() == [2.25, 1.75, 2.0]
+
+
+def test_few_data_sets_are_ranked_and_not_tested() -> None:
+    table = np.random.default_rng(0).random((5, 3))
+    found = across(table)
+    assert found.friedman is None and found.pairs == ()
+    assert found.sentence == (
+        "5 data sets are too few to test whether detectors differ (6 are needed): average ranks only."
+    )
+
+
+def test_friedman_comes_first_and_stops_where_nothing_differs() -> None:
+    table = np.random.default_rng(0).random((12, 4))
+    found = across(table)
+    assert found.friedman == pytest.approx(stats.friedmanchisquare(*table.T).pvalue)
+    assert found.friedman > 0.05 and found.pairs == () and "does not tell the detectors apart" in found.sentence
+
+
+def test_pairs_are_wilcoxons_with_holms_correction() -> None:
+    random = np.random.default_rng(1)
+    table = random.random((15, 4)) * 0.2 + [0.7, 0.5, 0.5, 0.1]
+    found = across(table)
+    assert found.friedman is not None and found.friedman < 0.05
+    assert len(found.pairs) == 6
+    for pair in found.pairs:
+        assert pair.p == pytest.approx(stats.wilcoxon(table[:, pair.first], table[:, pair.second]).pvalue)
+    expected = stats.false_discovery_control  # not Holm's: another correction must not do
+    assert holm([p.p for p in found.pairs]) == [p.corrected for p in found.pairs]
+    assert not np.allclose([p.corrected for p in found.pairs], expected([p.p for p in found.pairs]))
+    by = {(p.first, p.second): p.corrected for p in found.pairs}
+    assert by[0, 3] < 0.05 < by[1, 2]
+    assert found.sentence.startswith("Friedman's test says that they differ (p = ")
+
+
+def test_two_detectors_are_compared_by_wilcoxon_alone() -> None:
+    table = np.c_[np.linspace(0.6, 0.9, 8), np.linspace(0.5, 0.8, 8)]
+    found = across(table)
+    assert found.friedman is None and found.pairs[0].p == pytest.approx(1 / 128)
+    assert found.sentence == "Of 1 pair, 1 differ by Wilcoxon's test with Holm's correction at 0.05 (8 data sets)."
+
+
+def test_detectors_that_are_always_equal_do_not_differ() -> None:
+    assert across(np.ones((8, 3))).friedman == 1.0
+    assert across(np.ones((8, 2))).pairs[0].p == 1.0
+
+
+@pytest.mark.parametrize("table", [[0.5], [[0.5, np.nan]], np.empty((0, 3))])
+def test_a_table_with_gaps_is_refused(table) -> None:
+    with pytest.raises(ValueError, match="full table of data sets by detectors"):
+        across(table)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_step_by_step(p: list[float]) -> None:
+    corrected = holm(p)
+    for level in (0.01, 0.05, 0.3):
+        rejected, m = set(), len(p)
+        for k, i in enumerate(sorted(range(m), key=lambda i: p[i])):
+            if p[i] * (m - k) >= level:
+                break
+            rejected.add(i)
+        assert {i for i in range(m) if corrected[i] < level} == rejected
+
+
+def test_groups_that_cannot_be_told_apart_are_the_largest_ones() -> None:
+    def pairs(*apart):
+        places = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+        return [Pair(i, j, 0.0, 0.001 if (i, j) in apart else 0.9) for i, j in places]
+
+    assert alike(4, pairs(), [1, 2, 3, 4]) == [(0, 1, 2, 3)]
+    assert alike(4, pairs((0, 3)), [1, 2, 3, 4]) == [(0, 1, 2), (1, 2, 3)]
+    assert alike(4, pairs((0, 3), (1, 3), (2, 3)), [4, 2, 3, 1]) == [(1, 2, 0)]
+    assert alike(4, pairs(*[(i, j) for i in range(4) for j in range(i + 1, 4)]), [1, 2, 3, 4]) == []
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_the_picture_places_detectors_by_rank_and_joins_groups(count: int) -> None:
+    random = np.random.default_rng(0)
+    names = [f"a detector of long name {i}" for i in range(count)]
+    found = across(random.random((20, count)) * 0.4 + np.linspace(0.6, 0, count))
+    figure = figures.critical_difference(found, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO(), format="png")
+    axis = figure.axes[0]
+    assert {t.get_text().strip() for t in axis.texts} == {
+        f"{name}  {rank:.2f}" for name, rank in zip(names, found.average_ranks, strict=True)
+    }
+    feet = sorted(line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 3)
+    assert feet == pytest.approx(sorted(found.average_ranks))
+    bars = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2]
+    assert len(bars) == len(alike(count, found.pairs, found.average_ranks))
+    boxes = [t.get_window_extent() for t in axis.texts]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k]), "names overlap"
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes), "a name is cut"
+    with pytest.raises(ValueError, match="names given"):
+        figures.critical_difference(found, names[1:])
+
+
+def test_an_interval_over_seeds_is_students() -> None:
+    values = [0.8, 0.83, 0.9, 0.7]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert interval(values) == pytest.approx(expected)
+    assert interval([0.8]) is None
+
+
+def made(sets: int = 7) -> list[dict]:
+    quality = {"knn": 0.9, "pca": 0.6, "vae": 0.3}
+    return [
+        result(name, f"set {k}", seed, auroc=base + 0.01 * k + 0.001 * seed)
+        for name, base in quality.items()
+        for k in range(sets)
+        for seed in (0, 1)
+    ]
+
+
+def test_the_unit_is_a_data_sets_mean_over_seeds() -> None:
+    found = compared.over_sets(grouped([*made(), result("knn", "alone")]))
+    assert found is not None
+    across_sets, names = found
+    assert names == ["knn", "pca", "vae"] and across_sets.sets == 7
+    assert across_sets.average_ranks.tolist() == [1, 2, 3]
+    assert compared.over_sets(grouped(made(1))) is None
+
+
+def test_a_report_says_how_detectors_compare_and_keeps_every_run(tmp_path) -> None:
+    write(tmp_path, *made())
+    (tmp_path / "0" / ".hydra").mkdir()
+    (tmp_path / "0" / ".hydra" / "config.yaml").write_text("seed: 0\ndetector: {k: 5, hidden: [3, 4]}\n")
+    (tmp_path / "1" / ".hydra").mkdir()
+    (tmp_path / "1" / ".hydra" / "config.yaml").write_text("seed: 1\ndetector: {k: all}\n")
+    out, _ = said(tmp_path)
+    assert "average rank" in out and "Friedman's test says that they differ" in out
+    assert (tmp_path / "ranks.png").is_file()
+    table = pq.read_table(tmp_path / "runs.parquet").to_pydict()
+    assert len(table["status"]) == 42 and table["metrics.test/auroc"][0] == 0.9
+    assert table["config.seed"][:3] == [0, 1, None]
+    assert table["config.detector.k"][:2] == ["5", '"all"'] and table["config.detector.hidden"][0] == "[3, 4]"
+    first = (tmp_path / "runs.parquet").read_bytes()
+    said(tmp_path)
+    assert (tmp_path / "runs.parquet").read_bytes() == first
+
+
+def test_a_sweep_of_failed_runs_alone_has_a_table_of_runs(tmp_path) -> None:
+    write_parquet([{"folder": str(tmp_path), "status": "failed", "reason": "it broke"}], tmp_path / "runs.parquet")
+    assert pq.read_table(tmp_path / "runs.parquet").to_pydict()["reason"] == ["it broke"]
+    assert find(tmp_path) == []
