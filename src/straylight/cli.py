@@ -36,6 +36,7 @@ Train and test a detector on a data set.
 
 usage: straylight train [-m] [GROUP=NAME ...] [KEY=VALUE ...] [--config-dir DIR]
        straylight train resume=RUN_FOLDER [KEY=VALUE ...]
+       straylight train -m resume=SWEEP_FOLDER
 
 groups, and what can be chosen:
 {groups}
@@ -50,6 +51,8 @@ values that are often set:
   paths.output=outputs      where runs and sweeps are written to
   trainer.max_epochs=100    and trainer.accelerator, trainer.devices
   optimizer.lr=1e-3         and optimizer.schedule, warmup, clip
+  hydra.launcher.n_jobs=4   jobs of a sweep at a time, and retry, timeout_s, fail_fast,
+                            gpus, jobs_per_gpu
   detector.KEY=VALUE        see conf/detector/NAME.yaml, or --cfg job
 
 options:
