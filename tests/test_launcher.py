@@ -355,3 +355,29 @@ def test_a_rank_that_dies_fails_its_job_alone_and_is_named(ranked, straylight_tr
     log = next(Path(r["folder"]) for h, r in found.items() if h == "raise") / "output.1.log"
     assert "rank one broke" in log.read_text()
     assert not ranks_left()
+
+
+# what a job finds
+
+
+def test_a_job_has_the_environment_of_now_and_its_share_of_the_threads(straylight_train, tmp_path, monkeypatch) -> None:
+    (tmp_path / "looking.py").write_text(
+        "import json, os, torch\nfrom straylight.detectors import HBOS\n"
+        "class Look(HBOS):\n"
+        "    def on_fit_start(self):\n"
+        "        super().on_fit_start()\n"
+        "        found = {'mine': os.environ.get('MINE'), 'threads': torch.get_num_threads(), 'cwd': os.getcwd()}\n"
+        "        open(f\"found.{os.environ['MINE']}.json\", 'w').write(json.dumps(found))\n"
+    )
+    (tmp_path / "own" / "detector").mkdir(parents=True)
+    (tmp_path / "own" / "detector" / "look.yaml").write_text("_target_: looking.Look\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cores = len(os.sched_getaffinity(0))
+    for name, more, threads in (("one", [], 1), ("two", ["threads=null", "hydra.launcher.n_jobs=1"], cores)):
+        monkeypatch.setenv("MINE", name)
+        ended = straylight_train(
+            "-m", f"--config-dir={tmp_path}/own", "data=blobs", "detector=look", *more, output=name
+        )
+        assert ended.status == 0, ended.err
+        found = json.loads((tmp_path / f"found.{name}.json").read_text())
+        assert found == {"mine": name, "threads": threads, "cwd": str(tmp_path)}

@@ -25,7 +25,8 @@ class Order(NamedTuple):
         folder: the job's.
         rank: 0 for the process that keeps the record.
         resume: go on from the newest checkpoint in the folder.
-        environment: set before anything of the job runs.
+        environment: the whole of it, set before anything of the job runs; that of the server is as old as the server.
+        threads: of torch, where the config leaves the choice; None where it says.
         callbacks: Hydra's; None for ranks other than the first.
         log: file for what the process prints.
     """
@@ -35,6 +36,7 @@ class Order(NamedTuple):
     rank: int
     resume: bool
     environment: Mapping[str, str]
+    threads: int | None
     callbacks: Any
     log: str
 
@@ -50,8 +52,13 @@ def main(order: bytes, told: Connection) -> None:
     # what a job starts is forked from it: a server of its own would import everything anew
     multiprocessing.set_start_method("fork", force=True)
     job: Order = pickle.loads(order)
+    os.environ.clear()
     os.environ.update(job.environment)
     _print_to(Path(job.log))
+    if job.threads is not None:
+        import torch
+
+        torch.set_num_threads(job.threads)
     try:
         if job.rank:
             _follow(job)

@@ -123,6 +123,7 @@ class Sweep:
         self.twice: list[tuple[Job, Job]] = []
         self.known = dict(_found(self.folder))
         self._slots: Slots | None = None
+        self._threads = 1
 
     def run(self) -> None:
         """Until all have ended."""
@@ -170,7 +171,8 @@ class Sweep:
                 folder=str(job.folder),
                 rank=rank,
                 resume=job.resume,
-                environment={**environment, **devices},
+                environment={**os.environ, **environment, **devices},
+                threads=None if job.config.get("threads") else self._threads,
                 callbacks=None if rank else self.context.callbacks,
                 log=str(job.folder / _log(rank)),
             )
@@ -260,8 +262,9 @@ class Sweep:
 
     def _slots_for(self, job: Job) -> Slots:
         if self._slots is None:
-            threads = job.config.get("threads") or len(os.sched_getaffinity(0))
-            n_jobs = self.options.n_jobs or max(1, len(os.sched_getaffinity(0)) // (threads * job.ranks))
+            cores = len(os.sched_getaffinity(0))
+            n_jobs = self.options.n_jobs or max(1, cores // ((job.config.get("threads") or cores) * job.ranks))
+            self._threads = max(1, cores // n_jobs)  # of jobs whose config leaves it open
             self._slots = Slots(n_jobs, (), self.options.jobs_per_gpu)
         if job.gpus and not self._slots.gpus:
             self._slots.gpus = tuple(map(str, self.options.gpus or visible_gpus()))
