@@ -178,6 +178,18 @@ def test_another_sweep_into_the_same_folder_overwrites_nothing(straylight_train,
     assert sorted((r["detector"], r["seed"]) for r in results) == [("hbos", 0), ("hbos", 1), ("pca", 0), ("pca", 1)]
 
 
+def test_folders_of_ones_own_naming_are_never_shared(straylight_train, tmp_path) -> None:
+    common = ("-m", "data=blobs", "detector=hbos", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep")
+    ended = straylight_train(*common, "hydra.sweep.subdir=of/all")
+    assert ended.status == 0
+    found = {
+        p.parent.name: json.loads(p.read_text())["seed"] for p in (tmp_path / "sweep" / "of").glob("*/result.json")
+    }
+    assert found == {"all": 0, "all_1": 1}
+    again = straylight_train(*common, "hydra.sweep.subdir=of/all", f"resume={tmp_path}/sweep")
+    assert again.status == 0 and again.out.count("known") == 0 and len(list((tmp_path / "sweep" / "of").iterdir())) == 2
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_all_jobs_marks_them_and_says_how_to_go_on(crashing, tmp_path) -> None:
     command = [sys.executable, "-m", "straylight", "train", "-m", crashing, "data=blobs", "detector=crash"]

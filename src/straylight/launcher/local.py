@@ -221,7 +221,7 @@ class Sweep:
         hydra = composed.hydra
         with read_write(hydra), read_write(hydra.job), read_write(hydra.sweep), open_dict(hydra.job):
             composed.hydra.job.id = composed.hydra.job.num = job.number
-            name = before.name if before else self._claim(composed)
+            name = str(before.relative_to(self.folder)) if before else self._claim(composed)
             composed.hydra.sweep.subdir = name
         job.config, job.folder = composed, self.folder / name
         devices, accelerator = task.trainer.get("devices", 1), task.trainer.get("accelerator", "auto")
@@ -366,7 +366,7 @@ def _log(rank: int) -> str:
 
 def _found(sweep: Path) -> Iterator[tuple[str, Path]]:
     """The jobs that a sweep's folder holds, by the hash of their configs."""
-    for saved in sorted(sweep.glob("*/.hydra/config.yaml")):
+    for saved in sorted(sweep.rglob(".hydra/config.yaml")):
         folder = saved.parent.parent
         result = read(folder) or {}
         identity = result.get("config_hash")
