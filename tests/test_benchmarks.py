@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent / "benchmarks"
 
 
 SMALL = {
+    "sweep.py": ["--jobs", "2"],
     "training_loop.py": ["--rows", "5000"],
     "scoring.py": ["--rows", "5000"],
     "flow.py": ["--rows", "2048", "--epochs", "1", "--seeds", "1"],
