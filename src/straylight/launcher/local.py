@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -131,6 +132,10 @@ class Sweep:
             while self.waiting or self.running:
                 while self.waiting and self._start(self.waiting[0]):
                     self.waiting.popleft()
+                if self.running and self.waiting and self.waiting[0].config is None:
+                    if not self._compose(self.waiting[0]):  # the next one's, while others work
+                        self.waiting.popleft()
+                    continue
                 if self.running:
                     wait([thing for job in self.running if job.running for thing in job.running.waited_for], TICK_S)
                 elif self.waiting:
@@ -306,7 +311,7 @@ class Sweep:
             app.failed()
             if self.options.fail_fast:
                 self.board.say(f"#{job.number} failed, and with hydra.launcher.fail_fast the sweep ends.")
-                self.waiting.clear()
+                self._forget_waiting()
                 for other in self.running:
                     assert other.running is not None
                     other.running.stop(self.options.grace_s)
@@ -339,9 +344,16 @@ class Sweep:
         write_result(job.folder, {**empty, **job.fields, **known, "status": status, "reason": reason})
         return read(job.folder) or {"status": status, "reason": reason}
 
+    def _forget_waiting(self) -> None:
+        for job in self.waiting:
+            if job.config is not None:
+                with suppress(OSError):
+                    job.folder.rmdir()  # claimed, and never used
+        self.waiting.clear()
+
     def _interrupt(self) -> None:
         """End all jobs, with a checkpoint where there is time for one."""
-        self.waiting.clear()
+        self._forget_waiting()
         for job in self.running:
             assert job.running is not None
             job.running.stop(self.options.grace_s)
