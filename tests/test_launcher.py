@@ -285,10 +285,22 @@ def test_gpus_are_those_that_are_visible(monkeypatch, named: str, found: list[st
     assert visible_gpus() == found
 
 
-@pytest.mark.parametrize("wrong", [{"n_jobs": 0}, {"jobs_per_gpu": 0}, {"retry": -1}, {"timeout_s": 0}])
-def test_wrong_options_are_refused_in_a_sentence(wrong) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ({"n_jobs": 0}, "a positive whole number, not 0"),
+        ({"n_jobs": 1.5}, "a positive whole number, not 1.5"),
+        ({"jobs_per_gpu": 0}, "a positive whole number, not 0"),
+        ({"jobs_per_process": True}, "a positive whole number, not True"),
+        ({"retry": -1}, "a whole number of at least 0, not -1"),
+        ({"timeout_s": 0}, "a positive number, not 0"),
+        ({"timeout_s": "1h"}, "a positive number, not '1h'"),
+        ({"grace_s": None}, "a number of at least 0, not None"),
+    ],
+)
+def test_wrong_options_are_refused_in_a_sentence(wrong, meant) -> None:
     (name,) = wrong
-    with pytest.raises(ConfigError, match=rf"hydra.launcher.{name} must be (positive|at least 0), not"):
+    with pytest.raises(ConfigError, match=rf"^hydra.launcher.{name} must be {meant}\.$"):
         Options(**wrong)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from straylight import app, cli, retime
-from straylight.callbacks.record import write_result
 from straylight.callbacks.timing import Timing
 from straylight.data import Blobs
+from straylight.report.results import write_result
 
 
 @pytest.fixture(scope="module")

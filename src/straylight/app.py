@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,8 @@ HYDRA = "1.3"  # whose behaviour is asked for
 _failures = 0
 #: Whether the job of this process goes on with what an earlier one left in its folder.
 resuming = False
+#: What `result.json` says of what was asked for, where the launcher of the job knows.
+asked: Mapping[str, Any] | None = None
 #: What may be changed when a run is resumed: how long and where it runs, not what it computes.
 RESUMABLE = ("trainer.", "callbacks.", "logger.", "paths.data=", "threads=")
 #: Hydra's options that are followed by a value.
@@ -64,7 +67,8 @@ def task(cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     single = job.mode == RunMode.RUN
     overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
-    fields = fields_of(cfg, job.runtime.choices.get("detector"), job.runtime.choices.get("data"), overrides)
+    choices = job.runtime.choices
+    fields = dict(asked or fields_of(cfg, choices.get("detector"), choices.get("data"), overrides))
     folder = Path(job.runtime.output_dir)
     result = run(cfg, folder, fields, resume=resuming)
     if result is None:
@@ -76,15 +80,18 @@ def task(cfg: DictConfig) -> float | None:
     return result.get("metrics", {}).get("test/auroc")
 
 
-def fields_of(cfg: DictConfig, detector: str | None, data: str | None, overrides: list[str]) -> dict[str, Any]:
-    """What `result.json` says of what was asked for."""
+def fields_of(
+    cfg: DictConfig, detector: str | None, data: str | None, overrides: list[str], command: list[str] | None = None
+) -> dict[str, Any]:
+    """What `result.json` says of what was asked for; the `command` is the overrides where it is not given."""
     return {
         "detector": detector,
         "data": data,
+        "seed": cfg.get("seed"),
         "overrides": overrides,
         "config_hash": config.identity(cfg),
         "variant": config.identity(cfg, seed=False),
-        "command": shlex.join(["straylight", "train", *overrides]),
+        "command": shlex.join(["straylight", "train", *(overrides if command is None else command)]),
     }
 
 
@@ -98,8 +105,8 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
     """Train in `folder` and see to it that `result.json` says how it ended; `None` if it failed."""
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    from straylight.callbacks.record import versions, write_result
-    from straylight.report.results import read
+    from straylight.callbacks.record import versions
+    from straylight.report.results import read, write_result
     from straylight.train import train
 
     # of an earlier run in the same folder: until this one ends, nothing looks finished or could be taken for its own
@@ -108,7 +115,7 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
         (folder / name).unlink(missing_ok=True)
 
     def conclude(status: str, reason: str | None) -> None:
-        early = {"metrics": {}, "latency": [], "seed": cfg.get("seed"), "versions": versions(), **fields}
+        early = {"metrics": {}, "latency": [], "versions": versions(), **fields}
         known = read(folder) or {}  # what the callbacks recorded, if there was a Trainer already
         known.pop("folder", None)
         write_result(folder, {**early, **known, "status": status, "reason": reason})
@@ -175,14 +182,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
     started = its_own["hydra"]
     with open_dict(cfg):
         cfg.paths.data = str(Path(started["runtime"]["cwd"]) / cfg.paths.data)
-    fields = {
-        "detector": started["runtime"]["choices"]["detector"],
-        "data": started["runtime"]["choices"]["data"],
-        "overrides": [*started["overrides"]["task"], *overrides],
-        "config_hash": config.identity(cfg),
-        "variant": config.identity(cfg, seed=False),
-        "command": shlex.join(["straylight", "train", f"resume={folder}", *overrides]),
-    }
+    choices, given = started["runtime"]["choices"], [*started["overrides"]["task"], *overrides]
+    fields = fields_of(cfg, choices["detector"], choices["data"], given, [f"resume={folder}", *overrides])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     finished = run(cfg, folder, fields, resume=True)
     if finished is not None:
@@ -271,21 +272,12 @@ def _options_first(arguments: list[str]) -> list[str]:
             options += [value for value in [next(rest, None)] if value is not None]
     if not {"-m", "--multirun"} & set(options):
         return options + overrides
-    overrides = [_all_present(o, overrides) if o == "data.name=all" else o for o in overrides]
     # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
     swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
     return options + [_as_choice(o) if o.startswith(swept) else o for o in overrides]
 
 
-def _all_present(override: str, overrides: list[str]) -> str:
-    """`data.name=all`: the files of the ADBench folder, one after the other."""
-    given = dict(o.split("=", 1) for o in overrides if "=" in o)
-    folder = Path(given.get("data.root", Path(given.get("paths.data", "data")) / "adbench"))
-    names = sorted((path.stem for path in folder.glob("*.npz")), key=lambda name: (len(name.partition("_")[0]), name))
-    return f"data.name={','.join(map(_quoted, names))}" if names else override
-
-
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """A text as Hydra reads it back, whatever it looks like."""
     try:
         float(name)
@@ -321,4 +313,4 @@ def _resumed_sweep(arguments: list[str], folder: Path) -> list[str]:
     if all(a.startswith("-") for a in rest):  # as it was asked for
         saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"), resolve=False)
         rest += saved["hydra"]["overrides"]["task"]
-    return [*rest, f"hydra.sweep.dir={_quoted(str(folder))}"]
+    return [*rest, f"hydra.sweep.dir={quoted(str(folder))}"]

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from straylight import config
 from straylight.callbacks import Latency
-from straylight.callbacks.record import write_result
 from straylight.errors import ConfigError, StraylightError
-from straylight.report.results import find, read
+from straylight.report.results import find, read, write_result
 from straylight.run import Run
 from straylight.train import quiet
 

@@ -1,1 +1,1 @@
-"""Hydra looks here for `hydra/launcher=local`."""
+"""Hydra looks here for `hydra/launcher=local` and `hydra/sweeper=grid`."""

@@ -17,6 +17,7 @@ DEFAULTS = {
     "n_jobs": None,
     "gpus": None,
     "jobs_per_gpu": 1,
+    "jobs_per_process": 1,
     "retry": 0,
     "timeout_s": None,
     "fail_fast": False,
@@ -29,6 +30,7 @@ class LocalLauncher(Launcher):
 
     def __init__(self, **options: Any) -> None:
         self.options = options
+        self.ended: dict[str, Any] = {}  # jobs of earlier batches, where the sweeper makes several
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -36,7 +38,8 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from straylight.launcher.local import Options, launch
 
-        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, Options(**self.options))
+        options = Options(**self.options)
+        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, options, self.ended)
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=DEFAULTS, provider="straylight")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import time
@@ -15,28 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from straylight.callbacks.scored import Scores, TestScores
+from straylight.report.results import write_result
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
-
-
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write `result.json` whole or not at all; a number that JSON does not have becomes null."""
-    path = folder / "result.json"
-    temporary = folder / f".result.{os.getpid()}.json"
-    temporary.write_text(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""In the process of a job: one job of a sweep, or one rank of it."""
+"""In the process of a job: one job of a sweep, or one rank of it, or small jobs one after the other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from straylight.launcher.shared import reusable, unchanged
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ class Order(NamedTuple):
         threads: of torch, where the config leaves the choice; None where it says.
         callbacks: Hydra's; None for ranks other than the first.
         log: file for what the process prints.
+        keep: whether the process takes another job after this one.
+        fields: what `result.json` says of what was asked for.
     """
 
     config: Any
@@ -39,10 +43,12 @@ class Order(NamedTuple):
     threads: int | None
     callbacks: Any
     log: str
+    keep: bool
+    fields: Mapping[str, Any]
 
 
-def main(order: bytes, told: Connection) -> None:
-    """Entry point of the process; what becomes of the job is told through the pipe, as pairs of a word and a value."""
+def main(orders: Connection, told: Connection) -> None:
+    """Entry point of the process; what becomes of a job is told through the pipe, as pairs of a word and a value."""
     os.setpgid(0, 0)  # with all that it starts it can be ended as one
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have been told to ignore it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -51,7 +57,26 @@ def main(order: bytes, told: Connection) -> None:
 
     # what a job starts is forked from it: a server of its own would import everything anew
     multiprocessing.set_start_method("fork", force=True)
-    job: Order = pickle.loads(order)
+    try:
+        while True:
+            job: Order = pickle.loads(orders.recv_bytes())
+            with unchanged():
+                _do(job, told)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if not (job.keep and reusable()):
+                break
+            told.send(("free", None))
+    except EOFError:  # no more orders
+        pass
+    except (KeyboardInterrupt, SystemExit) as error:
+        code = getattr(error, "code", None)
+        status = 130 if isinstance(error, KeyboardInterrupt) else code if isinstance(code, int) else 1
+        _leave(status)
+    _leave(0)
+
+
+def _do(job: Order, told: Connection) -> None:
     os.environ.clear()
     os.environ.update(job.environment)
     _print_to(Path(job.log))
@@ -59,16 +84,10 @@ def main(order: bytes, told: Connection) -> None:
         import torch
 
         torch.set_num_threads(job.threads)
-    try:
-        if job.rank:
-            _follow(job)
-        else:
-            told.send(("done", _lead(job, told)))
-    except (KeyboardInterrupt, SystemExit) as error:
-        code = getattr(error, "code", None)
-        status = 130 if isinstance(error, KeyboardInterrupt) else code if isinstance(code, int) else 1
-        _leave(status)
-    _leave(0)
+    if job.rank:
+        _follow(job)
+    else:
+        told.send(("done", _lead(job, told)))
 
 
 def _leave(status: int) -> None:
@@ -91,15 +110,17 @@ def _lead(job: Order, told: Connection) -> Any:
     version.setbase(app.HYDRA)
     setup_globals()
     JobRuntime.instance().set("name", job.config.hydra.job.name)
-    app.resuming = job.resume
+    app.resuming, app.asked = job.resume, job.fields
     context = HydraContext(config_loader=None, callbacks=job.callbacks)  # type: ignore[arg-type]
-    return run_job(
+    returned = run_job(
         task_function=app.task,
         config=job.config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=context,
     )
+    returned.cfg = returned.hydra_cfg = None  # saved in the folder; of a thousand jobs they would fill the memory
+    return returned
 
 
 def _follow(job: Order) -> None:

@@ -8,7 +8,7 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -37,99 +37,151 @@ def warm() -> None:
                 os.environ.pop(name, None)
 
 
+class Worker:
+    """A process that takes orders: one, or one after the other."""
+
+    def __init__(self) -> None:
+        self.orders = 0
+        told, tell = SERVER.Pipe(duplex=False)
+        take, self._order = SERVER.Pipe(duplex=False)
+        self.told: Connection | None = told
+        self.process = SERVER.Process(target=child.main, args=(take, tell), daemon=False)
+        self.process.start()
+        tell.close()
+        take.close()
+
+    def do(self, order: Order) -> None:
+        """Give it something to do; it must not be at something else."""
+        self.orders += 1
+        with suppress(BrokenPipeError):  # it has died, which is noticed as it is of one that dies later
+            self._order.send_bytes(pickle.dumps(order))
+
+    def heard(self) -> Iterator[tuple[str, Any]]:
+        """What it has told since the last time."""
+        while self.told is not None and self.told.poll():
+            try:
+                yield self.told.recv()
+            except (EOFError, OSError):
+                self.told.close()
+                self.told = None
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        if self.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, with what it has started."""
+        if self.process.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+    def close(self) -> None:
+        """End it if it has not ended, and free what is held of it."""
+        self.kill()
+        self.process.join()
+        self.process.close()
+        self._order.close()
+        if self.told is not None:
+            self.told.close()
+
+
 class Running:
-    """The processes of one attempt at a job, a rank each.
+    """One attempt at a job, by a process for each rank.
 
     Args:
         orders: what each is to do, the first rank first.
+        worker: a process that has done with another job, for one of a single rank.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[Order], worker: Worker | None = None) -> None:
         self.started = time.monotonic()
         self.returned: Any = None
         self.line = ""
         self.status: dict[int, int] = {}  # of ranks that have ended
         self.first_dead: int | None = None
         self._stopping: float | None = None
-        self.pipe, tell = SERVER.Pipe(duplex=False)
-        self.processes = [
-            SERVER.Process(target=child.main, args=(pickle.dumps(order), tell), daemon=False) for order in orders
-        ]
-        for process in self.processes:
-            process.start()
-        tell.close()
-        self._open = True
+        self._free = False
+        self.workers: list[Worker] = [worker] if worker else []
+        try:
+            self.workers += [Worker() for _ in orders[len(self.workers) :]]
+            for one, order in zip(self.workers, orders, strict=True):
+                one.do(order)
+        except BaseException:  # Ctrl-C: nobody else knows of them yet
+            for one in self.workers:
+                one.close()
+            raise
 
     @property
     def waited_for(self) -> list[int | Connection]:
         """What says that something has happened."""
-        ended = [p.sentinel for rank, p in enumerate(self.processes) if rank not in self.status]
-        return [*ended, *([self.pipe] if self._open else [])]
+        ended: list[int | Connection] = [
+            worker.process.sentinel for rank, worker in enumerate(self.workers) if rank not in self.status
+        ]
+        told = self.workers[0].told
+        return ended if told is None else [*ended, told]
 
     def look(self) -> bool:
-        """Take in what has happened; whether all processes have ended."""
-        while self._open and self.pipe.poll():
-            try:
-                word, value = self.pipe.recv()
-            except (EOFError, OSError):
-                self._open = False
-            else:
-                if word == "done":
+        """Take in what has happened; whether the job is over."""
+        ended = {
+            rank: code
+            for rank, worker in enumerate(self.workers)
+            if rank not in self.status and (code := worker.process.exitcode) is not None
+        }
+        for word, value in self.workers[0].heard():  # all that was told before the end
+            match word:
+                case "done":
                     self.returned = value
-                else:
+                case "free":
+                    self._free = True
+                case "progress":
                     self.line = value
-        for rank, process in enumerate(self.processes):
-            if rank not in self.status and process.exitcode is not None:
-                self.status[rank] = process.exitcode
-                _kill(process.pid)  # what it started
-                if process.exitcode and self.first_dead is None:
-                    self.first_dead = rank
+        for rank, status in ended.items():
+            self.status[rank] = status
+            self.workers[rank].kill()  # what it started
+            if status and self.first_dead is None and not self._free:
+                self.first_dead = rank
         if self.first_dead is not None and self._stopping is None:
             self._stopping = time.monotonic() + PATIENCE_S
         if self._stopping is not None and time.monotonic() > self._stopping:
             self.kill()
-        return len(self.status) == len(self.processes)
+        return self._free or len(self.status) == len(self.workers)
 
     def stop(self, grace_s: float) -> None:
         """Ask all processes to end as on Ctrl-C, and see to it that they have after so many seconds."""
         self._stopping = time.monotonic() + grace_s
-        for rank, process in enumerate(self.processes):
-            if rank not in self.status and process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGINT)
+        for rank, worker in enumerate(self.workers):
+            if rank not in self.status:
+                worker.interrupt()
 
     def kill(self) -> None:
         """End all processes and what they started at once."""
-        for rank, process in enumerate(self.processes):
+        for rank, worker in enumerate(self.workers):
             if rank not in self.status:
-                _kill(process.pid)
-                with suppress(ProcessLookupError):
-                    process.kill()
+                worker.kill()
 
-    def close(self) -> None:
-        """Free what is held of processes that have ended."""
-        for process in self.processes:
-            process.join()
-            process.close()
-        self.pipe.close()
+    def close(self) -> Worker | None:
+        """Free what is held of the processes; one that can take another job is handed over instead."""
+        if self._free and not self.status and self._stopping is None:
+            return self.workers[0]
+        for worker in self.workers:
+            worker.close()
+        return None
 
     def died(self) -> str | None:
         """How the first process to fail ended, in words; None if none did."""
         if self.first_dead is None:
             return None
         status = self.status[self.first_dead]
-        who = f"Rank {self.first_dead}" if len(self.processes) > 1 else "The job's process"
+        who = f"Rank {self.first_dead}" if len(self.workers) > 1 else "The job's process"
         if status >= 0:
             return f"{who} ended with status {status}"
         name = signal.Signals(-status).name
         note = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""
         return f"{who} was killed by signal {-status} ({name}{note})"
-
-
-def _kill(group: int | None) -> None:
-    if group is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
 
 
 def meeting_place(count: int) -> list[Mapping[str, str]]:

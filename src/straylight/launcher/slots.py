@@ -11,10 +11,10 @@ from filelock import FileLock, Timeout
 
 
 class Place:
-    """What a job was given: GPUs by their name for `CUDA_VISIBLE_DEVICES`, none for a job on the CPU."""
+    """What a job was given: GPUs by their name for `CUDA_VISIBLE_DEVICES`, or so many slots of the CPU."""
 
-    def __init__(self, gpus: Sequence[str] = (), locks: Sequence[FileLock] = ()) -> None:
-        self.gpus, self._locks = tuple(gpus), list(locks)
+    def __init__(self, gpus: Sequence[str] = (), locks: Sequence[FileLock] = (), cpu: int = 0) -> None:
+        self.gpus, self._locks, self.cpu = tuple(gpus), list(locks), cpu
 
     def release(self) -> None:
         while self._locks:
@@ -25,7 +25,7 @@ class Slots:
     """Places for jobs.
 
     Args:
-        n_jobs: jobs at a time on the CPU.
+        n_jobs: jobs at a time on the CPU, every rank of a job counted as one.
         gpus: names of the GPUs, as `CUDA_VISIBLE_DEVICES` has them.
         jobs_per_gpu: jobs that share a GPU.
         folder: of the lock files, one for every slot of every GPU; the kernel releases those of a process that dies.
@@ -38,13 +38,14 @@ class Slots:
         self.folder = folder or Path(tempfile.gettempdir()) / "straylight-gpus"
         self._free = n_jobs
 
-    def take(self, gpus: int) -> Place | None:
+    def take(self, gpus: int, ranks: int = 1) -> Place | None:
         """A place for a job that asks for so many GPUs, 0 for one on the CPU; None where there is none now."""
         if not gpus:
-            if not self._free:
+            needed = min(ranks, self.n_jobs)  # more ranks than places have all of them
+            if self._free < needed:
                 return None
-            self._free -= 1
-            return Place()
+            self._free -= needed
+            return Place(cpu=needed)
         self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
         held: dict[str, FileLock] = {}
         for gpu in self.gpus:
@@ -64,8 +65,7 @@ class Slots:
 
     def give_back(self, place: Place) -> None:
         """Free what a job had."""
-        if not place.gpus:
-            self._free += 1
+        self._free += place.cpu
         place.release()
 
 

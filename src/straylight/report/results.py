@@ -1,10 +1,33 @@
-"""Finding and reading the `result.json` of runs."""
+"""Writing, finding and reading the `result.json` of runs."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write `result.json` whole or not at all; a number that JSON does not have becomes null."""
+    path = folder / "result.json"
+    temporary = folder / f".result.{os.getpid()}.json"
+    temporary.write_text(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def read(folder: Path) -> dict[str, Any] | None:

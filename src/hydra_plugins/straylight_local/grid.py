@@ -1,0 +1,60 @@
+"""`hydra/sweeper=grid`: every combination of the values given, without composing all of them before the first runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+#: A plain mapping: Hydra runs this file outside of `sys.modules`.
+DEFAULTS = {
+    "_target_": "hydra_plugins.straylight_local.grid.GridSweeper",
+    "max_batch_size": None,
+    "params": None,
+}
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's basic sweeper, which composes every job twice: before any of them runs to see whether it can be, and
+    again to run it. This one looks at each value once, and takes `data.name=all` for all data sets that are present.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        swept = {key: str(value) for key, value in (self.params or {}).items()}
+        given = [f"{key}={value}" for key, value in swept.items()] + arguments
+        self.params = {}
+        super().sweep([self._present(argument) for argument in given])
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        super().validate_batch_is_legal(list(covering(batch)))
+
+    def _present(self, argument: str) -> str:
+        from straylight.app import quoted
+
+        if not re.fullmatch(r"data\.name=(all|choice\(all\))", argument):
+            return argument
+        assert self.config is not None
+        root = OmegaConf.select(self.config, "data.root") or Path(self.config.paths.data, "adbench")
+        names = sorted((p.stem for p in Path(root).glob("*.npz")), key=lambda name: (len(name.partition("_")[0]), name))
+        return f"data.name={','.join(map(quoted, names))}" if names else argument
+
+
+def covering(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """Jobs among which every override stands at least once.
+
+    Example:
+        >>> list(covering([["a=1", "b=1"], ["a=1", "b=2"], ["a=2", "b=1"], ["a=2", "b=2"]]))
+        [['a=1', 'b=1'], ['a=1', 'b=2'], ['a=2', 'b=1']]
+    """
+    seen: set[str] = set()
+    for job in batch:
+        if not seen.issuperset(job):
+            seen.update(job)
+            yield job
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=DEFAULTS, provider="straylight")
