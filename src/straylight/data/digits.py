@@ -7,7 +7,7 @@ from typing import Any
 
 from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
-from straylight.data.splits import one_class
+from straylight.data.splits import one_class, one_class_name
 
 
 class Digits(AnomalyDataModule):
@@ -35,6 +35,10 @@ class Digits(AnomalyDataModule):
     def __init__(self, *, nominal: int | Sequence[int] = 0, **common: Any) -> None:
         super().__init__(**common)
         self.nominal = nominal
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return one_class_name("digits", self.nominal)
 
     def load(self) -> Splits:
         from sklearn.datasets import load_digits

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from straylight.batch import Events, Splits
-from straylight.data.splits import one_class
+from straylight.data.splits import one_class, one_class_name
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 
@@ -44,6 +44,7 @@ class MNIST(Stored):
     classes: Sequence[str] = tuple("0123456789")
     #: What the class is called in `meta`.
     column = "digit"
+    called = "mnist"
     remotes = _zipped(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "MNIST/raw",
@@ -58,6 +59,14 @@ class MNIST(Stored):
     def __init__(self, *, root: str, nominal: int | str | Sequence[int | str] = 0, **common: Any) -> None:
         super().__init__(root=root, **common)
         self.nominal = nominal
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return one_class_name(self.called, self.nominal)
+
+    @property
+    def fetched_as(self) -> str:
+        return self.called
 
     def files(self) -> list[Path]:
         return [self.root / remote.file for remote in self.remotes]
@@ -111,6 +120,7 @@ class FashionMNIST(MNIST):
         "Ankle boot",
     )
     column = "class"
+    called = "fashion_mnist"
     remotes = _zipped(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "FashionMNIST/raw",
@@ -121,10 +131,6 @@ class FashionMNIST(MNIST):
             "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
         },
     )
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "fashion_mnist"
 
 
 def read(images: Path, labels: Path) -> tuple[Tensor, np.ndarray]:

@@ -101,6 +101,16 @@ def halves(events: Events, seed: int) -> tuple[Events, Events]:
     return events.take(np.flatnonzero(first)), events.take(np.flatnonzero(~first))
 
 
+def one_class_name(name: str, nominal: int | str | Sequence[int | str]) -> str:
+    """What a data set of classes is called: with each choice of nominal classes it is another problem.
+
+    Example:
+        >>> one_class_name("mnist", 3), one_class_name("mnist", [0, 1])
+        ('mnist_3', 'mnist_0+1')
+    """
+    return f"{name}_{'+'.join(map(str, [nominal] if isinstance(nominal, int | str) else nominal))}"
+
+
 def one_class(labels: ArrayLike, nominal: int | Sequence[int], names: Sequence[str]) -> tuple[NDArray, tuple[str, ...]]:
     """Class labels as kinds of anomaly: the nominal classes become 0, the others 1..K in their order.
 
