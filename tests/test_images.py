@@ -52,7 +52,7 @@ def keys(images) -> Counter:
 def test_fashion_mnist_names_its_kinds_and_takes_numbers_and_names(root, nominal):
     data = FashionMNIST(root=str(root), nominal=nominal, val_fraction=0.25)
     data.setup()
-    assert data.name == "fashion_mnist" and data.shape == (1, 28, 28)
+    assert data.name in ("fashion_mnist_5", "fashion_mnist_Sandal") and data.shape == (1, 28, 28)
     assert [len(part) for part in data.splits] == [15, 5, 40, 180]
     others = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Shirt", "Sneaker", "Bag", "Ankle boot"]
     assert data.kinds == ("nominal", *others)

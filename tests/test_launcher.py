@@ -15,7 +15,8 @@ import pytest
 
 from straylight.errors import ConfigError
 from straylight.launcher.local import Options
-from straylight.launcher.slots import Slots, visible_gpus
+from straylight.launcher.devices import visible_gpus
+from straylight.launcher.slots import Slots
 
 CRASHING = """
 import ctypes, os, signal, sys, time

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from straylight import config
 from straylight.errors import ConfigError, Interrupted, StraylightError
 from straylight.groups import FOLDER
+from straylight.launcher.devices import asked_for
+from straylight.launcher.held import held
 
 log = logging.getLogger(__name__)
 
@@ -39,27 +42,44 @@ VALUED = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn",
 
 def main(arguments: list[str]) -> None:
     """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted."""
-    global resuming
-    resuming = False
+    global resuming, _failures
+    resuming, _failures = False, 0
     signal.signal(signal.SIGTERM, _as_interrupt)
-    arguments = _options_first(arguments)
-    sys.argv = ["straylight train", *arguments]
-    resumed = [a for a in arguments if a.startswith("resume=")]
-    sweep = bool({"-m", "--multirun"} & set(arguments))
-    if resumed and sweep:
-        arguments = _resumed_sweep(arguments, Path(resumed[-1].removeprefix("resume=")))
-        sys.argv = ["straylight train", *arguments]
-    if resumed and not sweep:
-        rest = [a for a in arguments if not a.startswith("resume=")]
-        _guarded(lambda: resume(Path(resumed[-1].removeprefix("resume=")), rest))
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that is closed; nohup says otherwise
+        signal.signal(signal.SIGHUP, _as_interrupt)
+    options, overrides = _parted(arguments)
+    resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
+    overrides = [o for o in overrides if not o.startswith("resume=")]
+    if not resumed:
+        _guarded(lambda: _hydra(options, overrides))
+    elif {"-m", "--multirun"} & set(options) or Path(resumed[-1], "multirun.yaml").is_file():
+        _guarded(lambda: _resume_sweep(Path(resumed[-1]), options, overrides))
     else:
-        # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
-        os.environ["STRAYLIGHT_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR", "0")
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-        app = hydra.main(version_base=HYDRA, config_path=str(FOLDER), config_name="train")(task)
-        _guarded(app)
+        sys.argv = ["straylight train", *arguments]
+        _guarded(lambda: resume(Path(resumed[-1]), [*options, *overrides]))
     if _failures:
         sys.exit(1)
+
+
+def _hydra(options: list[str], overrides: list[str], here: Path | None = None) -> None:
+    """Run Hydra's app, from another folder if one is given."""
+    # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
+    swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
+    sys.argv = ["straylight train", *options, *(_as_choice(o) if o.startswith(swept) else o for o in overrides)]
+    # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
+    os.environ.setdefault("STRAYLIGHT_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    Begun.sweep = None
+    interrupted = False
+    try:
+        with chdir(here or Path()):
+            hydra.main(version_base=HYDRA, config_path=str(FOLDER), config_name="train")(task)()
+    except (KeyboardInterrupt, Interrupted):
+        interrupted = True
+        raise
+    finally:  # whatever happened
+        if Begun.sweep is not None:
+            conclude_sweep(Begun.sweep, interrupted)
 
 
 def task(cfg: DictConfig) -> float | None:
@@ -67,6 +87,8 @@ def task(cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     single = job.mode == RunMode.RUN
     overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
+    if not single and resuming and asked is None:
+        raise ConfigError("A sweep is resumed by hydra/launcher=local alone; other launchers know jobs by number only.")
     choices = job.runtime.choices
     fields = dict(asked or fields_of(cfg, choices.get("detector"), choices.get("data"), overrides))
     folder = Path(job.runtime.output_dir)
@@ -102,7 +124,33 @@ def failed() -> None:
 
 
 def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
-    """Train in `folder` and see to it that `result.json` says how it ended; `None` if it failed."""
+    """Train in `folder`, by as many processes as the config asks for; `None`, after it was said why, if it failed.
+
+    Raises:
+        Interrupted: if it was, after it was said how to go on.
+    """
+    several = 1 if "LOCAL_RANK" in os.environ else asked_for(cfg.trainer).ranks
+    if several > 1:
+        from straylight.launcher.ranks import run_ranks
+
+        result = run_ranks(cfg, folder, fields, several, resume)
+    else:
+        result = attempt(cfg, folder, fields, resume=resume)
+    if result["status"] == "ok":
+        return result
+    if result["status"] == "interrupted":
+        print(
+            f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(_shown(folder))}",
+            file=sys.stderr,
+        )
+        raise Interrupted
+    failed()
+    print(f"Error: {result['reason']}", file=sys.stderr)
+    return None
+
+
+def attempt(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool = False) -> dict[str, Any]:
+    """Train in `folder` and see to it that `result.json` says how it ended, which is returned."""
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from straylight.callbacks.record import versions
@@ -114,39 +162,27 @@ def run(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bool =
     for name in ["result.json"] if resume else ["result.json", "scores.parquet", "shape.json", *kept]:
         (folder / name).unlink(missing_ok=True)
 
-    def conclude(status: str, reason: str | None) -> None:
+    def conclude(status: str, reason: str | None) -> dict[str, Any]:
         early = {"metrics": {}, "latency": [], "versions": versions(), **fields}
         known = read(folder) or {}  # what the callbacks recorded, if there was a Trainer already
         known.pop("folder", None)
         write_result(folder, {**early, **known, "status": status, "reason": reason})
+        return read(folder) or {"status": status, "reason": reason}
 
     try:
         result = train(cfg, folder, fields=fields, resume=resume)
-        if not (folder / "result.json").exists():  # nobody recorded it
-            conclude("ok", None)
-            result = read(folder) or {}
-        return result
+        return result if (folder / "result.json").exists() else conclude("ok", None)  # nobody recorded it
     except (KeyboardInterrupt, SystemExit) as error:
         status = error.code if isinstance(error, SystemExit) else None
         if status not in (None, 1, 130):  # which Lightning and we end an interrupted training with
-            failed()
-            conclude("failed", f"Something in the run called sys.exit({status!r}).")
-            return None
-        conclude("interrupted", None)
-        print(
-            f"\nInterrupted. To go on where it stopped: straylight train resume={shlex.quote(_shown(folder))}",
-            file=sys.stderr,
-        )
-        raise Interrupted from None
+            return conclude("failed", f"Something in the run called sys.exit({status!r}).")
+        return conclude("interrupted", None)
     except Exception as error:
-        failed()
         said = isinstance(error, StraylightError | MisconfigurationException)
         reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
-        conclude("failed", reason)
         if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
             traceback.print_exc()
-        print(f"Error: {reason}", file=sys.stderr)
-        return None
+        return conclude("failed", reason)
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -191,11 +227,13 @@ def resume(folder: Path, overrides: list[str]) -> None:
         _next(folder)
 
 
-class Leaderboard(Callback):
-    """Hydra callback: after a sweep, the table, its files, and what to type next."""
+class Begun(Callback):
+    """Hydra callback: notes where a sweep is that has begun; `on_multirun_end` would miss those that break."""
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        conclude_sweep(Path(config.hydra.sweep.dir))
+    sweep: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Begun.sweep = Path(config.hydra.sweep.dir).absolute()
 
 
 def conclude_sweep(folder: Path, interrupted: bool = False) -> None:
@@ -203,7 +241,7 @@ def conclude_sweep(folder: Path, interrupted: bool = False) -> None:
     from straylight.report.page import report
 
     if any(folder.glob("**/result.json")):
-        report(folder)
+        report(Path(_shown(folder)))
         _next(folder)
     if interrupted:
         print(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(_shown(folder))}")
@@ -259,8 +297,8 @@ def _guarded(app: Any) -> None:
         sys.exit(1)
 
 
-def _options_first(arguments: list[str]) -> list[str]:
-    """Hydra's parser wants options before overrides; people type them where they come to mind."""
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options and overrides: Hydra's parser wants options first; people type them where they come to mind."""
     options, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -270,11 +308,7 @@ def _options_first(arguments: list[str]) -> list[str]:
         options.append(argument)
         if argument in VALUED:
             options += [value for value in [next(rest, None)] if value is not None]
-    if not {"-m", "--multirun"} & set(options):
-        return options + overrides
-    # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
-    swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
-    return options + [_as_choice(o) if o.startswith(swept) else o for o in overrides]
+    return options, overrides
 
 
 def quoted(name: str) -> str:
@@ -298,19 +332,35 @@ def _as_interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _resumed_sweep(arguments: list[str], folder: Path) -> list[str]:
-    """The arguments of a sweep that goes on in the folder of an earlier one.
+def _resume_sweep(folder: Path, options: list[str], typed: list[str]) -> None:
+    """Go on with a sweep in its folder, as it was asked for, but for what is typed in the place of that.
 
     Raises:
-        SystemExit: if the folder is none of a sweep.
+        ConfigError: if the folder is none of a sweep, or a sweep runs in it.
     """
     global resuming
     if not (folder / "multirun.yaml").is_file():
-        print(f"Error: {folder} is not the folder of a sweep: it holds no multirun.yaml.", file=sys.stderr)
-        sys.exit(1)
+        raise ConfigError(f"{folder} is not the folder of a sweep: it holds no multirun.yaml.")
+    saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"), resolve=False)
+    its_own, runtime = saved["hydra"]["overrides"], saved["hydra"]["runtime"]
+    before = [o for o in (*its_own["hydra"], *its_own["task"]) if not o.startswith("hydra.mode=")]
+    place = f"hydra.sweep.dir={quoted(str(folder.absolute()))}"
+    if not any(option.startswith(("--config-dir", "-cd")) for option in options):
+        own = [s["path"] for s in runtime["config_sources"] if s["provider"] == "command-line" and s["path"]]
+        options = [*options, *(part for path in own for part in ("--config-dir", path))]
+    started = Path(runtime["cwd"])
+    given = [*before, *map(_absolute, typed), place]
     resuming = True
-    rest = [a for a in arguments if not a.startswith("resume=")]
-    if all(a.startswith("-") for a in rest):  # as it was asked for
-        saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"), resolve=False)
-        rest += saved["hydra"]["overrides"]["task"]
-    return [*rest, f"hydra.sweep.dir={quoted(str(folder))}"]
+    with held(folder, alone=True):  # and from where it was started: its relative paths were meant from there
+        _hydra([*options, "-m"], list({_key(o): o for o in given}.values()), started if started.is_dir() else None)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
+
+
+def _absolute(override: str) -> str:
+    """A path that was typed here, as it is seen from anywhere."""
+    key, _, value = override.partition("=")
+    path = key.startswith("paths.") or key.rpartition(".")[2] in ("path", "root", "test_path", "dir")
+    return f"{key}={quoted(str(Path(value).absolute()))}" if path and value and "," not in value else override

@@ -6,7 +6,6 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from straylight.callbacks import Checkpoint, Record
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, StraylightError
-from straylight.launcher.ddp import DDP, processes, ranks
+from straylight.launcher.ddp import DDP
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +63,7 @@ def train(
     if trainer.is_global_zero:
         known = {"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()}
         (folder / "shape.json").write_text(json.dumps(known))
-    count = processes(trainer) if isinstance(trainer.strategy, DDP) else 1
-    with ranks(count, cfg, folder, resume) if count > 1 else nullcontext():
-        if count > 1:  # built again: its rank is in the environment only now
-            trainer = _trainer(cfg, fields, detector, data)
-        return _fit_and_test(cfg, trainer, detector, data, newest(folder / "checkpoints") if resume else None)
+    return _fit_and_test(cfg, trainer, detector, data, newest(folder / "checkpoints") if resume else None)
 
 
 def _fit_and_test(

@@ -30,16 +30,17 @@ class LocalLauncher(Launcher):
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.ended: dict[str, Any] = {}  # jobs of earlier batches, where the sweeper makes several
+        self.history: Any = None  # of earlier batches, where the sweeper makes several
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from straylight.launcher.local import Options, launch
+        from straylight.launcher.local import History, Options, launch
 
+        self.history = self.history or History()
         options = Options(**self.options)
-        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, options, self.ended)
+        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, options, self.history)
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=DEFAULTS, provider="straylight")

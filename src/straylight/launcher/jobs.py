@@ -6,9 +6,8 @@ resumed runs what is missing, failed or new.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from straylight import app, config
 from straylight.errors import ConfigError
 from straylight.launcher import pool
-from straylight.launcher.slots import Place, visible_gpus
+from straylight.launcher.devices import Asked, asked_for
+from straylight.launcher.slots import Place
 from straylight.report.results import read
 
 NUMBERED = "${hydra.job.num}"
+ONE = Asked(1, 0)
 
 
 @dataclass
@@ -38,11 +39,10 @@ class Job:
         folder: its own.
         fields: of its `result.json`.
         resume: whether it goes on with what an earlier attempt left in its folder.
-        gpus: how many it asks for.
-        ranks: how many processes it is made of.
+        asked: how many processes it is made of, and how many GPUs it asks for.
         attempts: how often it was started.
         alone: whether it must not share a process.
-        timed_out: whether it was stopped for taking too long.
+        stopped: whether it was told to end before it had; `timed_out`: for taking too long.
         running: while it runs; `place`: what it was given.
         returned: what Hydra's sweeper is given; of one that comes twice, by the job that is the `same`.
     """
@@ -54,10 +54,10 @@ class Job:
     folder: Path = Path()
     fields: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
-    gpus: int = 0
-    ranks: int = 1
+    asked: Asked = ONE
     attempts: int = 0
     alone: bool = False
+    stopped: bool = False
     timed_out: bool = False
     running: pool.Running | None = None
     place: Place | None = None
@@ -71,13 +71,13 @@ class Points:
     Args:
         cfg: the sweep's config.
         loader: Hydra's, which composes configs.
-        ended: jobs of the sweep by their identity; those made ready are added.
+        seen: jobs of the sweep by their identity; those made ready are added.
     """
 
-    def __init__(self, cfg: DictConfig, loader: Any, ended: dict[str, Job]) -> None:
-        self.cfg, self.loader, self.ended = cfg, loader, ended
+    def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job]) -> None:
+        self.cfg, self.loader, self.seen = cfg, loader, seen
         self.folder = Path(cfg.hydra.sweep.dir).absolute()
-        self._known = dict(_found(self.folder)) if app.resuming else {}
+        self._known = _found(self.folder) if app.resuming else {}
 
     def ready(self, job: Job) -> str | None:
         """Give a job its config and its folder; why it need not run, if it has, here or in the sweep that is resumed.
@@ -98,10 +98,10 @@ class Points:
         choices = composed.hydra.runtime.choices
         job.fields = app.fields_of(composed, choices.get("detector"), choices.get("data"), overrides)
         identity = job.fields["config_hash"]
-        if identity in self.ended:
-            job.same = self.ended[identity]
+        if identity in self.seen:
+            job.same = self.seen[identity]
             return f"is the same as #{job.same.number}: {job.what}"
-        self.ended[identity] = job
+        self.seen[identity] = job
         before = self._before(identity) or self._before(asked)
         result = read(self.folder / before) if before else None
         if result and result["status"] == "ok":
@@ -113,7 +113,10 @@ class Points:
             hydra.job.id = hydra.job.num = job.number
             hydra.sweep.subdir = name = before or self._named(composed)
         job.config, job.folder = composed, self.folder / name
-        _devices(job)
+        job.asked = asked_for(composed.trainer)
+        if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
+            with read_write(composed), open_dict(composed):
+                composed.trainer.devices = job.asked.gpus
         return None
 
     def _before(self, identity: str) -> str | None:
@@ -138,17 +141,6 @@ class Points:
         raise ConfigError(f"{self.folder} has no room for a job's folder.")
 
 
-def plain(job: Job) -> DictConfig:
-    """The job's config, resolved, for ranks that know nothing of Hydra."""
-    HydraConfig.instance().set_config(job.config)
-    task = copy.deepcopy(job.config)
-    with read_write(task), open_dict(task):
-        del task["hydra"]
-        task.paths.run = str(job.folder)
-    resolved: Any = OmegaConf.to_container(task, resolve=True)
-    return DictConfig(resolved)
-
-
 def returned(job: Job, result: Mapping[str, Any]) -> JobReturn:
     """What Hydra's sweeper is given of a job that has such a result: its AUROC, or None of one that failed."""
     found = JobReturn(job.overrides, status=JobStatus.COMPLETED)
@@ -156,27 +148,20 @@ def returned(job: Job, result: Mapping[str, Any]) -> JobReturn:
     return found
 
 
-def _devices(job: Job) -> None:
-    """How many processes a job is made of, and how many GPUs it asks for."""
-    devices, accelerator = job.config.trainer.get("devices", 1), job.config.trainer.get("accelerator", "auto")
-    count = len(devices) if OmegaConf.is_list(devices) else int(devices) if str(devices).isdigit() else 1
-    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and bool(visible_gpus()))
-    if on_gpu and str(devices) in ("auto", "-1"):
-        count = len(visible_gpus())
-    job.ranks = max(1, count)
-    job.gpus = job.ranks if on_gpu else 0
-    if job.gpus and OmegaConf.is_list(devices):  # a job sees no other devices than its own
-        with read_write(job.config), open_dict(job.config):
-            job.config.trainer.devices = job.ranks
-
-
-def _found(sweep: Path) -> Iterator[tuple[str, Path]]:
-    """The jobs that a sweep's folder holds, by the hash of their configs."""
+def _found(sweep: Path) -> dict[str, Path]:
+    """The jobs that a sweep's folder holds, by the hash of their configs; of several alike one that ended well."""
+    found: dict[str, tuple[bool, Path]] = {}
     configs = {path.parent.parent for path in sweep.rglob(".hydra/config.yaml")}
     for folder in sorted(configs | {path.parent for path in sweep.rglob("result.json")}):
-        identity = (read(folder) or {}).get("config_hash")
+        result = read(folder) or {}
+        identity = result.get("config_hash")
         if identity is None and folder in configs:
-            saved = OmegaConf.load(folder / ".hydra" / "config.yaml")
+            try:
+                saved = OmegaConf.load(folder / ".hydra" / "config.yaml")
+            except Exception:  # cut off as the job was killed: it has no result either, and is run anew elsewhere
+                continue
             identity = config.identity(saved) if isinstance(saved, DictConfig) else None
-        if identity is not None:
-            yield str(identity), folder
+        well = result.get("status") == "ok"
+        if identity is not None and (well or not found.get(identity, (False,))[0]):
+            found[identity] = well, folder
+    return {identity: folder for identity, (_, folder) in found.items()}

@@ -19,6 +19,8 @@ from straylight.launcher.child import Order
 SERVER = multiprocessing.get_context("forkserver")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PATIENCE_S = 5.0  # for the other ranks to end by themselves when one has failed
+LINGER_S = 60.0  # and when the first one has ended
+INTERRUPTED = 130  # the status of a process that was
 
 
 def warm() -> None:
@@ -99,10 +101,9 @@ class Running:
 
     def __init__(self, orders: Sequence[Order], worker: Worker | None = None) -> None:
         self.started = time.monotonic()
-        self.returned: Any = None
         self.line = ""
         self.status: dict[int, int] = {}  # of ranks that have ended
-        self.first_dead: int | None = None
+        self.first_dead: int | None = None  # by itself, and not on Ctrl-C
         self._stopping: float | None = None
         self._free = False
         self.workers: list[Worker] = [worker] if worker else []
@@ -132,20 +133,19 @@ class Running:
             if rank not in self.status and (code := worker.process.exitcode) is not None
         }
         for word, value in self.workers[0].heard():  # all that was told before the end
-            match word:
-                case "done":
-                    self.returned = value
-                case "free":
-                    self._free = True
-                case "progress":
-                    self.line = value
-        for rank, status in ended.items():
+            if word == "free":
+                self._free = True
+            else:
+                self.line = value
+        for rank, status in sorted(ended.items(), key=lambda item: item[1]):  # what was killed before what gave up
             self.status[rank] = status
             self.workers[rank].kill()  # what it started
-            if status and self.first_dead is None and not self._free:
+            if status not in (0, INTERRUPTED) and self.first_dead is None and self._stopping is None:
                 self.first_dead = rank
-        if self.first_dead is not None and self._stopping is None:
+        if self._stopping is None and self.first_dead is not None:
             self._stopping = time.monotonic() + PATIENCE_S
+        elif self._stopping is None and 0 in self.status:
+            self._stopping = time.monotonic() + LINGER_S
         if self._stopping is not None and time.monotonic() > self._stopping:
             self.kill()
         return self._free or len(self.status) == len(self.workers)
@@ -171,13 +171,13 @@ class Running:
             worker.close()
         return None
 
-    def died(self) -> str | None:
-        """How the first process to fail ended, in words; None if none did."""
-        if self.first_dead is None:
-            return None
-        status = self.status[self.first_dead]
-        who = f"Rank {self.first_dead}" if len(self.workers) > 1 else "The job's process"
-        if status >= 0:
+    def died(self, rank: int) -> str:
+        """How a rank's process ended, in words."""
+        who = f"Rank {rank}" if len(self.workers) > 1 else "The job's process"
+        status = self.status.get(rank, 0)
+        if status == 0:
+            return f"{who} ended without a result"
+        if status > 0:
             return f"{who} ended with status {status}"
         name = signal.Signals(-status).name
         note = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""

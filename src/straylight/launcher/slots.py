@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,7 +46,9 @@ class Slots:
                 return None
             self._free -= needed
             return Place(cpu=needed)
-        self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # another user's
+            self.folder.chmod(0o1777)
         held: dict[str, FileLock] = {}
         for gpu in self.gpus:
             for slot in range(self.jobs_per_gpu):
@@ -67,16 +69,6 @@ class Slots:
         """Free what a job had."""
         self._free += place.cpu
         place.release()
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by name; without a CUDA context, so that jobs can still be forked."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    import torch
-
-    return [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _file(gpu: str) -> str:

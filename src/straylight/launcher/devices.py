@@ -1,0 +1,46 @@
+"""What a config asks for: so many processes, so many GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Asked(NamedTuple):
+    """Of a job: `ranks`, the processes it is made of, and `gpus`, which is none or as many."""
+
+    ranks: int
+    gpus: int
+
+
+def asked_for(trainer: Mapping[str, Any]) -> Asked:
+    """Read it off the Trainer's config.
+
+    Example:
+        >>> asked_for({"accelerator": "cpu", "devices": 2}), asked_for({"accelerator": "gpu", "devices": "0,3"})
+        (Asked(ranks=2, gpus=0), Asked(ranks=2, gpus=2))
+    """
+    devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and bool(visible_gpus()))
+    if isinstance(devices, str) and "," in devices:
+        devices = [name for name in devices.split(",") if name.strip()]
+    if str(devices) in ("auto", "-1"):
+        count = len(visible_gpus()) if on_gpu else 1
+    elif str(devices).isdigit():
+        count = int(devices)
+    else:
+        count = len(devices) if not isinstance(devices, str) else 1  # what is none of these, the Trainer refuses
+    count = max(1, count)
+    own = any(word in str(trainer.get("strategy")) for word in ("spawn", "fork", "notebook"))  # Lightning starts those
+    return Asked(1 if own else count, count if on_gpu else 0)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by name; without a CUDA context, so that jobs can still be forked."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
