@@ -248,7 +248,7 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(tmp_path) -> None:
     two = ["trainer.devices=2", *TWO[3:]]  # and without trainer=ddp
     status, err = finish(start(tmp_path, *two, "data=blobs", dies, f"hydra.run.dir={tmp_path}/run"))
     assert status == 1
-    assert "Rank 1 ended with status -9" in err.splitlines()[-1], err
+    assert "Error: Rank 1 was killed by signal 9 (SIGKILL" in err.splitlines()[-1], err
     assert read(tmp_path / "run")["status"] == "failed"
 
 

@@ -8,63 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 
+from crashing import by_override, hanging, make
 from straylight.errors import ConfigError
-from straylight.launcher.local import Options
 from straylight.launcher.devices import visible_gpus
+from straylight.launcher.local import Options
 from straylight.launcher.slots import Slots
-
-CRASHING = """
-import ctypes, os, signal, sys, time
-from pathlib import Path
-from straylight.detectors import HBOS
-
-class Crash(HBOS):
-    def __init__(self, shape, how="raise", **common):
-        super().__init__(shape, **common)
-        self.how = how
-
-    def on_fit_start(self):
-        super().on_fit_start()
-        match self.how:
-            case "raise": raise RuntimeError("it broke")
-            case "exit": os._exit(7)
-            case "sys.exit": sys.exit(3)
-            case "kill": os.kill(os.getpid(), signal.SIGKILL)
-            case "segfault": ctypes.string_at(0)
-            case "hang":
-                Path(f"hanging.{os.getpid()}").touch()
-                if os.fork() == 0:  # a worker of its own
-                    time.sleep(600)
-                time.sleep(600)
-            case "once":
-                if not Path("tried").exists():
-                    Path("tried").touch()
-                    os._exit(9)
-"""
-YAML = "_target_: crashing.Crash\nhow: none\n"
 
 
 @pytest.fixture
 def crashing(tmp_path, monkeypatch) -> str:
     """Brings `detector=crash detector.how=HOW`; the argument that makes it known."""
-    (tmp_path / "crashing.py").write_text(CRASHING)
-    (tmp_path / "own" / "detector").mkdir(parents=True)
-    (tmp_path / "own" / "detector" / "crash.yaml").write_text(YAML)
     monkeypatch.syspath_prepend(tmp_path)
-    return f"--config-dir={tmp_path}/own"
-
-
-def by_override(ended, key: str) -> dict[str, dict]:
-    """Results by the value of one override."""
-    return {
-        next(o.partition("=")[2] for o in result["overrides"] if o.startswith(f"{key}=")): result
-        for result in ended.results
-    }
+    return make(tmp_path)
 
 
 def test_whatever_ends_a_job_ends_that_job_alone(straylight_train, crashing) -> None:
@@ -106,21 +64,6 @@ def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(straylight_tra
     assert found["hang"]["reason"] == "It was stopped after 15 s (hydra.launcher.timeout_s)."
     assert found["none"]["status"] == "ok"
     assert not hanging()
-
-
-def hanging() -> list[int]:
-    """Processes of jobs that hang, by the files that they left here."""
-    pids = [int(path.suffix[1:]) for path in Path.cwd().glob("hanging.*")]
-    assert pids
-    time.sleep(0.5)
-    groups = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) in pids:
-                groups.append(process.pid)
-        except (psutil.Error, ProcessLookupError):
-            continue
-    return groups
 
 
 def test_fail_fast_ends_a_sweep_at_the_first_failure(straylight_train, crashing) -> None:
@@ -303,83 +246,6 @@ def test_wrong_options_are_refused_in_a_sentence(wrong, meant) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"^hydra.launcher.{name} must be {meant}\.$"):
         Options(**wrong)
-
-
-# several ranks
-
-RANKS = """
-import os, signal
-from straylight.detectors import AutoEncoder
-
-class Ranked(AutoEncoder):
-    def __init__(self, shape, how="none", **common):
-        super().__init__(shape, hidden=[8], latent=2, **common)
-        self.how = how
-
-    def on_train_epoch_start(self):
-        if os.environ.get("LOCAL_RANK") == "1" and self.current_epoch == 1:
-            if self.how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.how == "raise":
-                raise RuntimeError("rank one broke")
-"""
-
-
-@pytest.fixture
-def ranked(tmp_path, monkeypatch) -> tuple[str, ...]:
-    """Arguments that train a detector whose second rank may break, on two CPU ranks."""
-    (tmp_path / "ranked.py").write_text(RANKS)
-    (tmp_path / "own" / "detector").mkdir(parents=True)
-    (tmp_path / "own" / "detector" / "ranked.yaml").write_text("_target_: ranked.Ranked\nhow: none\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    return (
-        "-m",
-        f"--config-dir={tmp_path}/own",
-        "data=blobs",
-        "detector=ranked",
-        "trainer=ddp",
-        "trainer.accelerator=cpu",
-    )
-
-
-def ranks_left() -> list[str]:
-    """Jobs' processes that this one started and that are still there."""
-    time.sleep(0.5)
-    server = [p for p in psutil.Process().children(recursive=True) if "forkserver" in " ".join(p.cmdline())]
-    return [str(child.cmdline()) for process in server for child in process.children(recursive=True)]
-
-
-@pytest.mark.slow
-def test_jobs_of_two_ranks_and_of_one_follow_each_other_in_one_sweep(ranked, straylight_train) -> None:
-    start = time.monotonic()
-    ended = straylight_train(*ranked, "trainer.devices=2,1", "seed=1,2")
-    assert time.monotonic() - start < 150
-    assert ended.status == 0, ended.out + ended.err
-    assert sorted((r["devices"], r["seed"], r["status"]) for r in ended.results) == [
-        (1, 1, "ok"),
-        (1, 2, "ok"),
-        (2, 1, "ok"),
-        (2, 2, "ok"),
-    ]
-    found = {(r["devices"], r["seed"]): r["metrics"]["test/auroc"] for r in ended.results}
-    assert found[2, 1] == pytest.approx(found[1, 1], abs=1e-3)
-    assert found[2, 2] == pytest.approx(found[1, 2], abs=1e-3)
-    (sweep,) = (ended.folder / "sweeps").iterdir()
-    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
-
-
-@pytest.mark.slow
-def test_a_rank_that_dies_fails_its_job_alone_and_is_named(ranked, straylight_train) -> None:
-    start = time.monotonic()
-    ended = straylight_train(*ranked, "detector.how=kill,raise,none", epochs=3)
-    assert time.monotonic() - start < 150 and ended.status == 1
-    found = by_override(ended, "detector.how")
-    assert {h: r["status"] for h, r in found.items()} == {"kill": "failed", "raise": "failed", "none": "ok"}
-    assert found["kill"]["reason"].startswith("Rank 1 was killed by signal 9 (SIGKILL")
-    assert found["raise"]["reason"].startswith("Rank 1 ended with status 1")
-    log = next(Path(r["folder"]) for h, r in found.items() if h == "raise") / "output.1.log"
-    assert "rank one broke" in log.read_text()
-    assert not ranks_left()
 
 
 # what a job finds

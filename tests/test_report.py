@@ -220,10 +220,14 @@ def test_failed_and_interrupted_runs_are_listed_with_their_reason(tmp_path):
     assert [row.detector for row in table] == ["vae"]
 
 
-def test_a_sweep_in_which_every_run_failed_writes_no_table(tmp_path):
+def test_a_sweep_in_which_every_run_failed_has_a_table_of_failures(tmp_path):
     out, table = said(write(tmp_path, result(status="failed", reason="boom")))
     assert table == [] and "boom" in out
-    assert not (tmp_path / "leaderboard.csv").exists()
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["data"], row["detector"], row["seeds"]) == ("digits", "vae", "0") and row["auroc_mean"] == ""
+    assert (row["status"], row["reason"], row["folder"]) == ("failed", "boom", "0")
+    assert (tmp_path / "runs.parquet").is_file() and not list(tmp_path.glob("*.png"))
 
 
 def test_page_shows_mean_and_range_and_explains_what_is_not_resolvable(tmp_path):
@@ -276,7 +280,7 @@ def test_a_folder_without_runs_exits_with_one_and_a_sentence(tmp_path, capsys, n
 
 def test_csv_holds_mean_least_and_largest_of_every_number(tmp_path):
     made = [result(seed=0, auroc=0.5, above=9), result(seed=1, auroc=0.75), result("knn", auroc=0.9, latency=[])]
-    write_csv(rows(made), tmp_path / "t.csv")
+    write_csv(rows(made), made, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         knn, vae = csv.DictReader(file)
     assert (vae["data"], vae["detector"], vae["seeds"]) == ("digits", "vae", "2")

@@ -127,7 +127,7 @@ def _log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, result: Mapping[s
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             for summary in hparams(values, metrics):  # the metrics themselves were logged when they were measured
                 logger.experiment._get_file_writer().add_summary(summary)
-            logger.experiment.flush()
+            logger.experiment.close()  # with the thread that writes
         else:
             logger.log_hyperparams(values)
             logger.save()

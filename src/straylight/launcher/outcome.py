@@ -50,9 +50,8 @@ def log_file(folder: Path, rank: int) -> Path:
 
 def _several(ended: Running, own: str, folder: Path) -> str:
     """Which of several ranks is to blame: one that was killed, rank 0 where it knows why, or the first to end."""
-    dead = ended.first_dead
-    killed = dead is not None and ended.status[dead] < 0
-    if own and not killed and not LOST.search(own):
+    dead = ended.first_dead or 0
+    own = "" if LOST.search(own) else own
+    if own and not ended.status.get(dead, 0) < 0:
         return f"Rank 0: {own}"
-    said = f" The first rank said: {own[:300]}" if own and dead else ""
-    return f"{ended.died(dead or 0)}; see {log_file(folder, dead or 0)}.{said}"
+    return f"{ended.died(dead)}; see {log_file(folder, dead)}." + (f" Rank 0 said: {own[:300]}" if own else "")

@@ -34,7 +34,7 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
 
     groups = grouped(results)
     draws: tuple[Callable[[], Figure | None], ...] = (
-        lambda: figures.pareto(table),
+        lambda: figures.pareto(table) if table else None,
         lambda: figures.roc_overlay(_curves(groups)),
         lambda: figures.heat_map(groups),
         lambda: _ranks(groups),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -69,14 +70,15 @@ def rows(results: Iterable[Run]) -> list[Row]:
 
 
 def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tuple[str, str, str], str]:
+    """A detector's name; where it was run in several configurations, with what tells them apart, alike on all data."""
+    own = {key: _overrides(runs) for key, runs in groups.items()}
+    several = {detector for (_, detector), n in Counter(key[:2] for key in groups).items() if n > 1}
     names = {}
-    for key, runs in groups.items():
-        siblings = [k for k in groups if k[:2] == key[:2]]
-        own = _overrides(runs)
-        shared = set.intersection(*(_overrides(groups[k]) for k in siblings))
-        extra = " ".join(sorted(o for o in own - shared if not o.startswith(("detector=", "data="))))
-        alone = len(siblings) == 1
-        names[key] = key[1] if alone else f"{key[1]} {extra or '(default)'}"
+    for key in groups:
+        always = set.intersection(*(own[k] for k in groups if k[1] == key[1]))
+        here = set.intersection(*(own[k] for k in groups if k[:2] == key[:2]))
+        extra = sorted(o for o in own[key] - always if not (o.startswith("data.") and o in here))
+        names[key] = f"{key[1]} {' '.join(extra) or '(default)'}" if key[1] in several else key[1]
     # equal overrides, yet another config: of the user's own folder, or of an earlier version
     count = Counter((key[0], name) for key, name in names.items())
     return {key: f"{name} [{key[2][:6]}]" if count[key[0], name] > 1 else name for key, name in names.items()}
@@ -84,7 +86,8 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tup
 
 def _overrides(runs: Mapping[Any, Run]) -> set[str]:
     first = next(iter(runs.values()))
-    return {o for o in first.get("overrides", []) if not o.startswith(("seed=", "paths.", "hydra."))}
+    place = ("seed=", "paths.", "hydra.", "detector=", "data=", "experiment=")
+    return {o for o in first.get("overrides", []) if not o.startswith(place)}
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
@@ -146,17 +149,22 @@ def _timing(run: Run, batch: int, key: str) -> float | None:
     return next((e[key] for e in own if e["batch"] == batch), None)
 
 
-def write_csv(table: list[Row], path: Path) -> None:
+def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     """`leaderboard.csv`: mean, least and largest of every number, intervals of the means of two.
 
-    `n.r.` stands where a working point is not resolvable.
+    `n.r.` stands where a working point is not resolvable. Below the rows of runs that ended well, each other run has
+    one with its `status`, `reason` and `folder`.
     """
-    names = list(table[0].numbers) if table else []
+    names = list(_numbers([]))
     temporary = path.with_suffix(".csv.part")
     with temporary.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(
-            ["data", "detector", "seeds", *(f"{n}_{part}" for n in names for part in ("mean", "min", "max")), *KNOWN]
+            [
+                *("data", "detector", "seeds"),
+                *(f"{n}_{part}" for n in names for part in ("mean", "min", "max")),
+                *(*KNOWN, "status", "reason", "folder"),
+            ]
         )
         for row in table:
             ranked = row.numbers["auroc"].mean is not None
@@ -166,5 +174,11 @@ def write_csv(table: list[Row], path: Path) -> None:
                 for value in row.numbers[name]
             ]
             limits = [limit for name in ("auroc", "ap") for limit in row.intervals.get(name, ("", ""))]
-            out.writerow([row.data, row.detector, row.seeds, *cells, *limits])
+            out.writerow([row.data, row.detector, row.seeds, *cells, *limits, "ok", "", ""])
+        empty = [""] * (3 * len(names) + len(KNOWN))
+        for run in results:
+            if run["status"] != "ok":
+                what = " ".join([str(run.get("detector")), *sorted(_overrides({0: run}))])
+                inside = os.path.relpath(run["folder"], path.parent)
+                out.writerow([run.get("data"), what, 0, *empty, run["status"], run.get("reason") or "", inside])
     temporary.replace(path)

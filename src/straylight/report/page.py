@@ -66,7 +66,8 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
             say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
         if compared := over_sets(grouped(results)):
             _compare(say, *compared)
-        write_csv(table, folder / "leaderboard.csv")
+    if results:
+        write_csv(table, results, folder / "leaderboard.csv")
         write_parquet(results, folder / "runs.parquet")
         pictures = draw(results, table, folder)
         say(f"\nWritten to {folder}: {', '.join(['leaderboard.csv', 'runs.parquet', *pictures])}")

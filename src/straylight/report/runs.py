@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,15 @@ FIELDS = (
 
 
 def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """`runs.parquet`: of every run its fields, `config.*` as composed, `metrics.*`, and `latency.*` of eager batches.
+    """`runs.parquet`: of every run its folder, seen from the file, its fields, `config.*` as composed, `metrics.*`, and
+    `latency.*` of eager batches.
 
     A column whose values differ in type holds them as JSON.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [_row(result) for result in results]
+    rows = [_row(result) | {"folder": os.path.relpath(result["folder"], path.parent)} for result in results]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
     temporary = path.with_name(f".{path.name}")
@@ -51,7 +53,7 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
             log.warning(f"{saved} cannot be read.")
     row |= {f"metrics.{name}": value for name, value in (result.get("metrics") or {}).items()}
     for entry in result.get("latency") or []:
-        if entry["runtime"] != "onnx" and entry.get("scaling", True):
+        if entry["runtime"] == "eager" and entry.get("scaling", True):
             row |= {
                 f"latency.{name}@{entry['batch']}": entry.get(name) for name in ("p50_us", "p99_us", "events_per_s")
             }
