@@ -104,14 +104,13 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     before = signal.getsignal(signal.SIGTERM)
 
-    def run(*arguments: str, epochs: int | None = 2, output: str = "out") -> Ended:
+    def run(*arguments: str, epochs: int | None = 2, output: str = "out", pictures: bool = True) -> Ended:
         app._failures = 0
         cheap = [
             "callbacks.latency.budget_s=0.01",
             "callbacks.latency.runtimes=[eager]",
             "callbacks.latency.longest_s=0.2",
-            "callbacks.figures.only=[]",
-            "callbacks.tensorboard.max_points=0",
+            *(["callbacks.figures.only=[]", "callbacks.tensorboard.max_points=0"] if pictures else []),
             f"paths.output={tmp_path / output}",
         ]
         if epochs is not None:

@@ -217,7 +217,7 @@ def test_the_sweep_over_adbench_takes_what_is_present_and_may_be_narrowed(strayl
     for name in ("2_two", "10_ten"):
         x = np.r_[random.normal(size=(300, 3)), random.normal(4, 1, (20, 3))]
         np.savez(tmp_path / "data" / "adbench" / f"{name}.npz", X=x, y=np.repeat([0, 1], [300, 20]))
-    ended = straylight_train("experiment=sweep/adbench", "detector=hbos,vae,knn", "seed=0,1")
+    ended = straylight_train("experiment=sweep/adbench", "detector=hbos,vae,knn", "seed=0,1", pictures=False)
     assert ended.status == 0, ended.err
     ran = sorted((r["detector"], r["data"], r["seed"]) for r in ended.results)
     assert ran == [(d, s, n) for d in ("hbos", "knn", "vae") for s in ("10_ten", "2_two") for n in (0, 1)]
@@ -227,7 +227,7 @@ def test_the_sweep_over_adbench_takes_what_is_present_and_may_be_narrowed(strayl
 
 
 def test_the_sweep_over_digits_compares_detectors_over_ten_data_sets(straylight_train) -> None:
-    ended = straylight_train("experiment=sweep/digits", "detector=hbos,pca,knn", "seed=0", epochs=1)
+    ended = straylight_train("experiment=sweep/digits", "detector=hbos,pca,knn", "seed=0", pictures=False)
     assert ended.status == 0, ended.err
     assert {r["data"] for r in ended.results} == {f"digits_{digit}" for digit in range(10)}
     assert "10 data sets" in ended.out and ("Friedman" in ended.out)
