@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from crashing import by_override, hanging, make
+from hydra_plugins.straylight_local.local import DEFAULTS
 from straylight.errors import ConfigError
-from straylight.launcher.devices import visible_gpus
+from straylight.launcher.board import Board
+from straylight.launcher.devices import asked_for, visible_gpus
 from straylight.launcher.local import Options
 from straylight.launcher.slots import Slots
 
@@ -188,6 +194,15 @@ def test_so_many_jobs_at_a_time_on_the_cpu() -> None:
     assert slots.take(0) is not None
 
 
+def test_every_rank_of_a_job_counts_and_one_of_too_many_waits_for_all_places() -> None:
+    slots = Slots(3)
+    pair, one = slots.take(0, ranks=2), slots.take(0)
+    assert pair and one and slots.take(0) is None and slots.take(0, ranks=7) is None
+    slots.give_back(pair)
+    slots.give_back(one)
+    assert slots.take(0, ranks=7) is not None and slots.take(0) is None
+
+
 def test_a_job_gets_as_many_gpus_as_it_asks_for_and_none_twice(tmp_path) -> None:
     slots = Slots(1, ["0", "GPU-3f", "2"], folder=tmp_path)
     pair = slots.take(2)
@@ -230,6 +245,38 @@ def test_gpus_are_those_that_are_visible(monkeypatch, named: str, found: list[st
 
 
 @pytest.mark.parametrize(
+    ("trainer", "ranks", "gpus"),
+    [
+        ({"accelerator": "cpu"}, 1, 0),
+        ({"accelerator": "cpu", "devices": "auto"}, 1, 0),
+        ({"accelerator": "cpu", "devices": 3}, 3, 0),
+        ({"accelerator": "auto", "devices": "2"}, 2, 2),
+        ({"accelerator": "gpu", "devices": -1}, 3, 3),
+        ({"accelerator": "cuda", "devices": [0, 2]}, 2, 2),
+        ({"accelerator": "gpu", "devices": "0,2"}, 2, 2),
+        ({"accelerator": "gpu", "devices": 2, "strategy": "ddp_spawn"}, 1, 2),
+    ],
+)
+def test_ranks_and_gpus_are_what_the_trainer_asks_for(monkeypatch, trainer, ranks, gpus) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert asked_for(trainer) == (ranks, gpus)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [(None, ["4", "5"]), (0, ["0"]), ("1, GPU-a", ["1", "GPU-a"]), ([0, "GPU-b"], ["0", "GPU-b"])],
+)
+def test_gpus_are_given_by_number_or_name(monkeypatch, given, names) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert Options(gpus=given).named_gpus == names
+
+
+def test_the_options_are_those_that_the_config_has() -> None:
+    defaults = {name: value for name, value in DEFAULTS.items() if name != "_target_"}
+    assert asdict(Options()) == defaults
+
+
+@pytest.mark.parametrize(
     ("wrong", "meant"),
     [
         ({"n_jobs": 0}, "a positive whole number, not 0"),
@@ -246,6 +293,36 @@ def test_wrong_options_are_refused_in_a_sentence(wrong, meant) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"^hydra.launcher.{name} must be {meant}\.$"):
         Options(**wrong)
+
+
+# what is seen of it
+
+
+def test_a_terminal_shows_what_waits_runs_and_has_ended() -> None:
+    out = io.StringIO()
+    board = Board(5, Console(file=out, force_terminal=True, width=120))
+    with board:
+        board.start(0, "detector=vae")
+        board.progress(0, "epoch 3/20  loss 0.412  1,250,000 events/s  8 s left")
+        board.start(1, "detector=knn")
+        board.end(1, "ok", "knn on blobs, seed 0: AUROC 0.9990")
+        board.start(2, "detector=gmm")
+        board.end(2, "failed", "detector=gmm: it broke")
+        table = Text.from_ansi(rendered(board))
+    assert table.plain.splitlines()[0].split() == ["1", "running,", "2", "waiting,", "1", "ok,", "1", "failed"]
+    lines = [" ".join(line.split()) for line in table.plain.splitlines()[2:]]
+    assert lines == [
+        "1 ok knn on blobs, seed 0: AUROC 0.9990",
+        "2 failed detector=gmm: it broke",
+        "0 0 s detector=vae epoch 3/20 loss 0.412 1,250,000 events/s 8 s left",
+    ]
+    assert "epoch 3/20" in out.getvalue(), "and it was shown"
+
+
+def rendered(board: Board) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(board.table())
+    return console.file.getvalue()
 
 
 # what a job finds
