@@ -36,7 +36,8 @@ Train and test a detector on a data set.
 
 usage: straylight train [-m] [GROUP=NAME ...] [KEY=VALUE ...] [--config-dir DIR]
        straylight train resume=RUN_FOLDER [KEY=VALUE ...]
-       straylight train -m resume=SWEEP_FOLDER
+       straylight train -m resume=SWEEP_FOLDER [KEY=VALUE,VALUE ...]
+       straylight train experiment=sweep/NAME [KEY=VALUE,VALUE ...]
 
 groups, and what can be chosen:
 {groups}
@@ -52,7 +53,7 @@ values that are often set:
   trainer.max_epochs=100    and trainer.accelerator, trainer.devices
   optimizer.lr=1e-3         and optimizer.schedule, warmup, clip
   hydra.launcher.n_jobs=4   jobs of a sweep at a time, and retry, timeout_s, fail_fast,
-                            gpus, jobs_per_gpu
+                            gpus, jobs_per_gpu, jobs_per_process
   detector.KEY=VALUE        see conf/detector/NAME.yaml, or --cfg job
 
 options:

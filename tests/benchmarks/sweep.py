@@ -1,9 +1,10 @@
 """What a job of a sweep costs beside its own work, in a process of its own and in one process for all.
 
 `python tests/benchmarks/sweep.py` sweeps `hbos` on blobs over 40 seeds, one job at a time, without figures and latency,
-by `hydra/launcher=local` and by Hydra's `basic`, in turns. It prints the seconds of a job from the first result to the
-last, less what the job itself took (`duration_s` of its record), beside the seconds before the first; the last line is
-the ratio of whole sweeps.
+by `hydra/launcher=local` with a process for each job, by the same with one process for all (`jobs_per_process`), and by
+Hydra's `basic`, in turns. It prints the seconds of a job from the first result to the last, less what the job itself
+took (`duration_s` of its record), beside the seconds before the first; the last line is the ratio of whole sweeps,
+local to basic.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+LAUNCHERS = {
+    "local": ["hydra.launcher.n_jobs=1"],
+    "shared": ["hydra.launcher.n_jobs=1", "hydra.launcher.jobs_per_process=1000"],
+    "basic": ["hydra/launcher=basic"],
+}
+
 
 class Taken(NamedTuple):
     """Seconds of a sweep: altogether, until the first job had ended, and of each job beside its own work."""
@@ -28,10 +35,20 @@ class Taken(NamedTuple):
 
 
 def sweep(launcher: str, jobs: int, folder: Path) -> Taken:
-    command = [sys.executable, "-m", "straylight", "train", "-m", "detector=hbos", "data=blobs", f"seed=range({jobs})"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "straylight",
+        "train",
+        "-m",
+        "detector=hbos",
+        "data=blobs",
+        f"seed=range({jobs})",
+    ]
     command += ["callbacks.figures=null", "callbacks.latency=null", "callbacks.tensorboard=null", "logger=none"]
-    command += [f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}"]
-    command += ["hydra.launcher.n_jobs=1"] if launcher == "local" else []
+    command += [*LAUNCHERS[launcher], f"hydra.sweep.dir={folder}"]
     start = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     whole = time.time() - start
@@ -47,7 +64,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    taken: dict[str, list[Taken]] = {"local": [], "basic": []}
+    taken: dict[str, list[Taken]] = {name: [] for name in LAUNCHERS}
     with tempfile.TemporaryDirectory() as root:
         for number in range(given.rounds):
             for name in taken if number % 2 else reversed(taken):
