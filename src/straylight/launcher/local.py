@@ -31,6 +31,7 @@ from straylight.launcher.ranks import frozen
 from straylight.launcher.slots import Slots
 from straylight.report.results import write_result
 
+CORES = len(os.sched_getaffinity(0))
 TICK_S = 0.2  # between two looks at a deadline
 QUICK_S = 60.0  # a job that took longer ends its process: a new one costs it next to nothing
 
@@ -141,7 +142,6 @@ class Sweep:
         self.running: list[Job] = []
         self.spare: list[pool.Worker] = []
         self._slots: Slots | None = None
-        self._threads = 1
 
     def run(self) -> None:
         """Until all have ended."""
@@ -196,7 +196,8 @@ class Sweep:
             job.place = slots.take(job.asked.gpus, job.asked.ranks)
             if job.place is None:
                 return False
-            orders = self._orders(job, job.place.gpus)
+            at_once = len(slots.gpus) * slots.jobs_per_gpu if job.place.gpus else slots.n_jobs
+            orders = self._orders(job, job.place.gpus, at_once)
         except (ConfigError, OmegaConfBaseException, OSError) as error:
             self._refuse(job, config.explain(error) or str(error))
             return True
@@ -209,10 +210,9 @@ class Sweep:
         self.board.start(job.number, job.what)
         return True
 
-    def _orders(self, job: Job, gpus: Sequence[str]) -> list[Order]:
-        """What each rank is to do."""
-        ranks = job.asked.ranks
-        followed = None
+    def _orders(self, job: Job, gpus: Sequence[str], at_once: int) -> list[Order]:
+        """What each rank is to do, where so many processes share the cores."""
+        ranks, followed = job.asked.ranks, None
         if ranks > 1:
             HydraConfig.instance().set_config(job.config)
             followed = frozen(job.config, job.folder)
@@ -224,7 +224,7 @@ class Sweep:
                 resume=job.resume,
                 # a job sees its own devices alone
                 environment={**os.environ, **place, "CUDA_VISIBLE_DEVICES": ",".join(gpus)},
-                threads=None if job.config.get("threads") else self._threads,
+                threads=None if job.config.get("threads") else max(1, CORES // at_once),
                 callbacks=None if rank else self.context.callbacks,
                 log=str(log_file(job.folder, rank)),
                 keep=self.options.jobs_per_process > 1 and ranks == 1 and not gpus and not job.alone,
@@ -243,9 +243,7 @@ class Sweep:
 
     def _slots_for(self, job: Job) -> Slots:
         if self._slots is None:
-            cores = len(os.sched_getaffinity(0))
-            n_jobs = self.options.n_jobs or max(1, cores // (job.config.get("threads") or cores))
-            self._threads = max(1, cores // n_jobs)  # of jobs whose config leaves it open
+            n_jobs = self.options.n_jobs or max(1, CORES // (job.config.get("threads") or CORES))
             self._slots = Slots(n_jobs, (), self.options.jobs_per_gpu)
         gpus = job.asked.gpus
         if gpus and not self._slots.gpus:
