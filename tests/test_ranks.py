@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from crashing import by_override
@@ -115,12 +116,14 @@ def test_a_single_run_ends_too_when_a_rank_breaks_before_the_others_have_found_i
 def test_two_ranks_rank_the_same_weights_as_one_does(ranked, straylight_train, tmp_path) -> None:
     one = straylight_train(*ranked[1:2], "detector=autoencoder", "callbacks.thresholds.f1=true", epochs=3)
     before = json.loads((one.run / "result.json").read_text())
+    scored = pq.read_table(one.run / "scores.parquet")
     two = straylight_train(f"resume={one.run}", "trainer.devices=2", "trainer.accelerator=cpu")
     assert two.status == 0, two.err
     after = two.result
     assert (before["devices"], after["devices"]) == (1, 2) and before["steps"] == after["steps"]
     for field in ("metrics", "intervals", "thresholds"):
         assert after[field] == before[field]
+    assert pq.read_table(one.run / "scores.parquet").equals(scored)
 
 
 def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, tmp_path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.ranks import RESOLVABLE, Column, Ranks
@@ -91,6 +92,7 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
         axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
         low = floor(min(float(c.tpr[at].min()) for own in there[data].values() for c in own))
         axis.set(xscale="log", xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # within one decade their labels would overlap
         axis.set_ylabel("true-positive rate")
         axis.grid(alpha=0.25)
     _legend(figure, panels, names)
