@@ -113,7 +113,7 @@ def fields_of(
     return {
         "detector": detector,
         "data": data,
-        "seed": cfg.get("seed"),
+        "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": overrides,
         "config_hash": config.identity(cfg),
         "variant": config.identity(cfg, seed=False),
@@ -170,8 +170,9 @@ def attempt(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bo
         early = {"metrics": {}, "latency": [], "versions": versions(), **fields}
         known = read(folder) or {}  # what the callbacks recorded, if there was a Trainer already
         known.pop("folder", None)
-        write_result(folder, {**early, **known, "status": status, "reason": reason})
-        return read(folder) or {"status": status, "reason": reason}
+        result = {**early, **known, "status": status, "reason": reason}
+        write_result(folder, result)
+        return result
 
     try:
         result = train(cfg, folder, fields=fields, resume=resume)
