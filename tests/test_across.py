@@ -64,6 +64,17 @@ def test_two_detectors_are_compared_by_wilcoxon_alone() -> None:
     assert found.sentence == "Of 1 pair, 1 differ by Wilcoxon's test with Holm's correction at 0.05 (8 data sets)."
 
 
+@pytest.mark.parametrize(("detectors", "sets", "needed"), [(8, 10, 11), (4, 7, 8), (4, 6, 8), (3, 6, 7)])
+def test_too_many_pairs_for_so_few_data_sets_are_said_to_be(detectors: int, sets: int, needed: int) -> None:
+    table = np.arange(detectors) + np.linspace(0, 0.5, sets)[:, None] * np.arange(1, detectors + 1)
+    found = across(table)  # as different as can be
+    assert not any(pair.corrected < 0.05 for pair in found.pairs)
+    assert found.sentence.endswith(f"cannot differ on fewer than {needed} data sets: compare fewer detectors.")
+    table = np.arange(detectors) + np.linspace(0, 0.5, needed)[:, None] * np.arange(1, detectors + 1)
+    found = across(table)
+    assert all(pair.corrected < 0.05 for pair in found.pairs) and "cannot" not in found.sentence
+
+
 def test_detectors_that_are_always_equal_do_not_differ() -> None:
     assert across(np.ones((8, 3))).friedman == 1.0
     assert across(np.ones((8, 2))).pairs[0].p == 1.0

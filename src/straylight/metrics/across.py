@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -94,6 +95,9 @@ def across(table: ArrayLike, level: float = 0.05) -> Across:
     count = f"{len(pairs)} pairs, {apart} differ" if len(pairs) > 1 else f"1 pair, {apart} differ"
     first = "" if friedman is None else f"Friedman's test says that they differ (p = {friedman:.2g}); "
     said = f"{first}of {count} by Wilcoxon's test with Holm's correction at {level:g} ({n} data sets)."
+    if len(pairs) * 2.0 ** (1 - n) >= level:  # the least p that signed ranks can have is 2 / 2^n
+        needed = math.floor(1 + math.log2(len(pairs) / level)) + 1
+        said += f" So many pairs cannot differ on fewer than {needed} data sets: compare fewer detectors."
     return Across(n, average, friedman, pairs, said[0].upper() + said[1:])
 
 
