@@ -58,18 +58,25 @@ def test_a_combination_that_cannot_be_composed_fails_alone_and_is_mended_by_resu
 ) -> None:
     here = tmp_path / "sweep"
     ended = straylight_train(
-        "-m", choosy, "detector=hbos,choosy", "data=blobs,moons", f"hydra.sweep.dir={here}", "hydra.launcher.n_jobs=1"
+        "-m", choosy, "detector=hbos,choosy", "data=blobs,moons", "seed=3", f"hydra.sweep.dir={here}"
     )
     assert ended.status == 1
-    results = {(r["detector"], r["overrides"][-1]): r for r in find(here)}
+    results = find(here)
     assert len(results) == 4
-    (failed,) = [r for r in results.values() if r["status"] == "failed"]
+    (failed,) = [r for r in results if r["status"] == "failed"]
     assert failed["detector"] == "choosy" and failed["data"] == "moons" and "suits" in failed["reason"]
     assert [row["status"] for row in leaderboard(here)].count("failed") == 1
     (tmp_path / "own" / "suits" / "moons.yaml").write_text("# @package _global_\n")
     again = straylight_train(f"resume={here}", "-m")
     assert again.status == 0, again.out + again.err
     assert [r["status"] for r in find(here)] == ["ok"] * 4, "in the folder that it had"
+
+
+def test_a_folder_that_cannot_be_named_fails_its_job_alone(straylight_train, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = straylight_train("-m", "data=blobs", "detector=hbos", "seed=0,1", "hydra.sweep.subdir='${nope}'")
+    assert ended.status == 1 and [r["status"] for r in ended.results] == ["failed", "failed"]
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_point_that_comes_again_in_another_batch_runs_once(straylight_train) -> None:

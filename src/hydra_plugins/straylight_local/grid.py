@@ -34,13 +34,17 @@ class GridSweeper(BasicSweeper):
 
     def _present(self, argument: str) -> str:
         from straylight.app import quoted
+        from straylight.errors import ConfigError
 
         if not re.fullmatch(r"data\.name=(all|choice\(all\))", argument):
             return argument
         assert self.config is not None
         root = OmegaConf.select(self.config, "data.root") or Path(self.config.paths.data, "adbench")
         names = sorted((p.stem for p in Path(root).glob("*.npz")), key=lambda name: (len(name.partition("_")[0]), name))
-        return f"data.name={','.join(map(quoted, names))}" if names else argument
+        if not names:
+            where = "set paths.data to the folder that holds adbench/"
+            raise ConfigError(f"data.name=all: no .npz file is in {root}; {where}.")
+        return f"data.name={','.join(map(quoted, names))}"
 
 
 def covering(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:

@@ -51,7 +51,7 @@ class Job:
     overrides: list[str]
     what: str = ""
     config: Any = None
-    folder: Path = Path()
+    folder: Any = None
     fields: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
     asked: Asked = ONE
@@ -87,13 +87,17 @@ class Points:
         """
         asked = hashlib.sha256("\0".join(job.overrides).encode()).hexdigest()[:12]
         try:
-            composed = self.loader.load_sweep_config(self.cfg, job.overrides)
+            return self._composed(job, asked)
         except Exception as error:  # of this combination; each value by itself was tried before the first job
             given = dict(override.split("=", 1) for override in job.overrides if "=" in override)
-            named = {name: given.get(name) for name in ("detector", "data", "seed")}
-            job.fields = {**named, "overrides": job.overrides, "config_hash": asked}
-            job.folder = self.folder / (self._before(asked) or self._claim(str(job.number), True))
+            job.fields = {"detector": given.get("detector"), "data": given.get("data"), "overrides": job.overrides}
+            job.fields |= {"config_hash": asked}
+            if job.folder is None:
+                job.folder = self.folder / (self._before(asked) or self._claim(str(job.number), True))
             raise ConfigError(config.explain(error) or f"{type(error).__name__}: {error}") from error
+
+    def _composed(self, job: Job, asked: str) -> str | None:
+        composed = self.loader.load_sweep_config(self.cfg, job.overrides)
         overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
         choices = composed.hydra.runtime.choices
         job.fields = app.fields_of(composed, choices.get("detector"), choices.get("data"), overrides)
