@@ -196,6 +196,12 @@ def test_the_second_row_of_the_pareto_figure_is_tpr_at_a_thousandth_where_it_is_
     assert axes[2].containers[0].lines[0].get_ydata()[0] == 0.4
 
 
+def test_the_pareto_figure_names_those_that_are_in_it_where_there_are_more_data_sets_than_panels() -> None:
+    made = [result("knn", f"set {i:02}") for i in range(13)] + [result("pca", "set 12")]
+    figure = rendered(figures.pareto(rows(made)))
+    assert len(shown(figure)) == 12 and [text.get_text() for text in figure.legends[0].get_texts()] == ["knn"]
+
+
 # files
 
 

@@ -60,10 +60,10 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
         axis.set_xscale("log")
         axis.set(title=data, xlabel="median latency of one event (µs)", ylabel=METRICS.get(metric, metric))
         axis.grid(alpha=0.25, which="both")
-    handles = [shown[name] for name in names]
-    if handles:
-        labels = [cut(name, 40) for name in names]
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
+    named = [name for name in names if name in shown]  # others have nothing in the panels that there is room for
+    if named:
+        labels = [cut(name, 40) for name in named]
+        figure.legend([shown[name] for name in named], labels, loc="outside right upper", frameon=False, title="detector")
     return figure
 
 
