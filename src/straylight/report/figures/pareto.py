@@ -63,7 +63,8 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
     named = [name for name in names if name in shown]  # others have nothing in the panels that there is room for
     if named:
         labels = [cut(name, 40) for name in named]
-        figure.legend([shown[name] for name in named], labels, loc="outside right upper", frameon=False, title="detector")
+        handles = [shown[name] for name in named]
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
     return figure
 
 
