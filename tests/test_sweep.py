@@ -212,6 +212,11 @@ def test_a_sweep_that_ships_names_detectors_that_exist(name) -> None:
     assert len(set(asked)) == len(asked) and set(asked) <= set(choices("detector"))
 
 
+def test_the_config_of_a_sweep_that_ships_can_be_looked_at(straylight_train) -> None:
+    ended = straylight_train("experiment=sweep/digits", "--cfg", "job", pictures=False)
+    assert ended.status == 0 and "straylight.data.Digits" in ended.out and not ended.results
+
+
 def test_adbench_is_swept_by_every_detector_of_tables() -> None:
     images, particles = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
     asked = config_of("sweep/adbench")["hydra"]["sweeper"]["params"]["detector"].split(",")

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 def _hydra(options: list[str], overrides: list[str], here: Path | None = None) -> None:
     """Run Hydra's app, from another folder if one is given."""
-    if any(o.startswith("experiment=sweep/") for o in overrides):
+    if any(o.startswith("experiment=sweep/") for o in overrides) and not {"--cfg", "-c", "--info", "-i"} & set(options):
         options = [*options, "-m"]  # it says so itself, but is heard only where all else of the command is right
     # Hydra composes what is not swept over on top of the default of a group that is, which need not have the key
     swept = tuple(f"{o.partition('=')[0]}." for o in overrides if "," in o and "." not in o.partition("=")[0])
