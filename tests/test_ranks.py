@@ -126,6 +126,15 @@ def test_two_ranks_rank_the_same_weights_as_one_does(ranked, straylight_train, t
     assert pq.read_table(one.run / "scores.parquet").equals(scored)
 
 
+def test_ranks_that_die_at_once_are_not_taken_for_the_run_before_them(ranked, straylight_train) -> None:
+    one = straylight_train(*ranked, "detector.rank=0")
+    config = one.run / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("how: none", "how: early_kill"))
+    again = straylight_train(f"resume={one.run}", "trainer.max_epochs=3")
+    assert again.status == 1 and again.result["status"] == "failed"
+    assert again.result["reason"].startswith("Rank 0 was killed by signal 9")
+
+
 def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, tmp_path) -> None:
     sweep = tmp_path / "sweep"
     command = [sys.executable, "-W", "ignore", "-m", "straylight", "train", "-m", *ranked, "detector.how=slow"]

@@ -91,9 +91,8 @@ def test_fail_fast_holds_for_later_batches_and_for_jobs_that_would_be_tried_agai
         "hydra.launcher.fail_fast=true", "hydra.sweeper.max_batch_size=2",
     )  # fmt: skip
     assert ended.status == 1
-    found = {r["overrides"][-1].partition("=")[2]: r for r in ended.results if "none" not in r["overrides"][-1]}
     status = {o.partition("=")[2]: r["status"] for r in ended.results for o in r["overrides"] if "how=" in o}
-    assert status == {"exit": "failed", "stubborn": "interrupted"}, found
+    assert status == {"exit": "failed", "stubborn": "interrupted"}, ended.out
 
 
 def test_a_job_that_ends_as_if_interrupted_did_not_end_well(straylight_train, crash) -> None:
@@ -152,6 +151,18 @@ def test_a_sweep_is_resumed_from_anywhere(straylight_train, tmp_path, monkeypatc
     assert again.status == 0, again.err
     assert len(find(tmp_path / "sweep")) == 2 and not list(elsewhere.iterdir())
     assert Path.cwd() == elsewhere and "straylight report" in again.out
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "../own"], ["--config-dir=../own"], ["-cd", "../own"]])
+def test_a_typed_config_folder_is_meant_from_here(straylight_train, crash, tmp_path, monkeypatch, option) -> None:
+    here = tmp_path / "sweep"
+    straylight_train(*crash, "detector.how=none", "seed=0,1", f"hydra.sweep.dir={here}")
+    (here / "1" / "result.json").unlink()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    again = straylight_train(*option, "-m", f"resume={here}", pictures=False)
+    assert again.status == 0, again.err
+    assert {0, 1} <= {r["seed"] for r in find(here)}
 
 
 def test_a_sweep_that_runs_is_not_resumed(straylight_train, tmp_path) -> None:

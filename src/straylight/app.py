@@ -36,8 +36,9 @@ resuming = False
 asked: Mapping[str, Any] | None = None
 #: What may be changed when a run is resumed: how long and where it runs, not what it computes.
 RESUMABLE = ("trainer.", "callbacks.", "logger.", "paths.data=", "threads=")
+CONFIG_DIR = {"--config-dir", "-cd"}
 #: Hydra's options that are followed by a value.
-VALUED = {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
+VALUED = {*CONFIG_DIR, "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
 
 
 def main(arguments: list[str]) -> None:
@@ -348,7 +349,13 @@ def _resume_sweep(folder: Path, options: list[str], typed: list[str]) -> None:
     its_own, runtime = saved["hydra"]["overrides"], saved["hydra"]["runtime"]
     before = [o for o in (*its_own["hydra"], *its_own["task"]) if not o.startswith("hydra.mode=")]
     place = f"hydra.sweep.dir={quoted(str(folder.absolute()))}"
-    if not any(option.startswith(("--config-dir", "-cd")) for option in options):
+    options = [
+        f"--config-dir={Path(value or o).absolute()}" if name == "--config-dir" or last in CONFIG_DIR else o
+        for last, o in zip(["", *options], options, strict=False)
+        for name, _, value in [o.partition("=")]
+        if o not in CONFIG_DIR
+    ]
+    if not any(option.startswith("--config-dir") for option in options):
         own = [s["path"] for s in runtime["config_sources"] if s["provider"] == "command-line" and s["path"]]
         options = [*options, *(part for path in own for part in ("--config-dir", path))]
     started = Path(runtime["cwd"])

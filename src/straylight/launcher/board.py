@@ -67,8 +67,9 @@ class Board:
 
     def summary(self) -> str:
         """How many jobs are where."""
-        waiting = self.total - len(self._running) - sum(n for s, n in list(self._count.items()) if s != "again")
-        parts = {"running": len(self._running), "waiting": waiting, **dict(list(self._count.items()))}
+        count = dict(self._count)  # another thread draws
+        waiting = self.total - len(self._running) - sum(n for s, n in count.items() if s != "again")
+        parts = {"running": len(self._running), "waiting": waiting, **count}
         return ", ".join(f"{n} {name}" for name, n in parts.items() if n)
 
     def table(self) -> Table:
@@ -80,7 +81,7 @@ class Board:
         colours: Mapping[str, str] = {"ok": "green", "known": "green", "failed": "red", "interrupted": "yellow"}
         for number, status, headline in self._ended[-TAIL:]:
             out.add_row(str(number), Text(status, style=colours.get(status, "")), Text(headline))
-        for number, (what, since, line) in list(self._running.items()):  # another thread draws
+        for number, (what, since, line) in list(self._running.items()):
             seconds = time.monotonic() - since
             out.add_row(str(number), Text(f"{seconds:.0f} s", style="cyan"), Text(f"{what}  {line}"))
         return out

@@ -31,6 +31,7 @@ def run_ranks(cfg: DictConfig, folder: Path, fields: Mapping[str, Any], ranks: i
     """
     pool.warm()
     config = frozen(cfg, folder)
+    (folder / "result.json").unlink(missing_ok=True)  # of before: ranks that die at once say nothing
     running = pool.Running(
         [
             Order(
