@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 
 import pytest
@@ -20,7 +21,8 @@ from hydra_plugins.straylight_local.local import DEFAULTS
 from straylight.errors import ConfigError
 from straylight.launcher.board import Board
 from straylight.launcher.devices import asked_for, visible_gpus
-from straylight.launcher.local import Options
+from straylight.launcher.jobs import Job
+from straylight.launcher.local import History, Options, Sweep
 from straylight.launcher.slots import Slots
 
 
@@ -164,6 +166,27 @@ def test_ctrl_c_ends_all_jobs_marks_them_and_says_how_to_go_on(crashing, tmp_pat
     assert f"straylight train -m resume={tmp_path}/sweep" in out or "straylight train -m resume=sweep" in out
     os.chdir(tmp_path)
     assert not hanging()
+
+
+def test_a_second_ctrl_c_right_behind_the_first_leaves_no_job_unmarked(monkeypatch) -> None:
+    class Running:
+        waited_for = ()
+        killed = 0
+
+        def stop(self, grace_s: float) -> None:
+            if not self.killed:
+                raise KeyboardInterrupt  # as we were about to tell the job of the first one
+
+        def kill(self) -> None:
+            self.killed += 1
+
+    sweep = object.__new__(Sweep)
+    sweep.options, sweep.history = Options(), History()
+    jobs = [Job(number, [], running=Running()) for number in (0, 1)]
+    sweep.waiting, sweep.running, marked = deque(), list(jobs), []
+    monkeypatch.setattr(Sweep, "_look", lambda self, job: (marked.append(job.number), self.running.remove(job)))
+    sweep._interrupt()
+    assert marked == [0, 1] and all(job.stopped and job.running.killed for job in jobs)
 
 
 @pytest.mark.slow

@@ -350,14 +350,16 @@ class Sweep:
     def _interrupt(self) -> None:
         """End all jobs, with a checkpoint where there is time for one; a second Ctrl-C does not wait."""
         self.history.over = True
-        self._forget_waiting()
-        for job in self.running:
-            self._stop(job)
-        while self.running:
+        while True:
             try:
-                wait([thing for job in self.running if job.running for thing in job.running.waited_for], TICK_S)
-                for job in list(self.running):
-                    self._look(job)
+                self._forget_waiting()
+                for job in self.running:
+                    self._stop(job)
+                while self.running:
+                    wait([thing for job in self.running if job.running for thing in job.running.waited_for], TICK_S)
+                    for job in list(self.running):
+                        self._look(job)
+                return
             except KeyboardInterrupt:
                 for job in self.running:
                     if job.running is not None:
