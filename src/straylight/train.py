@@ -63,12 +63,25 @@ def train(
     if trainer.is_global_zero:
         known = {"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()}
         (folder / "shape.json").write_text(json.dumps(known))
-    return _fit_and_test(cfg, trainer, detector, data, newest(folder / "checkpoints") if resume else None)
+    checkpoint = fit_and_test(trainer, detector, data, newest(folder / "checkpoints") if resume else None)
+    record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
+    if not trainer.is_global_zero:
+        return {}
+    if checkpoint is not None:
+        (checkpoint.folder / "interrupt.ckpt").unlink(missing_ok=True)
+    result = record.written if record is not None else {}
+    _log_hyperparameters(cfg, trainer, result)
+    return result
 
 
-def _fit_and_test(
-    cfg: DictConfig, trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None
-) -> dict[str, Any]:
+def fit_and_test(
+    trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None = None
+) -> Checkpoint | None:
+    """Train, from a checkpoint if one is given, and test the epoch that `Checkpoint` chose, if there is one.
+
+    Raises:
+        StraylightError: if training ended before there was anything to test.
+    """
     trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
     if not (trainer.global_step if detector.selects else trainer.current_epoch):
         raise StraylightError("Nothing was trained: trainer.max_epochs or another limit of the Trainer left no step.")
@@ -80,14 +93,7 @@ def _fit_and_test(
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
-    record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
-    if not trainer.is_global_zero:
-        return {}
-    if checkpoint is not None:
-        (checkpoint.folder / "interrupt.ckpt").unlink(missing_ok=True)
-    result = record.written if record is not None else {}
-    _log_hyperparameters(cfg, trainer, result)
-    return result
+    return checkpoint
 
 
 def _trainer(cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule) -> pl.Trainer:

@@ -5,6 +5,7 @@ from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent
 from straylight.callbacks.early_stopping import EarlyStopping
 from straylight.callbacks.figures import Figures
+from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.interrupt import Interrupt
 from straylight.callbacks.latency import Latency
 from straylight.callbacks.progress import Progress
@@ -20,6 +21,7 @@ __all__ = [
     "Descent",
     "EarlyStopping",
     "Figures",
+    "Gallery",
     "Interrupt",
     "Latency",
     "Progress",

@@ -14,15 +14,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.material import Material
-from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
+from straylight.callbacks.scored import Scores, gather, scored_by
 from straylight.callbacks.tensorboard import log_png
 
 log = logging.getLogger(__name__)
 LISTED = 100  # of the strangest rows, and of the most ordinary
 
 
-class Figures(TestScores):
+class Figures(Gallery):
     """Draws what applies to the run, into `FOLDER` as PNG and to TensorBoard, on the first rank.
 
     Which figures apply follows from what the run has; see `straylight.callbacks.drawings`. A figure that fails is
@@ -56,8 +57,6 @@ class Figures(TestScores):
         self.folder, self.only, self.every_n_epochs, self.dpi = Path(folder), only, every_n_epochs, dpi
         self.drawn: list[str] = []
         self.failed: dict[str, str] = {}
-        self.losses: dict[str, list[tuple[int, float]]] = {}
-        self._scores: Scores | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:  # of an earlier run in the same folder
@@ -69,38 +68,11 @@ class Figures(TestScores):
         """What `Record` keeps."""
         return {"figures": self.drawn, **({"figures_failed": self.failed} if self.failed else {})}
 
-    # losses: the module logs those of an epoch after the callbacks' own end of it
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._note(trainer)
+        super().on_train_epoch_start(trainer, pl_module)
         epoch = trainer.current_epoch
         if self.every_n_epochs and epoch and not epoch % self.every_n_epochs and getattr(pl_module, "last_phase", True):
             self._draw_now(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._note(trainer)
-
-    def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
-        epoch = trainer.current_epoch if epoch is None else epoch
-        for name in filter(_is_loss, trainer.callback_metrics) if epoch else ():
-            pairs = self.losses.setdefault(name, [])
-            if not pairs or pairs[-1][0] < epoch:
-                pairs.append((epoch, float(trainer.callback_metrics[name])))
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at the end of an epoch, before it is counted
-            self._note(trainer, trainer.current_epoch + 1)
-        checkpoint["losses_by_epoch"] = self.losses
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        # the best checkpoint, which is tested, knows nothing of the epochs after it
-        for name, pairs in checkpoint.get("losses_by_epoch", {}).items():
-            known = dict(pairs) | dict(self.losses.get(name, []))
-            self.losses[name] = sorted(known.items())
 
     def _draw_now(self, trainer: pl.Trainer, module: Any) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -116,11 +88,6 @@ class Figures(TestScores):
                 part.training = training
         trainer.strategy.barrier()
 
-    # the test
-
-    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
-        self._scores = scores
-
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.drawn, self.failed = [], {}
         if self._scores is not None and trainer.is_global_zero:
@@ -134,14 +101,7 @@ class Figures(TestScores):
     def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores, folder: Path) -> Iterator[str]:
         if self.only is not None and not self.only:
             return
-        material = Material(
-            scores,
-            module,
-            getattr(trainer, "datamodule", None),
-            weight=weights_of(trainer, scores.index),
-            measured=self._measured(trainer),
-            losses=self.losses,
-        )
+        material = self._of(trainer, module, scores)
         try:
             # here, since it takes a second and a run without figures needs none of it
             from straylight.callbacks.drawings import DRAWINGS
@@ -167,14 +127,6 @@ class Figures(TestScores):
                 continue
             yield name
 
-    def _measured(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """What the other callbacks add to the record."""
-        found: dict[str, Any] = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback is not self and callable(own := getattr(callback, "result", None)):
-                found |= own()
-        return found
-
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
@@ -197,10 +149,6 @@ def extremes(material: Material, most: int) -> str:
             kind = look(int(material.y[place]), material.kinds).name
             out.writerow([end, rank, int(material.index[place]), score, kind, *features])
     return file.getvalue()
-
-
-def _is_loss(name: str) -> bool:
-    return name.startswith(("train/", "val/")) and not name.endswith(("/lr", "/grad_norm"))
 
 
 def _said(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Thresholds(TestScores):
     scores, with which `Run` judges new events.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder; `None` keeps the calibration scores nowhere.
         quantile: of nominal scores; `null` leaves the rule out.
         fprs: target false-positive rates.
         input_hz, accept_hz: how many events arrive a second, after the selection that the sample has passed, and how
@@ -42,7 +42,7 @@ class Thresholds(TestScores):
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | None = None,
         quantile: float | None = 0.95,
         fprs: Sequence[float] = (1e-2,),
         input_hz: float | None = None,
@@ -55,7 +55,7 @@ class Thresholds(TestScores):
             self.rules = rules(quantile, fprs, input_hz, accept_hz, fdr, f1)
         except ValueError as error:
             raise ValueError(f"callbacks.thresholds.{error}") from error
-        self.folder = Path(folder)
+        self.folder = None if folder is None else Path(folder)
         self.cuts: Cuts | None = None
         self.found: list[dict[str, Any]] = []
 
@@ -78,8 +78,8 @@ class Thresholds(TestScores):
         except ValueError as error:
             raise StraylightError(f"{type(pl_module).__name__} sets no threshold: {error}.") from error
         self.found = self.cuts.entries
-        if trainer.is_global_zero:
-            self._write(scores, weight)
+        if trainer.is_global_zero and self.folder is not None:
+            _write(self.folder, scores, weight)
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if self.cuts is None:
@@ -89,18 +89,6 @@ class Thresholds(TestScores):
             self.found = self.cuts.applied(scores.score, scores.y, kinds, weights_of(trainer, scores.index))
         except ValueError as error:
             raise StraylightError(f"{type(module).__name__} applies no threshold: {error}.") from error
-
-    def _write(self, scores: Scores, weight: NDArray[Any] | None) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = {"index": scores.index, "score": scores.score, "y": scores.y}
-        if weight is not None:
-            columns["weight"] = weight
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".calibration.{os.getpid()}.parquet"
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
-        temporary.replace(self.folder / "calibration.parquet")
 
 
 def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Scores, NDArray[Any] | None]:
@@ -122,3 +110,16 @@ def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Score
         return Scores(none, np.empty(0, np.float32), none), None
     weight = gather(weights).score
     return gather(parts), None if (weight == weight[0]).all() else weight
+
+
+def _write(folder: Path, scores: Scores, weight: NDArray[Any] | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"index": scores.index, "score": scores.score, "y": scores.y}
+    if weight is not None:
+        columns["weight"] = weight
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".calibration.{os.getpid()}.parquet"
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    temporary.replace(folder / "calibration.parquet")

@@ -60,10 +60,7 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
     results = find(folder)
     table = rows(results)
     if table:
-        for data in dict.fromkeys(row.data for row in table):
-            say(_table(data, [row for row in table if row.data == data]))
-        if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
-            say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
+        leaderboard(table, console)
         if compared := over_sets(grouped(results)):
             _compare(say, *compared)
     if results:
@@ -78,6 +75,15 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
     if waiting := unfinished(folder):
         say(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})")
     return table
+
+
+def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
+    """Print the leaderboard, a table for each data set."""
+    say = _teller(console)
+    for data in dict.fromkeys(row.data for row in table):
+        say(_table(data, [row for row in table if row.data == data]))
+    if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
+        say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
 
 
 def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Figures: pure functions from arrays to a matplotlib figure."""
 
+from straylight.report.figures.agreement import agreement
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
 from straylight.report.figures.contributions import contributions
 from straylight.report.figures.critical import critical_difference
@@ -11,8 +12,10 @@ from straylight.report.figures.particles import leading_particles
 from straylight.report.figures.plane import by_score, found, line, scatter
 from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
 from straylight.report.figures.training import auroc_by_epoch, loss_curves
+from straylight.report.figures.trend import trend
 
 __all__ = [
+    "agreement",
     "auroc_by_epoch",
     "by_contamination",
     "by_score",
@@ -42,4 +45,5 @@ __all__ = [
     "seeds",
     "selected_fraction",
     "significance",
+    "trend",
 ]

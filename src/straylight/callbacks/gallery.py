@@ -1,0 +1,122 @@
+"""What a run is drawn from, kept for whoever asks for a figure of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+
+from straylight.callbacks.material import Material
+from straylight.callbacks.scored import Scores, TestScores, weights_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Gallery(TestScores):
+    """Keeps losses by epoch and, after the test, all that figures are drawn from; draws them by name.
+
+    In a list of callbacks it stands behind those that measure, since figures show what they found.
+
+    Example:
+        >>> from straylight.data import Blobs
+        >>> from straylight.detectors import KNN
+        >>> gallery = Gallery()
+        >>> trainer = pl.Trainer(
+        ...     max_epochs=1, callbacks=[gallery], logger=False, enable_checkpointing=False, accelerator="cpu",
+        ...     enable_progress_bar=False, enable_model_summary=False)
+        >>> data, detector = Blobs(), KNN((2,))
+        >>> trainer.fit(detector, data)
+        >>> _ = trainer.test(detector, data, verbose=False)
+        >>> gallery.draw("roc").axes[0].get_xlabel()
+        'false-positive rate'
+
+    Attributes:
+        losses: by name, pairs of epoch and value.
+        material: what figures are drawn from; None before the test.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: dict[str, list[tuple[int, float]]] = {}
+        self.material: Material | None = None
+        self._scores: Scores | None = None
+
+    @torch.no_grad()
+    def draw(self, name: str) -> Figure:
+        """A figure of `straylight.callbacks.drawings` by its name, such as `scores` or `latent_2d`.
+
+        Raises:
+            ValueError: if there is no such figure, or it does not apply to this run.
+        """
+        # here, since it takes a second and a run without figures needs none of it
+        from straylight.callbacks.drawings import DRAWINGS
+
+        if name not in DRAWINGS:
+            raise ValueError(f"there is no figure {name!r}, but {', '.join(DRAWINGS)}")
+        if self.material is None:
+            raise ValueError(f"{name} is drawn of tested events: call trainer.test(detector, data) first")
+        figure = DRAWINGS[name](self.material)
+        if figure is None:
+            kind = type(self.material.module).__name__
+            raise ValueError(f"the figure {name} does not apply to a run of {kind} on {self.material.shape}")
+        return figure
+
+    # losses: the module logs those of an epoch after the callbacks' own end of it
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._note(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._note(trainer)
+
+    def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
+        epoch = trainer.current_epoch if epoch is None else epoch
+        for name in filter(_is_loss, trainer.callback_metrics) if epoch else ():
+            pairs = self.losses.setdefault(name, [])
+            if not pairs or pairs[-1][0] < epoch:
+                pairs.append((epoch, float(trainer.callback_metrics[name])))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at the end of an epoch, before it is counted
+            self._note(trainer, trainer.current_epoch + 1)
+        checkpoint["losses_by_epoch"] = self.losses
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # the best checkpoint, which is tested, knows nothing of the epochs after it
+        for name, pairs in checkpoint.get("losses_by_epoch", {}).items():
+            known = dict(pairs) | dict(self.losses.get(name, []))
+            self.losses[name] = sorted(known.items())
+
+    # the test
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        self._scores = scores
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._scores is not None and trainer.is_global_zero:
+            self.material = self._of(trainer, pl_module, self._scores)
+        self._scores = None
+
+    def _of(self, trainer: pl.Trainer, module: Any, scores: Scores) -> Material:
+        measured: dict[str, Any] = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback is not self and callable(own := getattr(callback, "result", None)):
+                measured |= own()
+        return Material(
+            scores,
+            module,
+            getattr(trainer, "datamodule", None),
+            weight=weights_of(trainer, scores.index),
+            measured=measured,
+            losses=self.losses,
+        )
+
+
+def _is_loss(name: str) -> bool:
+    return name.startswith(("train/", "val/")) and not name.endswith(("/lr", "/grad_norm"))

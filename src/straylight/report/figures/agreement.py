@@ -1,0 +1,56 @@
+"""A density beside the true one: where in the bulk and where in the tails it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from straylight.report.figures.style import beside, canvas, present, shown, subsampled
+
+
+def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> Figure:
+    """Learned against true log-density, and their difference along the true one, in nats.
+
+    Args:
+        log_true: of nominal events' law at each event, `(N,)`.
+        log_density: learned, `(N,)`.
+        y: labels `(N,)`.
+        kinds: names of the labels.
+
+    Raises:
+        ValueError: if the three differ in length.
+
+    Example:
+        >>> figure = agreement([-1.0, -2.0, -9.0], [-1.1, -1.9, -7.0], [0, 0, 1])
+        >>> figure.axes[1].get_ylabel()
+        'learned minus true (nats)'
+    """
+    true, learned, labels = (np.asarray(a).astype(np.float64) for a in (log_true, log_density, y))
+    if not true.shape == learned.shape == labels.shape or true.ndim != 1:
+        raise ValueError(
+            f"both densities and the labels must be of one length, not {true.shape}, {learned.shape}, {labels.shape}"
+        )
+    places = shown(labels)
+    figure = canvas(1, 2)
+    left, right = figure.subplots(1, 2)
+    for label, drawn in present(labels.astype(np.int64), kinds):
+        own = places[labels[places] == label]
+        style = {"color": drawn.colour, "marker": drawn.marker, "ls": "", "ms": 3, "alpha": 0.5}
+        left.plot(true[own], learned[own], label=drawn.name, **style)
+        right.plot(true[own], (learned - true)[own], **style)
+    finite = true[np.isfinite(true)]
+    ends = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    left.plot(ends, ends, color="black", lw=0.8, label="equal")
+    right.axhline(0, color="black", lw=0.8)
+    right.set_yscale("symlog", linthresh=1)
+    left.set(xlabel="true log-density (nats)", ylabel="learned log-density (nats)")
+    right.set(xlabel="true log-density (nats)", ylabel="learned minus true (nats)")
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+    if note := subsampled(len(labels), len(places)):
+        left.set_title(note, fontsize=9)
+    beside(figure, left)
+    return figure

@@ -1,0 +1,222 @@
+"""A detector trained and tested on a data set from Python, without a config and a folder, as in a notebook."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking, Thresholds
+from straylight.callbacks.material import Material
+from straylight.data import AnomalyDataModule
+from straylight.detectors import Detector
+from straylight.report.leaderboard import Row, rows
+from straylight.train import fit_and_test, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Study:
+    """What `study` found.
+
+    Attributes:
+        detector: with the weights that were tested.
+        data: the data set.
+        result: what a run's `result.json` would say: `metrics`, `intervals`, `thresholds`, `density`, `latency`, ...
+        material: what figures are drawn from.
+    """
+
+    def __init__(self, detector: Detector, data: AnomalyDataModule, result: dict[str, Any], gallery: Gallery) -> None:
+        assert gallery.material is not None
+        self.detector, self.data, self.result = detector, data, result
+        self.material: Material = gallery.material
+        self._gallery = gallery
+
+    @property
+    def scores(self) -> NDArray[Any]:
+        """Of the test rows, `(N,)`, larger is stranger."""
+        return self.material.scores
+
+    @property
+    def y(self) -> NDArray[Any]:
+        """Of the test rows, `(N,)`: 0 nominal, 1..K the kind of anomaly."""
+        return self.material.y
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.material.kinds
+
+    @property
+    def x(self) -> Tensor:
+        """The test rows in the data's own units, `(N, *shape)`, in the order of the scores."""
+        return self.data.splits.test.x.index_select(0, torch.from_numpy(self.material.index))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Scores above which a rule flags, by the rule, such as `quantile 0.95` or `f1`."""
+        return self.material.thresholds
+
+    def metric(self, name: str) -> float:
+        """A ranking metric of the test rows, such as `auroc`, `ap`, `tpr@fpr=0.01` or `auroc/KIND`.
+
+        Raises:
+            KeyError: naming those there are.
+        """
+        found = {key.removeprefix("test/"): value for key, value in self.result["metrics"].items()}
+        if name not in found:
+            raise KeyError(f"there is no metric {name!r}, but {', '.join(found)}")
+        return found[name]
+
+    def draw(self, name: str) -> Figure:
+        """A figure by its name, see `Gallery.draw`.
+
+        Raises:
+            ValueError: if there is no such figure, or it does not apply.
+        """
+        return self._gallery.draw(name)
+
+
+def study(
+    detector: Detector,
+    data: AnomalyDataModule,
+    *,
+    epochs: int = 100,
+    f1: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
+    accelerator: str = "cpu",
+    threads: int = 1,
+) -> Study:
+    """Train a detector, test the epoch of least validation loss, and measure: a `straylight train` in memory.
+
+    With `pytorch_lightning.seed_everything(seed)` before the detector is built, and the same `seed` for the data, it
+    ends with the scores of the command, bit for bit.
+
+    Args:
+        detector: built for `data.shape`.
+        data: serves the events.
+        epochs: of training.
+        f1: whether to set a threshold by the labels of validation, too.
+        callbacks: more of them, of Lightning or your own; one of ours takes the place of its like.
+        accelerator: as Lightning calls it.
+        threads: of torch on the CPU in the meantime; for the small networks here one is fastest.
+
+    Example:
+        >>> from straylight.data import Blobs
+        >>> from straylight.detectors import KNN
+        >>> data = Blobs(seed=0)
+        >>> study(KNN(data.shape), data).metric("auroc")
+        1.0
+    """
+    quiet()
+    gallery, start = Gallery(), time.monotonic()
+    ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
+    replaced = tuple(type(callback) for callback in callbacks)
+    with _threads(threads), tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=epochs,
+            callbacks=[*(c for c in ours if not isinstance(c, replaced)), *callbacks, Checkpoint(folder), gallery],
+            default_root_dir=folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        fit_and_test(trainer, detector, data)
+    assert gallery.material is not None
+    detector.eval()
+    result = {
+        "status": "ok",
+        **gallery.material.measured,
+        "detector": type(detector).__name__,
+        "data": data.name,
+        "seed": data.seed,
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "epochs": trainer.current_epoch,
+        "duration_s": round(time.monotonic() - start, 3),
+    }
+    return Study(detector, data, result, gallery)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Comparison:
+    """Several studies beside each other; shown as the leaderboard, mean and range over those of one name.
+
+    Args:
+        studies: by what each detector is to be called; lists are of several seeds.
+
+    Example:
+        >>> from straylight.data import Blobs
+        >>> from straylight.detectors import KNN, PCA
+        >>> data = Blobs(seed=0)
+        >>> both = Comparison({"near": study(KNN(data.shape), data), "straight": study(PCA(data.shape), data)})
+        >>> [row.detector for row in both.rows]
+        ['near', 'straight']
+    """
+
+    def __init__(self, studies: Mapping[str, Study | Sequence[Study]]) -> None:
+        self.studies = {name: [s] if isinstance(s, Study) else list(s) for name, s in studies.items()}
+        #: What stands in the leaderboard, a row for each detector on each data set, the best first.
+        self.rows: list[Row] = rows(
+            {**one.result, "detector": name, "variant": hashlib.sha1(name.encode()).hexdigest(), "seed": number}
+            for name, own in self.studies.items()
+            for number, one in enumerate(own)
+        )
+
+    def __str__(self) -> str:
+        from straylight.report.page import leaderboard
+
+        page = Console(file=io.StringIO(), width=200)
+        leaderboard(self.rows, page)
+        return page.file.getvalue().rstrip()  # type: ignore[attr-defined]
+
+    __repr__ = __str__
+
+    def pareto(self) -> Figure:
+        """AUROC, and TPR at an FPR of 1e-3 where that is resolved, against the latency of one event."""
+        from straylight.report import figures
+
+        return figures.pareto(self.rows)
+
+    def roc(self) -> Figure | None:
+        """ROC curves of all, with a logarithmic FPR."""
+        from straylight.report import figures
+
+        curves: dict[str, dict[str, list[Any]]] = {}
+        for name, own in self.studies.items():
+            for one in own:
+                if (curve := figures.curve(one.scores, one.y)) is not None:
+                    curves.setdefault(one.data.name, {}).setdefault(name, []).append(curve)
+        return figures.roc_overlay(curves)
+
+    def kinds(self) -> Figure | None:
+        """AUROC of each kind of anomaly; None where there is one kind."""
+        from straylight.report import figures
+
+        groups = {
+            (own[0].data.name, name): [{"metrics": one.result["metrics"]} for one in own]
+            for name, own in self.studies.items()
+        }
+        return figures.kind_bars(groups)
