@@ -1,0 +1,235 @@
+"""Run the experiments that ship and write what they reached into the heads of their YAML files and into the README.
+
+    python tests/benchmarks/experiments.py [NAME ...] --data PATH [--out outputs/experiments] [--write-only]
+
+Each is the command that stands in the head of `conf/experiment/NAME.yaml`, with seeds 0, 1 and 2 unless it sweeps over
+seeds of its own, into a folder of its own below OUT; one that is there is resumed. Without names, all but sweeps.
+Then the block that begins with `# Measured` is written anew in each head whose runs all ended well. So are, in the
+README, the table of experiments, from the heads, and the numbers in the table of detectors, from the runs of
+`sweep/detectors` and `sweep/adbench`. No such number is typed by hand. Minutes and latencies are those of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from straylight.report.compared import over_sets
+from straylight.report.details import large
+from straylight.report.leaderboard import Row, Spread, grouped, rows
+from straylight.report.results import find
+
+PROJECT = Path(__file__).parents[2]
+HEADS = PROJECT / "conf" / "experiment"
+WIDTH = 120
+MANY = 4  # data sets, from which on means over them are told
+Run = Mapping[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/experiments"))
+    parser.add_argument("--readme", type=Path, default=PROJECT / "README.md")
+    parser.add_argument("--heads", type=Path, default=HEADS)
+    parser.add_argument("--write-only", action="store_true", help="run nothing; write what there is")
+    args = parser.parse_args()
+    names = args.names or sorted(path.stem for path in args.heads.glob("*.yaml"))
+    failed = []
+    for name in names:
+        folder = args.out / name.replace("/", "_")
+        if not args.write_only and run(name, args.heads, args.data, folder):
+            failed.append(name)
+            continue
+        results = [result for result in find(folder) if result["status"] == "ok"] if folder.is_dir() else []
+        if results:
+            path = args.heads / f"{name}.yaml"
+            path.write_text(with_block(path.read_text(), block(results, sweeps(name))))
+            print(f"{name}: {len(results)} runs")
+    readme = args.readme.read_text()
+    readme = between(readme, "experiments", experiments_table(args.heads))
+    readme = with_numbers(readme, *(of(args.out / f"sweep_{name}") for name in ("detectors", "adbench")))
+    args.readme.write_text(readme)
+    if failed:
+        sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(failed)}")
+
+
+def sweeps(name: str) -> bool:
+    return name.startswith("sweep/")
+
+
+def run(name: str, heads: Path, data: Path, folder: Path) -> int:
+    """The exit status of the experiment's command, which is resumed where its folder is there."""
+    own = yaml.safe_load((heads / f"{name}.yaml").read_text()).get("hydra", {}).get("sweeper", {}).get("params", {})
+    command = [sys.executable, "-m", "straylight", "train", "-m"]
+    if (folder / "multirun.yaml").is_file():
+        command.append(f"resume={folder}")
+    else:
+        command += [f"experiment={name}", f"paths.data={data}", f"hydra.sweep.dir={folder}"]
+        command += [] if "seed" in own else ["seed=0,1,2"]
+    print(" ".join(command), flush=True)
+    return subprocess.run(command).returncode
+
+
+def of(folder: Path) -> list[Run]:
+    return [result for result in find(folder) if result["status"] == "ok"] if folder.is_dir() else []
+
+
+# the heads
+
+
+def block(results: Sequence[Run], swept: bool) -> list[str]:
+    """What stands in the head: what was reached, and what it cost."""
+    table = rows(results)
+    sets = list(dict.fromkeys(row.data for row in table))
+    seeds = sorted({int(result["seed"]) for result in results})
+    told = f"{len(seeds)} seeds" if len(seeds) > 3 else f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    where = {"cpu": "one CPU core"}.get(str(results[0].get("device")), str(results[0].get("device")))
+    minutes = sum(result["duration_s"] for result in results) / 60
+    lines = [f"# Measured by tests/benchmarks/experiments.py, {told}, {where} a run; mean and range over seeds:"]
+    if swept and len(sets) >= MANY:
+        lines[0] = lines[0].replace("; mean and range over seeds", "")
+        lines += over_many(results, table, sets)
+    elif swept:
+        for data in sets:
+            own = [f"{row.detector} {spread(row.numbers['auroc'])}" for row in table if row.data == data]
+            lines += filled(f"{data}: " + ", ".join(own))
+    else:
+        lines += [line for row in table for line in filled(one(row, results))]
+    if swept:
+        since = elapsed(results)
+        lines += filled(f"{len(results)} runs, {minutes:.1f} minutes together, {since:.1f} from first to last.")
+    else:
+        lines += filled(f"{minutes / len(results):.1f} minutes a run.")
+    if any("standin" in data for data in sets):
+        lines += filled("The data were a stand-in in the layout of ADC2021: these are not results on ADC2021.")
+    return lines
+
+
+def one(row: Row, results: Iterable[Run]) -> str:
+    """What an experiment of one detector on one data set reached, with each kind of anomaly where there are several."""
+    runs = [result["metrics"] for result in results]
+    told = f"AUROC {spread(row.numbers['auroc'])}, AP {spread(row.numbers['ap'])}"
+    kinds = [name for name in runs[0] if name.startswith("test/auroc/")]
+    each = [f"{n.removeprefix('test/auroc/')} {spread(Spread.of(r.get(n) for r in runs))}" for n in kinds]
+    p50 = row.numbers["p50_us"].mean
+    told += f"; {large(p50)} µs an event" if p50 is not None else ""
+    return told + (f"; AUROC of {', '.join(each)}" if 1 < len(each) < 9 else "") + "."
+
+
+def over_many(results: Sequence[Run], table: Sequence[Row], sets: Sequence[str]) -> list[str]:
+    """Means over data sets that all detectors have, with average ranks."""
+    compared = over_sets(grouped(results))
+    if compared is None:
+        return []
+    found, names = compared
+    means = {n: [row.numbers["auroc"].mean or 0 for row in table if row.detector == n] for n in names}
+    ranked = sorted(zip(found.average_ranks.tolist(), names, strict=True))
+    told = ", ".join(f"{n} {sum(means[n]) / len(means[n]):.3f} ({rank:.1f})" for rank, n in ranked)
+    return filled(f"mean AUROC over {len(sets)} data sets (average rank): {told}.")
+
+
+def elapsed(results: Iterable[Run]) -> float:
+    """Minutes from the first job's start to the last one's end."""
+    folders = [Path(result["folder"]) for result in results]
+    begun = min((folder / ".hydra" / "config.yaml").stat().st_mtime for folder in folders)
+    return (max((folder / "result.json").stat().st_mtime for folder in folders) - begun) / 60
+
+
+def spread(value: Spread) -> str:
+    if value.mean is None:
+        return "n.r."
+    low, high = f"{value.low:.3f}", f"{value.high:.3f}"
+    return f"{value.mean:.3f}" + (f" ({low}-{high})" if low != high else "")
+
+
+def filled(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="#   ", subsequent_indent="#   ", break_on_hyphens=False)
+
+
+def with_block(text: str, lines: Sequence[str]) -> str:
+    """A YAML file whose head has these lines in place of its block of measured numbers, or at its end.
+
+    Example:
+        >>> with_block("# Title\\n# Measured before\\n#   0.5\\n# Published 0.9\\nkey: 1\\n", ["# Measured", "#   0.6"])
+        '# Title\\n# Measured\\n#   0.6\\n# Published 0.9\\nkey: 1\\n'
+    """
+    given = text.splitlines()
+    end = next(i for i, line in enumerate(given) if not line.startswith("#"))
+    start = next((i for i, line in enumerate(given[:end]) if line.startswith("# Measured")), None)
+    if start is None:
+        start = stop = end
+    else:
+        stop = next(i for i in range(start + 1, end + 1) if not given[i].startswith("#   "))
+    return "\n".join([*given[:start], *lines, *given[stop:]]) + "\n"
+
+
+# the README
+
+
+def between(text: str, name: str, lines: Sequence[str]) -> str:
+    """The text with these lines between its two marks.
+
+    Example:
+        >>> between("a\\n<!-- t -->\\nold\\n<!-- /t -->\\nb", "t", ["new"])
+        'a\\n<!-- t -->\\nnew\\n<!-- /t -->\\nb'
+    """
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the README has no marks <!-- {name} --> and <!-- /{name} -->")
+    return pattern.sub(lambda found: found[1] + "".join(f"{line}\n" for line in lines) + found[2], text)
+
+
+def experiments_table(heads: Path) -> list[str]:
+    """A line for each experiment that was measured, from its head."""
+    table = ["| experiment | what | AUROC | AP | minutes a run | published |", "|---|---|---|---|---|---|"]
+    for path in sorted(heads.glob("*.yaml")):
+        head = " ".join(line.strip("# ") for line in path.read_text().splitlines()[1:] if line.startswith("#"))
+        numbers = re.search(r"AUROC (\d[^,;]*), AP ([\d.]+)", head)
+        minutes, published = re.search(r"([\d.]+) minutes a run", head), re.search(r"Published ([\d.]+\d)", head)
+        if numbers and minutes:
+            what = head.split(" straylight train")[0].split(". ")[0].rstrip(".")
+            table.append(
+                f"| `{path.stem}` | {what} | {numbers[1]} | {numbers[2]} | {minutes[1]} | "
+                f"{published[1] if published else ''} |"
+            )
+    return table
+
+
+def with_numbers(readme: str, own: Sequence[Run], adbench: Sequence[Run]) -> str:
+    """The README with the last four columns of its table of detectors as measured; columns without runs stay."""
+    table = {(row.data, row.detector): row for row in rows(own)}
+    over: dict[str, list[float]] = {}
+    for row in rows(adbench):
+        over.setdefault(row.detector, []).append(row.numbers["auroc"].mean or 0.0)
+    most = max(map(len, over.values()), default=0)
+
+    def line(found: re.Match[str]) -> str:
+        cells = [cell.strip() for cell in found[0].strip().strip("|").split("|")]
+        name = cells[0].strip("`")
+        for place, data in ((-4, "digits_0"), (-3, "moons")):
+            if (data, name) in table:
+                cells[place] = spread(table[data, name].numbers["auroc"])
+        if len(over.get(name, [])) == most > 0:
+            cells[-2] = f"{sum(over[name]) / most:.3f}"
+        if ("digits_0", name) in table and (p50 := table["digits_0", name].numbers["p50_us"].mean) is not None:
+            cells[-1] = large(p50)
+        return f"| {' | '.join(cells)} |"
+
+    pattern = re.compile(r"(?<=<!-- detectors -->\n).*?(?=<!-- /detectors -->)", re.DOTALL)
+    if not pattern.search(readme):
+        raise ValueError("the README has no marks <!-- detectors --> and <!-- /detectors -->")
+    return pattern.sub(lambda part: re.sub(r"^\| `.*\|$", line, part[0], flags=re.MULTILINE), readme)
+
+
+if __name__ == "__main__":
+    main()
