@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -62,6 +63,23 @@ class Study:
     def x(self) -> Tensor:
         """The test rows in the data's own units, `(N, *shape)`, in the order of the scores."""
         return self.data.splits.test.x.index_select(0, torch.from_numpy(self.material.index))
+
+    @property
+    def meta(self) -> dict[str, NDArray[Any]]:
+        """What else is known of the test rows, such as the digit, by name, `(N,)` each."""
+        return {name: column[self.material.index] for name, column in self.data.splits.test.meta.items()}
+
+    @property
+    @torch.no_grad()
+    def codes(self) -> NDArray[Any]:
+        """Of the test rows, `(N, Z)`, if the detector encodes."""
+        return self.material.latents(np.arange(len(self.scores)))
+
+    @torch.no_grad()
+    def decode(self, z: ArrayLike) -> NDArray[Any]:
+        """Events that codes stand for, in the data's own units, `(M, Z)` to `(M, *shape)`, if the detector decodes."""
+        codes = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.detector.device)
+        return self.detector.decode(codes).cpu().numpy()  # type: ignore[operator]
 
     @property
     def thresholds(self) -> dict[str, float]:

@@ -1,0 +1,136 @@
+"""What stands in the heads of experiments and in the README's tables was written by a script, of runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from straylight.groups import FOLDER, choices
+
+PROJECT = Path(__file__).parents[1]
+SCRIPT = PROJECT / "tests" / "benchmarks" / "experiments.py"
+spec = importlib.util.spec_from_file_location("experiments", SCRIPT)
+assert spec is not None and spec.loader is not None
+experiments = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(experiments)
+
+TUTORIALS = {
+    "maf_gaussians",
+    "vae_blobs",
+    "mnist_contaminated_vae_conv",
+    "mnist_autoencoder",
+    "mnist_anogan",
+    "adc2021_autoencoder",
+    "adc2021_vae",
+    "kddcup99_http",
+    "sweep/house_prices_contamination",
+}
+
+
+def head(name: str) -> str:
+    lines = (FOLDER / "experiment" / f"{name}.yaml").read_text().splitlines()
+    return "\n".join(line for line in lines if line.startswith("#"))
+
+
+def test_each_result_of_the_tutorials_has_its_experiment() -> None:
+    assert set(choices("experiment")) >= TUTORIALS
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_the_head_of_an_experiment_has_its_command_and_its_numbers(name) -> None:
+    found = head(name)
+    assert re.search(rf"^#   straylight train (-m )?experiment={name}( |$)", found, re.MULTILINE)
+    assert re.search(r"(AUROC|Measured)", found) and re.search(r"\d( s| minutes)", found), "what it cost"
+
+
+@pytest.fixture
+def measured(tmp_path, straylight_train):
+    """An experiment on blobs that was run, its head, and a README."""
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    shutil.copy(FOLDER / "experiment" / "vae_blobs.yaml", heads)
+    straylight_train("-m", "experiment=vae_blobs", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'exp' / 'vae_blobs'}")
+    readme = tmp_path / "README.md"
+    readme.write_text(
+        "before\n<!-- experiments -->\nold\n<!-- /experiments -->\n"
+        "<!-- detectors -->\n| detector | what | a | b | c | d |\n|---|---|---|---|---|---|\n"
+        "| `vae` | its ELBO | | | 0.5 | |\n<!-- /detectors -->\nafter\n"
+    )
+    return heads, readme, tmp_path / "exp"
+
+
+def written(monkeypatch, heads, readme, out, *more) -> None:
+    arguments = ["--heads", str(heads), "--readme", str(readme), "--out", str(out), "--write-only", *more]
+    monkeypatch.setattr(sys, "argv", ["experiments.py", *arguments])
+    experiments.main()
+
+
+def test_it_writes_what_was_reached(measured, monkeypatch) -> None:
+    heads, readme, out = measured
+    path = heads / "vae_blobs.yaml"
+    before = path.read_text()
+    written(monkeypatch, *measured)
+    after = path.read_text()
+    values = [json.loads(p.read_text())["metrics"]["test/auroc"] for p in sorted(out.glob("*/*/result.json"))]
+    assert len(values) == 3
+    mean, low, high = (f"{f(values):.3f}" for f in (lambda v: sum(v) / 3, min, max))
+    assert f"AUROC {mean}" + (f" ({low}-{high})" if low != high else "") in after
+    assert "seeds 0, 1, 2" in after and "minutes a run" in after
+    config = [line for line in before.splitlines() if not line.startswith("#")]
+    assert [line for line in after.splitlines() if not line.startswith("#")] == config
+    assert max(map(len, after.splitlines())) <= 120
+    table = readme.read_text()
+    assert "old" not in table and "| `vae_blobs` | The 2-32-32-2 variational autoencoder" in table and mean in table
+    assert "| `vae` | its ELBO |  |  | 0.5 |  |" in table, "without runs the cells stay"
+    written(monkeypatch, *measured)
+    assert path.read_text() == after and readme.read_text() == table, "a second time changes nothing"
+
+
+def test_a_run_that_failed_is_not_counted(measured, monkeypatch) -> None:
+    heads, _, out = measured
+    one = next(iter(sorted(out.glob("*/*/result.json"))))
+    result = json.loads(one.read_text())
+    one.write_text(json.dumps({**result, "status": "failed", "reason": "of want"}))
+    written(monkeypatch, *measured)
+    assert "seeds 1, 2" in (heads / "vae_blobs.yaml").read_text()
+
+
+def test_numbers_of_detectors_and_of_many_data_sets() -> None:
+    def run(data: str, detector: str, seed: int, auroc: float) -> dict:
+        metrics = {"test/auroc": auroc, "test/ap": auroc}
+        latency = [{"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 12.3}]
+        return {
+            "status": "ok", "data": data, "detector": detector, "seed": seed, "variant": detector,
+            "metrics": metrics, "latency": latency, "duration_s": 6.0, "device": "cpu", "folder": ".",
+        }
+
+    own = [
+        run(d, n, s, v + s / 100)
+        for d in ("digits_0", "moons")
+        for n, v in (("knn", 0.8), ("pca", 0.7))
+        for s in (0, 1)
+    ]
+    over = [run(f"set{i}", n, 0, v + i / 100) for i in range(6) for n, v in (("knn", 0.8), ("pca", 0.7))]
+    page = "<!-- detectors -->\n| `knn` | x | | | | |\n| `gmm` | x | 1 | 2 | 3 | 4 |\n<!-- /detectors -->\n"
+    found = experiments.with_numbers(page, own, over).splitlines()
+    assert found[1] == "| `knn` | x | 0.805 (0.800-0.810) | 0.805 (0.800-0.810) | 0.825 | 12 |"
+    assert found[2] == "| `gmm` | x | 1 | 2 | 3 | 4 |"
+    assert experiments.with_numbers(page, own, over[:-1]).splitlines()[1].split("|")[5].strip() == "0.825"
+    from straylight.report.leaderboard import rows
+
+    sets = [f"set{i}" for i in range(6)]
+    (line,) = experiments.over_many(over, rows(over), sets)
+    assert line == "#   mean AUROC over 6 data sets (average rank): knn 0.825 (1.0), pca 0.725 (2.0)."
+
+
+def test_missing_marks_are_named() -> None:
+    with pytest.raises(ValueError, match="no marks <!-- experiments -->"):
+        experiments.between("nothing", "experiments", [])
+    with pytest.raises(ValueError, match="no marks <!-- detectors -->"):
+        experiments.with_numbers("nothing", [], [])

@@ -1,0 +1,112 @@
+"""`study` ends with the scores of the command, and its figures and comparisons are those of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+
+from straylight.callbacks import Gallery, Latency, Thresholds
+from straylight.data import Blobs, Digits
+from straylight.detectors import KNN, PCA, VAE
+from straylight.errors import StraylightError
+from straylight.study import Comparison, study
+
+
+@pytest.fixture(scope="module")
+def vae():
+    data = Blobs(seed=0)
+    pl.seed_everything(0, verbose=False)
+    return study(VAE(data.shape, hidden=[32, 32], latent=2), data, epochs=8)
+
+
+def test_a_study_ends_with_the_scores_of_the_command(vae, straylight_train) -> None:
+    ended = straylight_train("experiment=vae_blobs", epochs=8)
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ended.run / "scores.parquet")
+    np.testing.assert_array_equal(vae.scores, table["score"].to_numpy())
+    np.testing.assert_array_equal(vae.y, table["y"].to_numpy())
+    for name in ("test/auroc", "test/ap", "test/tpr@fpr=0.1"):
+        assert vae.result["metrics"][name] == ended.result["metrics"][name]
+    assert [t["value"] for t in vae.result["thresholds"]] == [t["value"] for t in ended.result["thresholds"]]
+    assert vae.result["parameters"] == ended.result["parameters"] and vae.result["epochs"] == 8
+
+
+def test_what_a_study_holds(vae) -> None:
+    assert vae.kinds == ("nominal", "anomaly") and vae.x.shape == (len(vae.y), 2)
+    assert vae.metric("auroc") == vae.result["metrics"]["test/auroc"]
+    assert {entry["batch"] for entry in vae.result["latency"]} == {1, 1024}
+    with torch.no_grad():
+        np.testing.assert_allclose(vae.detector(vae.x).numpy(), vae.scores, rtol=1e-5)
+    assert not vae.detector.training
+    with pytest.raises(KeyError, match="there is no metric 'accuracy', but nominal"):
+        vae.metric("accuracy")
+
+
+def test_what_a_study_knows_of_its_rows_and_codes() -> None:
+    data = Digits(seed=0, batch_size=64)
+    found = study(KNN(data.shape), data)
+    assert [found.kinds[k] for k in found.y[found.y > 0]] == [str(d) for d in found.meta["digit"][found.y > 0]]
+
+
+def test_codes_of_a_study_and_what_they_stand_for(vae) -> None:
+    assert vae.codes.shape == (len(vae.y), 2)
+    with torch.no_grad():
+        x = vae.detector.scaling(vae.x)
+        np.testing.assert_allclose(vae.codes, vae.detector.code(x).numpy(), rtol=1e-5, atol=1e-6)
+        back = vae.detector.scaling.inverse(vae.detector.reconstruct(x)).numpy()
+    np.testing.assert_allclose(vae.decode(vae.codes), back, rtol=1e-4, atol=1e-4)
+    assert vae.decode([[0.0, 1.0]]).shape == (1, 2)
+
+
+def test_figures_of_a_study(vae) -> None:
+    for name in ("losses", "scores", "roc", "plane", "latent_2d", "manifold", "reconstructions"):
+        assert isinstance(vae.draw(name), Figure), name
+    assert len(vae.material.losses["val/loss"]) == 8
+    with pytest.raises(ValueError, match="there is no figure 'picture', but data, particles"):
+        vae.draw("picture")
+    with pytest.raises(ValueError, match=r"the figure particles does not apply to a run of VAE on \(2,\)"):
+        vae.draw("particles")
+    with pytest.raises(ValueError, match=r"call trainer.test\(detector, data\) first"):
+        Gallery().draw("roc")
+
+
+def test_callbacks_of_ones_own_take_the_place_of_their_like() -> None:
+    data = Blobs(seed=0)
+    rate = Thresholds(input_hz=1000, accept_hz=10)
+    found = study(PCA(data.shape), data, callbacks=[Latency((7,), ("eager",), 0.01), rate])
+    assert {entry["batch"] for entry in found.result["latency"]} == {7}
+    assert "rate" in {t["rule"] for t in found.result["thresholds"]} and rate.folder is None
+
+
+def test_threads_are_put_back() -> None:
+    data = Blobs(seed=0)
+    torch.set_num_threads(2)
+    try:
+        study(PCA(data.shape), data, threads=1)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(StraylightError, match="Nothing was trained"):
+            study(VAE(data.shape), data, epochs=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_comparison_over_seeds() -> None:
+    own: dict[str, list] = {"near": [], "straight": []}
+    for seed in (0, 1):
+        data = Digits(seed=seed)
+        own["near"].append(study(KNN(data.shape), data))
+        own["straight"].append(study(PCA(data.shape), data))
+    found = Comparison(own)
+    assert {row.detector: row.seeds for row in found.rows} == {"near": 2, "straight": 2}
+    for row in found.rows:
+        values = [s.metric("auroc") for s in own[row.detector]]
+        assert row.numbers["auroc"].mean == pytest.approx(np.mean(values)) and row.numbers["auroc"].low == min(values)
+    said = str(found)
+    assert "near" in said and "straight" in said and "digits_0" in said and "AUROC" in said
+    for figure in (found.pareto(), found.roc(), found.kinds()):
+        assert isinstance(figure, Figure)
