@@ -21,7 +21,7 @@ from straylight.errors import DataError
 from straylight.groups import FOLDER, choices
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
-MIXED_VALIDATION = {"mnist_contaminated", "lhco"}  # what is set aside, or as found
+MIXED_VALIDATION = {"digits_contaminated", "mnist_contaminated", "lhco"}  # what is set aside, or as found
 AS_FOUND = {"lhco"}  # with anomalies among training rows, and with splits of its own whatever the seed
 NEEDED = {
     "adbench": ["data.name=6_cardio"],

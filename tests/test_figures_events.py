@@ -188,8 +188,11 @@ def test_a_manifold_of_images_has_a_panel_for_each_pair_of_axes() -> None:
     assert [axis.get_title() for axis in figure.axes] == ["z1 across, z2 up", "z1 across, z5 up", "z2 across, z5 up"]
     assert figure.get_suptitle() == "codes from -2 to 2"
     picture = np.asarray(figure.axes[1].images[0].get_array())
-    assert picture.shape == (18, 15, 3)
-    assert np.allclose(picture[:6, 5:10, 0], grids[1][1, 0]), "the first row goes across"
+    assert picture.shape == (3 * (6 + 2), 3 * (5 + 2), 3)
+    assert np.allclose(picture[1:7, 8:13, 0], grids[1][1, 0]), "the first row goes across"
+    assert (picture[0] == 1).all(), "images of few pixels stand apart"
+    large = rendered(figures.manifold([np.zeros((4, 1, 16, 16))], [(0, 1)]))
+    assert np.asarray(large.axes[0].images[0].get_array()).shape == (32, 32, 3)
 
 
 def test_a_manifold_of_the_plane_is_a_net() -> None:
@@ -206,6 +209,24 @@ def test_a_manifold_of_tables_is_refused() -> None:
         figures.manifold([rows(9, 5)], [(0, 1)])
     with pytest.raises(ValueError, match="1 grids of decoded events were given for 0 pairs"):
         figures.manifold([rows(9, 2)], [])
+
+
+# a few of each kind
+
+
+def test_examples_stand_in_a_row_for_each_kind_framed_in_its_colour() -> None:
+    x, y = images(7), np.array([1, 0, 1, 0, 0, 1, 3])
+    kinds = ("nominal", "a", "b", "c")
+    figure = rendered(figures.examples(x, y, kinds, each=2))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["nominal", "a", "c"]
+    for axis, places, label in zip(figure.axes, ([1, 3], [0, 2], [6]), (0, 1, 3), strict=True):
+        picture = np.asarray(axis.images[0].get_array())
+        tiles = picture.reshape(10, 2, 9, 3).transpose(1, 0, 2, 3)
+        for tile, place in zip(tiles, places, strict=False):
+            assert np.allclose(tile[2:8, 2:7, 0], x[place, 0]) and np.allclose(tile[1, 1], to_rgb(look(label).colour))
+        assert len(places) == 2 or (tiles[1] == 1).all()
+    with pytest.raises(ValueError, match="and N labels are needed"):
+        figures.examples(rows(3, 5), [0, 0, 1])
 
 
 # contributions

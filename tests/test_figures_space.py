@@ -185,6 +185,14 @@ def test_one_dimension_is_a_histogram_of_each_kind() -> None:
     assert [bar.get_height() for bar in right.patches] == np.bincount(y).tolist()
 
 
+def test_events_beyond_the_axis_of_one_dimension_are_counted_and_said() -> None:
+    x = np.append(np.random.default_rng(0).normal(size=9999), 1000.0)
+    axis = figures.line(x, np.zeros(10_000, int), (), "energy").axes[0]
+    low, high = axis.get_xlim()
+    assert high < 10 and axis.patches[0].get_data().values.sum() == 10_000
+    assert axis.get_xlabel() == f"energy\n{((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+
+
 # the latent space
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, stats
+from sklearn.datasets import load_digits
 
-from straylight.data import MNIST, ContaminatedMNIST, FashionMNIST
+from straylight.data import MNIST, ContaminatedDigits, ContaminatedMNIST, FashionMNIST
 from straylight.data.corruption import blackout, noise, rotated
 from straylight.errors import DataError
 
@@ -275,3 +276,29 @@ def test_unfit_options_are_refused(root, options, word):
     with pytest.raises(DataError) as error:
         ContaminatedMNIST(root=str(root), **options)
     assert word in sentence(error)
+
+
+# contaminated digits of scikit-learn
+
+
+def test_contaminated_digits_have_their_sizes_and_go_from_0_to_1():
+    data = ContaminatedDigits()
+    data.setup()
+    assert data.name == "digits_contaminated" and data.kinds == ("nominal", "rotated", "noise", "blackout")
+    train, val, test, reserve = data.splits
+    assert [len(part) for part in data.splits] == [1_078, 180, 539, 0] and not len(reserve)
+    assert np.bincount(test.y.numpy()).tolist() == [377, 54, 54, 54]
+    assert np.bincount(val.y.numpy()).tolist() == [126, 18, 18, 18] and not train.y.any()
+    assert all(part.x.min() == 0 and part.x.max() <= 1 + 1e-6 for part in (train, val, test))
+
+
+def test_sound_images_of_the_contaminated_digits_are_scikit_learns_and_keep_their_digit():
+    images, digit = load_digits(return_X_y=True)
+    known = {image.astype(np.float32).tobytes(): d for image, d in zip(images / 16, digit, strict=True)}
+    data = ContaminatedDigits(reserve_fraction=0.2)
+    for part in data.splits:
+        sound = np.flatnonzero(part.y.numpy() == 0)
+        assert [known[part.x[i].numpy().tobytes()] for i in sound] == part.meta["digit"][sound].tolist()
+        assert part.meta["corruption"].tolist() == [data.kinds[k] for k in part.y.tolist()]
+    digits = sum((Counter(part.meta["digit"].tolist()) for part in data.splits), Counter())
+    assert [digits[d] for d in range(10)] == np.bincount(digit).tolist()

@@ -121,8 +121,6 @@ def one(row: Row, results: Iterable[Run]) -> str:
     told = f"AUROC {spread(row.numbers['auroc'])}, AP {spread(row.numbers['ap'])}"
     kinds = [name for name in runs[0] if name.startswith("test/auroc/")]
     each = [f"{n.removeprefix('test/auroc/')} {spread(Spread.of(r.get(n) for r in runs))}" for n in kinds]
-    p50 = row.numbers["p50_us"].mean
-    told += f"; {large(p50)} µs an event" if p50 is not None else ""
     return told + (f"; AUROC of {', '.join(each)}" if 1 < len(each) < 9 else "") + "."
 
 

@@ -229,14 +229,15 @@ def manifold(run: Material) -> Figure | None:
     if not callable(decode) or latent < 2 or not (image or math.prod(run.shape) == 2):
         return None
     centre, spread, axes = np.zeros(latent), np.ones(latent), np.arange(min(latent, LATENT_AXES))
-    note = "codes from -2 to 2, the others 0"
+    note = "codes from -2 to 2" + (", the others 0" if latent > 2 else "")
     if run.encodes:
         nominal = np.flatnonzero(run.y <= 0)
         codes = run.latents(nominal[:: -(-len(nominal) // 2000)])
         axes = np.sort(np.argsort(-codes.std(0), kind="stable")[:LATENT_AXES])
         if not callable(getattr(run.module, "draw", None)):
             centre, spread = codes.mean(0), codes.std(0)
-            note = "codes of nominal events: mean ± 2 standard deviations, the others at the mean"
+            held = ", the others at the mean" if latent > 2 else ""
+            note = f"codes of nominal events: mean ± 2 standard deviations{held}"
     pairs = list(itertools.combinations(axes.tolist(), 2))
     across, up = np.meshgrid(np.linspace(-2, 2, SIDE), np.linspace(2, -2, SIDE))
     grids = []

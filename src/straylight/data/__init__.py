@@ -5,6 +5,7 @@ from straylight.data.adc2021 import ADC2021
 from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
 from straylight.data.digits import Digits
+from straylight.data.digits_contaminated import ContaminatedDigits
 from straylight.data.file import File
 from straylight.data.gaussians import Gaussians
 from straylight.data.generated import Generated
@@ -17,6 +18,7 @@ from straylight.data.moons import Moons
 from straylight.data.shells import Shells
 from straylight.data.sinusoidal import Sinusoidal
 from straylight.data.stored import Remote, Stored
+from straylight.data.toy_trigger import ToyTrigger
 
 __all__ = [
     "ADC2021",
@@ -25,6 +27,7 @@ __all__ = [
     "ADBench",
     "AnomalyDataModule",
     "Blobs",
+    "ContaminatedDigits",
     "ContaminatedMNIST",
     "Digits",
     "FashionMNIST",
@@ -38,4 +41,5 @@ __all__ = [
     "Shells",
     "Sinusoidal",
     "Stored",
+    "ToyTrigger",
 ]

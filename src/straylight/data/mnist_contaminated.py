@@ -1,37 +1,23 @@
-"""MNIST with a few spoiled images among the sound ones: a generic anomaly, whatever the digit."""
+"""MNIST with a few spoiled images among the sound ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from straylight.batch import Events, Splits
-from straylight.data.corruption import blackout, noise, rotated
+from straylight.data.contaminated import Contaminated
 from straylight.data.mnist import MNIST, read
 from straylight.data.stored import Stored
-from straylight.errors import DataError
-
-CORRUPTIONS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
-    "rotated": rotated,
-    "noise": noise,
-    "blackout": blackout,
-}
 
 
-class ContaminatedMNIST(Stored):
+class ContaminatedMNIST(Contaminated, Stored):
     """All 70,000 digits of MNIST, every one nominal, and some of a few set aside turned, noisy or half black.
 
-    By seed a fraction is set aside and part of it corrupted, each image at most once; it is there as corrupted alone.
-    What was set aside is divided into test and validation, kind by kind, and all other images train. By default
-    63,000 train, 5,250 are tested (158 of them corrupted) and 1,750 validate (52 corrupted). Shape (1, 28, 28).
-
-    Validation holds corrupted images too. `reserve_fraction` of the training images are corrupted and kept for
-    `contamination` to draw from, so that the test never changes with either.
+    By default 63,000 train, 5,250 are tested (158 of them corrupted) and 1,750 validate (52 corrupted). Shape
+    (1, 28, 28).
 
     References:
         Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, Proc. IEEE
@@ -39,44 +25,14 @@ class ContaminatedMNIST(Stored):
 
     Args:
         root: the folder that holds `MNIST/raw/` with the four idx files, as torchvision lays them out.
-        aside: the fraction of all images set aside.
-        corrupted: the fraction of those that is corrupted.
-        proportions: how much of each kind, relative to the others, where not equal; 0 leaves a kind out.
-        test_fraction: of the images set aside, the rest validates.
         download: fetch files that are missing.
-        common: see `AnomalyDataModule`; `train_fraction` and `val_fraction` have no use here.
+        aside, corrupted, proportions, test_fraction, common: see `Contaminated`.
 
     Raises:
         DataError: if a file is missing or damaged, a fraction is not between 0 and 1, or a kind does not exist.
     """
 
     remotes = MNIST.remotes
-
-    def __init__(
-        self,
-        *,
-        root: str,
-        aside: float = 0.1,
-        corrupted: float = 0.03,
-        proportions: Mapping[str, float] | None = None,
-        test_fraction: float = 0.75,
-        **common: Any,
-    ) -> None:
-        super().__init__(root=root, **common)
-        fractions = {"aside": aside, "corrupted": corrupted, "test_fraction": test_fraction}
-        for name, value in {**fractions, "reserve_fraction": self.reserve_fraction}.items():
-            if not 0 <= value <= 1:
-                raise DataError(f"data.{name} must be between 0 and 1, not {value}.")
-        proportions = dict.fromkeys(CORRUPTIONS, 1.0) if proportions is None else dict(proportions)
-        shares = proportions.values()
-        if not set(proportions) <= set(CORRUPTIONS) or min(shares, default=0) < 0 or not any(shares):
-            raise DataError(
-                f"data.proportions must give {', '.join(CORRUPTIONS)} shares from 0, not all of them 0, not "
-                f"{proportions}."
-            )
-        self.aside, self.corrupted, self.test_fraction = aside, corrupted, test_fraction
-        self.shares = {kind: share for kind, share in proportions.items() if share}
-        self.kinds = ("nominal", *self.shares)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -85,43 +41,7 @@ class ContaminatedMNIST(Stored):
     def files(self) -> list[Path]:
         return [self.root / remote.file for remote in self.remotes]
 
-    def load(self) -> Splits:
+    def images(self) -> tuple[Tensor, np.ndarray]:
         self.require()
         (train, digits), (test, more_digits) = (read(*self.files()[:2]), read(*self.files()[2:]))
-        images, digit = torch.cat([train, test]), np.concatenate([digits, more_digits])
-        order = np.random.default_rng(self.seed).permutation(len(images))
-        aside, rest = np.split(order, [round(self.aside * len(images))])
-        reserve, kept = np.split(rest, [round(self.reserve_fraction * len(rest))])
-        mixed = self._corrupted(images, digit, aside, round(self.corrupted * len(aside)), stream=4)
-        tested, validating = _divided(mixed.y.numpy(), self.test_fraction)
-        return Splits(
-            train=self._corrupted(images, digit, np.sort(kept), 0, stream=0),
-            val=mixed.take(validating),
-            test=mixed.take(tested),
-            reserve=self._corrupted(images, digit, reserve, len(reserve), stream=5),
-        )
-
-    def _corrupted(self, images: Tensor, digit: np.ndarray, rows: np.ndarray, n: int, stream: int) -> Events:
-        """The images of these rows, of which the first n are corrupted, one kind after the other."""
-        x, y = images[torch.from_numpy(rows)], np.zeros(len(rows), np.int64)
-        rng, start = np.random.default_rng([self.seed, stream]), 0
-        for k, (kind, count) in enumerate(zip(self.shares, _portions(n, list(self.shares.values())), strict=True), 1):
-            part = slice(start, start + count)
-            x[part], y[part] = CORRUPTIONS[kind](x[part], rng), k
-            start += count
-        return Events.of(x, y, meta={"digit": digit[rows], "corruption": np.array(self.kinds)[y]})
-
-
-def _portions(n: int, shares: Sequence[float]) -> list[int]:
-    """n things in these relative shares, in whole numbers that add up to n."""
-    edges = np.rint(n * np.cumsum(shares) / np.sum(shares)).astype(int)
-    return np.diff(edges, prepend=0).tolist()
-
-
-def _divided(y: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """The places of this fraction of the rows and of the others; of each kind the same, to one row."""
-    count = np.bincount(y)
-    first = np.diff(np.rint(fraction * np.cumsum(count)).astype(int), prepend=0)
-    places = [np.split(np.flatnonzero(y == k), [first[k]]) for k in range(len(count))]
-    taken, left = zip(*places, strict=True)
-    return np.sort(np.concatenate(taken)), np.sort(np.concatenate(left))
+        return torch.cat([train, test]), np.concatenate([digits, more_digits])

@@ -5,7 +5,7 @@ from straylight.report.figures.comparison import by_contamination, curve, heat_m
 from straylight.report.figures.contributions import contributions
 from straylight.report.figures.critical import critical_difference
 from straylight.report.figures.curves import precision_recall, roc, significance
-from straylight.report.figures.events import extremes, manifold, reconstructions, samples
+from straylight.report.figures.events import examples, extremes, manifold, reconstructions, samples
 from straylight.report.figures.latent import latent_2d, latent_3d, latent_normal
 from straylight.report.figures.pareto import pareto
 from straylight.report.figures.particles import leading_particles
@@ -23,6 +23,7 @@ __all__ = [
     "contributions",
     "critical_difference",
     "curve",
+    "examples",
     "extremes",
     "found",
     "heat_map",

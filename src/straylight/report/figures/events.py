@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 ACROSS = 10  # images in a row of a grid
 FEATURES = 24  # columns of a table, or panels
 NAME = 18  # characters of a feature's name
+APART = 16  # pixels; smaller images of a manifold would run into each other
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -32,6 +33,42 @@ def is_image(shape: Sequence[int]) -> bool:
         (True, False, False)
     """
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 4
+
+
+def examples(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), each: int = 12) -> Figure:
+    """Images of each kind as they come, a row for each kind in frames of its colour.
+
+    Args:
+        x: `(N, C, H, W)`.
+        y: `(N,)` labels, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        each: how many of a kind, the first of them.
+
+    Raises:
+        ValueError: if the events are no images, there are none, or not as many labels.
+
+    Example:
+        >>> figure = examples(np.zeros((5, 1, 8, 8)), [0, 0, 0, 1, 1], each=3)
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['nominal', '1']
+    """
+    images, labels = np.asarray(x, np.float64), np.asarray(y)
+    if not len(images) or not is_image(images.shape[1:]) or labels.shape != images.shape[:1]:
+        raise ValueError(f"images (N, C, H, W) and N labels are needed, not shapes {images.shape} and {labels.shape}")
+    there = present(labels, kinds)
+    figure = canvas(len(there), 1, width=0.7 * each + 0.8, height=0.75, legend=False)
+    panels = figure.subplots(len(there), 1, squeeze=False).ravel()
+    chosen = [np.flatnonzero(labels == label)[:each] for label, _ in there]
+    shades = np.split(pixels(images[np.concatenate(chosen)]), np.cumsum([len(own) for own in chosen])[:-1])
+    for axis, part, (_, drawn) in zip(panels, shades, there, strict=True):
+        blank = np.ones((each - len(part), *part.shape[1:]))
+        frames = [drawn.colour] * len(part) + ["white"] * len(blank)
+        picture = mosaic(np.concatenate([part, blank]), each, frames, gap=max(1, part.shape[1] // 14))
+        axis.imshow(picture, interpolation="nearest", aspect="equal")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.set_ylabel(drawn.name, fontsize=9, rotation=0, ha="right", va="center")
+    return figure
 
 
 def extremes(
@@ -339,7 +376,7 @@ def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], note: 
         title = f"z{i + 1} across, z{j + 1} up"
         n = math.isqrt(len(part))
         if is_image(shape):
-            show(axis, mosaic(pixels(part), n, gap=0), title)
+            show(axis, mosaic(pixels(part), n, gap=int(min(shape[1:]) < APART)), title)
             continue
         net = part.reshape(n, n, 2)
         axis.plot(*net.transpose(2, 0, 1), color=COLOURS[0], lw=0.7)

@@ -54,7 +54,7 @@ def latent_2d(
         >>> latent_2d([[0., 0.], [1., 1.]], [0, 1]).axes[0].get_xlabel()
         'z1'
     """
-    codes, labels, rows = _checked(z, y)
+    codes, labels, rows = checked(z, y)
     points, names = projected(codes, 2)
     columns = 1 + (classes is not None)
     figure = canvas(1, columns, width=4.4)
@@ -62,11 +62,11 @@ def latent_2d(
     if points.shape[1] == 1:
         _histograms(panels[0], points[:, 0], [(labels == label, drawn) for label, drawn in present(labels, kinds)])
         if classes is not None:
-            _histograms(panels[1], points[:, 0], [(chosen, drawn) for chosen, drawn in _classes(classes)])
+            _histograms(panels[1], points[:, 0], [(chosen, drawn) for chosen, drawn in by_class(classes)])
     else:
         by_kind(panels[0], points[rows], labels[rows], kinds)
         if classes is not None:
-            for chosen, drawn in _classes(classes):
+            for chosen, drawn in by_class(classes):
                 some = rows[chosen[rows]]
                 panels[1].scatter(
                     *points[some].T, s=6, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name
@@ -99,7 +99,7 @@ def latent_3d(
         >>> latent_3d(np.eye(3), [0, 0, 1]).axes[0].get_zlabel()
         'z3'
     """
-    codes, labels, rows = _checked(z, y)
+    codes, labels, rows = checked(z, y)
     if codes.shape[1] < 3:
         return None
     points, names = projected(codes, 3)
@@ -110,7 +110,7 @@ def latent_3d(
     panels = [figure.add_subplot(1, columns, i + 1, projection="3d") for i in range(columns)]
     by_kind(panels[0], points[rows], labels[rows], kinds, size=4)
     if classes is not None:
-        for chosen, drawn in _classes(classes):
+        for chosen, drawn in by_class(classes):
             some = rows[chosen[rows]]
             panels[1].scatter(
                 *points[some].T, s=4, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name
@@ -142,7 +142,7 @@ def latent_normal(z: ArrayLike) -> Figure:
         >>> [axis.get_xlabel() for axis in latent_normal(z).axes]
         ['numbers of a code', 'length of a code, |z|']
     """
-    codes, _, _ = _checked(z, np.zeros(len(np.asarray(z)), np.int64))
+    codes, _, _ = checked(z, np.zeros(len(np.asarray(z)), np.int64))
     n, d = codes.shape
     figure = canvas(1, 2, legend=True)
     left, right = figure.subplots(1, 2)
@@ -169,7 +169,12 @@ def latent_normal(z: ArrayLike) -> Figure:
     return figure
 
 
-def _checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDArray[np.intp]]:
+def checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDArray[np.intp]]:
+    """Codes `(N, Z)`, their labels, and the rows that a scatter shows.
+
+    Raises:
+        ValueError: if the shapes do not fit or a code is not finite.
+    """
     codes, labels = np.asarray(z, np.float64), np.asarray(y, np.int64)
     if codes.ndim != 2 or labels.shape != codes.shape[:1] or not codes.size:
         raise ValueError(f"codes are of shape (N, Z) with N labels, not {codes.shape} and {labels.shape}")
@@ -178,7 +183,7 @@ def _checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDAr
     return codes, labels, shown(labels)
 
 
-def _classes(classes: Sequence[object]) -> list[tuple[NDArray[np.bool_], Look]]:
+def by_class(classes: Sequence[object]) -> list[tuple[NDArray[np.bool_], Look]]:
     """Which events are of each class, and its look; by its place in the order of names."""
     given = np.asarray(classes)
     names, counts = np.unique(given, return_counts=True)

@@ -224,6 +224,8 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
 def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1") -> Figure:
     """Events of one dimension: a histogram of each kind, counts on a logarithmic axis, and their number.
 
+    Every event is counted; those beyond the axis in its outermost bins, which the label of the axis says.
+
     Args:
         x: `(N,)`.
         y: `(N,)` labels.
@@ -245,7 +247,9 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1"
         left.stairs(
             *axis_of.histogram(values[labels == label], 60), color=drawn.colour, ls=drawn.dash, label=drawn.name
         )
-    left.set(yscale="log", xlabel=name, ylabel="events")
+    outside = axis_of.beyond(values)
+    note = f"\n{outside:,} of {len(values):,} events beyond the ends" if outside else ""
+    left.set(yscale="log", xlabel=name + note, ylabel="events")
     axis_of.apply(left)
     left.grid(alpha=0.25)
     bars(right, [int((labels == label).sum()) for label, _ in there], [drawn.colour for _, drawn in there])

@@ -17,6 +17,22 @@ class Projected(NamedTuple):
     names: tuple[str, ...]
 
 
+class Components(NamedTuple):
+    """Principal components, those along which points spread most first.
+
+    Attributes:
+        mean: of the points, `(D,)`.
+        spread: standard deviation along each, `(D,)`.
+        directions: unit vectors, `(D, D)`, a column for each.
+        names: what they are called, each with its share of the variance.
+    """
+
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
 def projected(x: ArrayLike, most: int, name: str = "z", standardise: bool = False) -> Projected:
     """Points as they are if they have at most `most` dimensions, else their first principal components.
 
@@ -43,13 +59,25 @@ def projected(x: ArrayLike, most: int, name: str = "z", standardise: bool = Fals
     if points.shape[1] <= most:
         return Projected(points, tuple(f"{name}{i + 1}" for i in range(points.shape[1])))
     some = points[:: -(-len(points) // SEEN)]
-    mean, scale = some.mean(0), np.ones(points.shape[1])
+    scale = np.ones(points.shape[1])
     if standardise:
         scale = np.where((width := some.std(0)) > 0, width, 1.0)
-    spread, directions = np.linalg.eigh(np.cov((some - mean) / scale, rowvar=False, bias=True))
-    spread, directions = np.maximum(spread[::-1], 0), directions[:, ::-1][:, :most]
+    found = components(some / scale)
+    return Projected((points / scale - found.mean) @ found.directions[:, :most], found.names[:most])
+
+
+def components(points: NDArray[np.float64]) -> Components:
+    """Where points spread most, of finite `(N, D)`.
+
+    Example:
+        >>> components(np.array([[0., 0.], [0., 2.], [0., 4.]])).names
+        ('component 1 (100 %)', 'component 2 (0 %)')
+    """
+    mean, d = points.mean(0), points.shape[1]
+    variance, directions = np.linalg.eigh(np.cov(points - mean, rowvar=False, bias=True).reshape(d, d))
+    variance, directions = np.maximum(variance[::-1], 0), directions[:, ::-1]
     # the sign of a direction is a matter of taste: its largest part points up
-    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(most)])
-    share = spread / (spread.sum() or 1.0)
-    names = tuple(f"component {i + 1} ({share[i]:.0%})".replace("%", " %") for i in range(most))
-    return Projected((points - mean) / scale @ directions, names)
+    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(d)])
+    share = variance / (variance.sum() or 1.0)
+    names = tuple(f"component {i + 1} ({share[i]:.0%})".replace("%", " %") for i in range(d))
+    return Components(mean, np.sqrt(variance), directions, names)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
 from straylight.report.figures.style import beside, canvas, series
@@ -54,8 +56,17 @@ def trend(
     axis.set(xlabel=names[0], ylabel=names[1])
     if "x" in log:
         axis.set_xscale("log")
+        _named(axis.xaxis)
     if "y" in log:
         axis.set_yscale("log")
+        _named(axis.yaxis)
     axis.grid(alpha=0.25, which="both")
     beside(figure, axis)
     return figure
+
+
+def _named(axis: Axis) -> None:
+    """Powers of ten alone have a label where there are two of them: others would lie on top of each other."""
+    low, high = np.log10(axis.get_view_interval())
+    if np.floor(high) - np.ceil(low) >= 1:
+        axis.set_minor_formatter(NullFormatter())
