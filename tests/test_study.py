@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from straylight.callbacks import Gallery, Latency, Thresholds
 from straylight.data import Blobs, Digits
-from straylight.detectors import KNN, PCA, VAE
+from straylight.detectors import KNN, PCA, VAE, FAnoGAN
 from straylight.errors import StraylightError
 from straylight.study import Comparison, study
 
@@ -20,6 +20,15 @@ def vae():
     data = Blobs(seed=0)
     pl.seed_everything(0, verbose=False)
     return study(VAE(data.shape, hidden=[32, 32], latent=2), data, epochs=8)
+
+
+def test_losses_of_a_phase_end_with_it() -> None:
+    data = Blobs(seed=0)
+    gan = FAnoGAN(data.shape, latent=2, generator=[8], discriminator=[8], phases={"gan": 2, "encoder": 3})
+    losses = study(gan, data, epochs=5).material.losses
+    epochs = {name: [epoch for epoch, _ in pairs] for name, pairs in losses.items()}
+    assert epochs["train/critic"] == epochs["train/diversity"] == [1, 2]
+    assert epochs["train/loss"] == epochs["val/loss"] == [3, 4, 5]
 
 
 def test_a_study_ends_with_the_scores_of_the_command(vae, straylight_train) -> None:
@@ -95,7 +104,7 @@ def test_threads_are_put_back() -> None:
         torch.set_num_threads(1)
 
 
-def test_a_comparison_over_seeds() -> None:
+def test_a_comparison_over_seeds(monkeypatch) -> None:
     own: dict[str, list] = {"near": [], "straight": []}
     for seed in (0, 1):
         data = Digits(seed=seed)
@@ -108,5 +117,7 @@ def test_a_comparison_over_seeds() -> None:
         assert row.numbers["auroc"].mean == pytest.approx(np.mean(values)) and row.numbers["auroc"].low == min(values)
     said = str(found)
     assert "near" in said and "straight" in said and "digits_0" in said and "AUROC" in said
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(found) == said, "a notebook prints it, too"
     for figure in (found.pareto(), found.roc(), found.kinds()):
         assert isinstance(figure, Figure)

@@ -42,6 +42,7 @@ class Gallery(TestScores):
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self.material: Material | None = None
         self._scores: Scores | None = None
+        self._noted: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def draw(self, name: str) -> Figure:
@@ -73,10 +74,14 @@ class Gallery(TestScores):
 
     def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
         epoch = trainer.current_epoch if epoch is None else epoch
-        for name in filter(_is_loss, trainer.callback_metrics) if epoch else ():
+        metrics = trainer.callback_metrics
+        for name in filter(_is_loss, metrics) if epoch else ():
+            if metrics[name] is self._noted.get(name):  # of a phase that has ended; Lightning keeps the last value
+                continue
             pairs = self.losses.setdefault(name, [])
             if not pairs or pairs[-1][0] < epoch:
-                pairs.append((epoch, float(trainer.callback_metrics[name])))
+                pairs.append((epoch, float(metrics[name])))
+        self._noted = dict(metrics)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -91,20 +91,16 @@ class ToyTrigger(AnomalyDataModule):
 
     def load(self) -> Splits:
         self.notice("generated events in the layout of ADC2021, a toy: results on it say nothing of ADC2021.")
-        mixing, *own = map(
-            np.random.default_rng, np.random.SeedSequence(self.seed).spawn(1 + len(BACKGROUND) + len(SIGNALS))
-        )
-        process = mixing.choice(len(BACKGROUND), self.background, p=list(BACKGROUND.values()))
-        x = np.empty((self.background + self.signal * len(SIGNALS), len(PARTICLES), len(FEATURES)), np.float32)
-        for number, (make, rng) in enumerate(zip(BACKGROUND, own, strict=False)):
-            places = np.flatnonzero(process == number)
-            x[places] = kept(make, len(places), rng, self.resolution)
-        for number, (make, rng) in enumerate(zip(SIGNALS, own[len(BACKGROUND) :], strict=True)):
-            start = self.background + number * self.signal
-            x[start : start + self.signal] = kept(make, self.signal, rng, self.resolution)
-        y = np.repeat(np.arange(len(self.kinds)), [self.background, *[self.signal] * len(SIGNALS)])
-        process = np.concatenate([process, np.full(len(x) - self.background, -1)]).astype(np.int8)
-        return self.split(Events.of(x.reshape(-1, *SHAPES[self.layout]), y, meta={"process": process}))
+        first, processes = len(BACKGROUND), [*BACKGROUND, *SIGNALS]
+        mixing, *own = map(np.random.default_rng, np.random.SeedSequence(self.seed).spawn(1 + len(processes)))
+        mixed = mixing.choice(first, self.background, p=list(BACKGROUND.values()))
+        source = np.concatenate([mixed, np.repeat(np.arange(first, len(processes)), self.signal)])
+        x = np.empty((len(source), len(PARTICLES), len(FEATURES)), np.float32)
+        for number, (process, rng) in enumerate(zip(processes, own, strict=True)):
+            places = np.flatnonzero(source == number)
+            x[places] = kept(process, len(places), rng, self.resolution)
+        meta = {"process": np.where(source < first, source, -1).astype(np.int8)}
+        return self.split(Events.of(x.reshape(-1, *SHAPES[self.layout]), np.maximum(source - first + 1, 0), meta=meta))
 
 
 def kept(process: Process, n: int, rng: np.random.Generator, resolution: float = 1.0) -> NDArray:
