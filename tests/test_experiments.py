@@ -106,8 +106,16 @@ def test_numbers_of_detectors_and_of_many_data_sets() -> None:
         metrics = {"test/auroc": auroc, "test/ap": auroc}
         latency = [{"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 12.3}]
         return {
-            "status": "ok", "data": data, "detector": detector, "seed": seed, "variant": detector,
-            "metrics": metrics, "latency": latency, "duration_s": 6.0, "device": "cpu", "folder": ".",
+            "status": "ok",
+            "data": data,
+            "detector": detector,
+            "seed": seed,
+            "variant": detector,
+            "metrics": metrics,
+            "latency": latency,
+            "duration_s": 6.0,
+            "device": "cpu",
+            "folder": ".",
         }
 
     own = [

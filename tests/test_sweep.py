@@ -213,8 +213,9 @@ def config_of(name: str) -> dict:
     return yaml.safe_load((FOLDER / "experiment" / f"{name}.yaml").read_text())
 
 
-def test_four_sweeps_ship() -> None:
-    assert SWEEPS == ["sweep/adbench", "sweep/adc2021_pareto", "sweep/digits", "sweep/mnist_one_class"]
+def test_these_sweeps_ship() -> None:
+    own = ["adbench", "adc2021_pareto", "detectors", "digits", "house_prices_contamination", "mnist_one_class"]
+    assert [f"sweep/{name}" for name in own] == SWEEPS
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -228,9 +229,10 @@ def test_the_config_of_a_sweep_that_ships_can_be_looked_at(straylight_train) -> 
     assert ended.status == 0 and "straylight.data.Digits" in ended.out and not ended.results
 
 
-def test_adbench_is_swept_by_every_detector_of_tables() -> None:
+@pytest.mark.parametrize("name", ["sweep/adbench", "sweep/detectors"])
+def test_every_detector_of_tables_is_swept_over(name) -> None:
     images, particles = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
-    asked = config_of("sweep/adbench")["hydra"]["sweeper"]["params"]["detector"].split(",")
+    asked = config_of(name)["hydra"]["sweeper"]["params"]["detector"].split(",")
     assert set(asked) == set(choices("detector")) - images - particles
 
 

@@ -206,7 +206,8 @@ class Comparison:
     def __str__(self) -> str:
         from straylight.report.page import leaderboard
 
-        page = Console(file=io.StringIO(), width=200, force_jupyter=False)  # a notebook would print nothing
+        # plain text, also in a notebook
+        page = Console(file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False)
         leaderboard(self.rows, page)
         return page.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
