@@ -13,8 +13,8 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.particles import FEATURES, LAYOUT, PARTICLES
 from straylight.data.toy_processes import BACKGROUND, ELECTRON, INVISIBLE, JET, MUON, SIGNALS, Process, Truth
 from straylight.errors import DataError
-from straylight.nn.particles import RANGES
 
+REACH = {ELECTRON: 3.0, MUON: 2.1, JET: 4.0}  # of |eta|, the ranges of ADC2021
 LEAST = {ELECTRON: 3.0, MUON: 3.0, JET: 15.0}  # GeV, below which an object is not seen
 NOISE = {ELECTRON: 0.0, MUON: 0.0, JET: 0.9}  # of sigma / pT = noise / sqrt(pT / GeV) + constant, in quadrature
 CONSTANT = {ELECTRON: 0.02, MUON: 0.015, JET: 0.05}
@@ -136,8 +136,8 @@ def measured(truth: Truth, rng: np.random.Generator, resolution: float = 1.0) ->
     x = np.zeros((len(p), len(PARTICLES), len(FEATURES)))
     off = np.where(kind == INVISIBLE, 1, 0)
     start = 1
-    for k, ((_, slots), (_, reach)) in enumerate(zip(LAYOUT[1:], RANGES[1:], strict=True), 1):
-        seen = (kind == k) & (np.abs(eta) < reach) & (pt * factor > LEAST[k])
+    for k, (_, slots) in enumerate(LAYOUT[1:], ELECTRON):
+        seen = (kind == k) & (np.abs(eta) < REACH[k]) & (pt * factor > LEAST[k])
         off = np.where(seen, 1 - factor, off)
         order = np.argsort(np.where(seen, -pt * factor, 0), 1, kind="stable")[:, :slots]
         features = np.where(seen[..., None], np.stack([pt * factor, eta, phi], -1), 0)
