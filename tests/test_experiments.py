@@ -46,7 +46,8 @@ def test_each_result_of_the_tutorials_has_its_experiment() -> None:
 def test_the_head_of_an_experiment_has_its_command_and_its_numbers(name) -> None:
     found = head(name)
     assert re.search(rf"^#   straylight train (-m )?experiment={name}( |$)", found, re.MULTILINE)
-    assert re.search(r"(AUROC|Measured)", found) and re.search(r"\d( s| minutes)", found), "what it cost"
+    cost = re.search(r"(AUROC|Measured)", found) and re.search(r"\d( s| minutes)", found)
+    assert cost or "# Not measured yet" in found
 
 
 @pytest.fixture

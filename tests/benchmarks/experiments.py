@@ -194,10 +194,10 @@ def experiments_table(heads: Path) -> list[str]:
         head = " ".join(line.strip("# ") for line in path.read_text().splitlines()[1:] if line.startswith("#"))
         numbers = re.search(r"AUROC (\d[^,;]*), AP ([\d.]+)", head)
         minutes, published = re.search(r"([\d.]+) minutes a run", head), re.search(r"Published ([\d.]+\d)", head)
-        if numbers and minutes:
+        if numbers:
             what = head.split(" straylight train")[0].split(". ")[0].rstrip(".")
             table.append(
-                f"| `{path.stem}` | {what} | {numbers[1]} | {numbers[2]} | {minutes[1]} | "
+                f"| `{path.stem}` | {what} | {numbers[1]} | {numbers[2]} | {minutes[1] if minutes else ''} | "
                 f"{published[1] if published else ''} |"
             )
     return table
