@@ -107,7 +107,9 @@ def block(results: Sequence[Run], swept: bool) -> list[str]:
         lines += [line for row in table for line in filled(one(row, results))]
     if swept:
         since = elapsed(results)
-        lines += filled(f"{len(results)} runs, {minutes:.1f} minutes together, {since:.1f} from first to last.")
+        paused = since > minutes + 1  # or run in parts
+        last = "in parts or with a pause" if paused else f"{since:.1f} from first to last"
+        lines += filled(f"{len(results)} runs, {minutes:.1f} minutes together, {last}.")
     else:
         lines += filled(f"{minutes / len(results):.1f} minutes a run.")
     if any("standin" in data for data in sets):
@@ -192,7 +194,7 @@ def experiments_table(heads: Path) -> list[str]:
     table = ["| experiment | what | AUROC | AP | minutes a run | published |", "|---|---|---|---|---|---|"]
     for path in sorted(heads.glob("*.yaml")):
         head = " ".join(line.strip("# ") for line in path.read_text().splitlines()[1:] if line.startswith("#"))
-        numbers = re.search(r"AUROC (\d[^,;]*), AP ([\d.]+)", head)
+        numbers = re.search(r"AUROC (\d[^,;]*), AP (\d(?:\.\d+)?)", head)
         minutes, published = re.search(r"([\d.]+) minutes a run", head), re.search(r"Published ([\d.]+\d)", head)
         if numbers:
             what = head.split(" straylight train")[0].split(". ")[0].rstrip(".")
