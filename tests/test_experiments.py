@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from straylight.groups import FOLDER, choices
+from straylight.report.leaderboard import rows
 
 PROJECT = Path(__file__).parents[1]
 SCRIPT = PROJECT / "tests" / "benchmarks" / "experiments.py"
@@ -93,53 +95,62 @@ def test_it_writes_what_was_reached(measured, monkeypatch) -> None:
     assert path.read_text() == after and readme.read_text() == table, "a second time changes nothing"
 
 
-def test_a_run_that_failed_is_not_counted(measured, monkeypatch) -> None:
+def test_of_a_sweep_that_did_not_come_to_its_end_nothing_is_written(measured, monkeypatch) -> None:
     heads, _, out = measured
+    before = (heads / "vae_blobs.yaml").read_text()
     one = next(iter(sorted(out.glob("*/*/result.json"))))
     result = json.loads(one.read_text())
     one.write_text(json.dumps({**result, "status": "failed", "reason": "of want"}))
-    written(monkeypatch, *measured)
-    assert "seeds 1, 2" in (heads / "vae_blobs.yaml").read_text()
+    with pytest.raises(SystemExit, match="nothing was written, of: vae_blobs"):
+        written(monkeypatch, *measured)
+    assert (heads / "vae_blobs.yaml").read_text() == before
+    one.unlink()
+    with pytest.raises(SystemExit, match="nothing was written, of: missing"):
+        written(monkeypatch, *measured, "missing")
+
+
+def run(data: str, detector: str, seed: int, auroc: float) -> dict:
+    return {
+        "status": "ok",
+        "data": data,
+        "detector": detector,
+        "seed": seed,
+        "variant": detector,
+        "metrics": {"test/auroc": auroc, "test/ap": auroc},
+        "duration_s": 6.0,
+        "device": "cpu",
+        "latency": [{"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 12.3}],
+    }
+
+
+def test_runs_count_only_where_all_detectors_have_all_seeds(tmp_path) -> None:
+    folders = {}
+    for data, detector, seed in itertools.product(("a", "b"), ("knn", "pca"), (0, 1)):
+        folder = folders[data, detector, seed] = tmp_path / f"{data}{detector}{seed}"
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps(run(data, detector, seed, 0.5)))
+    assert len(experiments.ended(tmp_path)) == 8
+    shutil.rmtree(folders["b", "pca", 1])
+    assert experiments.ended(tmp_path) == []
+    shutil.rmtree(folders["b", "pca", 0])
+    assert experiments.ended(tmp_path) == []
+    assert experiments.ended(tmp_path / "nowhere") == []
 
 
 def test_numbers_of_detectors_and_of_many_data_sets() -> None:
-    def run(data: str, detector: str, seed: int, auroc: float) -> dict:
-        metrics = {"test/auroc": auroc, "test/ap": auroc}
-        latency = [{"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 12.3}]
-        return {
-            "status": "ok",
-            "data": data,
-            "detector": detector,
-            "seed": seed,
-            "variant": detector,
-            "metrics": metrics,
-            "latency": latency,
-            "duration_s": 6.0,
-            "device": "cpu",
-            "folder": ".",
-        }
-
-    own = [
-        run(d, n, s, v + s / 100)
-        for d in ("digits_0", "moons")
-        for n, v in (("knn", 0.8), ("pca", 0.7))
-        for s in (0, 1)
-    ]
-    over = [run(f"set{i}", n, 0, v + i / 100) for i in range(6) for n, v in (("knn", 0.8), ("pca", 0.7))]
-    page = "<!-- detectors -->\n| `knn` | x | | | | |\n| `gmm` | x | 1 | 2 | 3 | 4 |\n<!-- /detectors -->\n"
-    found = experiments.with_numbers(page, own, over).splitlines()
-    assert found[1] == "| `knn` | x | 0.805 (0.800-0.810) | 0.805 (0.800-0.810) | 0.825 | 12 |"
-    assert found[2] == "| `gmm` | x | 1 | 2 | 3 | 4 |"
-    assert experiments.with_numbers(page, own, over[:-1]).splitlines()[1].split("|")[5].strip() == "0.825"
-    from straylight.report.leaderboard import rows
-
-    sets = [f"set{i}" for i in range(6)]
-    (line,) = experiments.over_many(over, rows(over), sets)
+    two = (("knn", 0.8), ("pca", 0.7))
+    own = [run(d, n, s, v + s / 100) for d in ("digits_0", "moons") for n, v in two for s in (0, 1)]
+    over = [run(f"set{i}", n, 0, v + i / 100) for i in range(6) for n, v in two]
+    page = ["| detector | what | a | b | c | d |", "|---|---|---|---|---|---|", "| `knn` | x | | | | |"]
+    page.append("| `gmm` | x | 1 | 2 | 3 | 4 |")
+    found = experiments.with_numbers(page, own, over)
+    assert found[:2] == page[:2] and found[3] == page[3], "cells without runs stay"
+    assert found[2] == "| `knn` | x | 0.805 (0.800-0.810) | 0.805 (0.800-0.810) | 0.825 | 12 |"
+    assert experiments.with_numbers(page, own, [])[2].endswith("|  | 12 |")
+    (line,) = experiments.over_many(over, rows(over), [f"set{i}" for i in range(6)])
     assert line == "#   mean AUROC over 6 data sets (average rank): knn 0.825 (1.0), pca 0.725 (2.0)."
 
 
 def test_missing_marks_are_named() -> None:
     with pytest.raises(ValueError, match="no marks <!-- experiments -->"):
-        experiments.between("nothing", "experiments", [])
-    with pytest.raises(ValueError, match="no marks <!-- detectors -->"):
-        experiments.with_numbers("nothing", [], [])
+        experiments.between("nothing", "experiments", list)

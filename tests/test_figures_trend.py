@@ -1,4 +1,4 @@
-"""A trend shows the numbers it is given, and labels that can be read."""
+"""Trends and densities beside the true one show the numbers they are given, and labels that can be read."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from straylight.report.figures import trend
+from straylight.report.figures import agreement, trend
 
 
 def drawn(figure):
@@ -47,3 +47,17 @@ def test_labels_of_a_logarithmic_axis_do_not_overlap_and_there_are_some(ends) ->
     assert spans
     if np.floor(np.log10(high)) - np.ceil(np.log10(low)) >= 1:
         assert all(left[1] <= right[0] for left, right in pairwise(spans))
+
+
+def test_a_density_beside_the_true_one_shows_both_and_their_difference() -> None:
+    true, learned, y = np.array([-1.0, -2.0, -30.0]), np.array([-1.5, -2.0, -20.0]), np.array([0, 0, 1])
+    left, right = agreement(true, learned, y, ("nominal", "far")).axes
+    nominal, far, equal = left.get_lines()
+    np.testing.assert_array_equal(nominal.get_xydata(), [[-1, -1.5], [-2, -2]])
+    np.testing.assert_array_equal(far.get_xydata(), [[-30, -20]])
+    np.testing.assert_array_equal(equal.get_xydata(), [[-30, -30], [-1, -1]])
+    np.testing.assert_array_equal(right.get_lines()[0].get_ydata(), [-0.5, 0])
+    np.testing.assert_array_equal(right.get_lines()[1].get_ydata(), [10])
+    assert [line.get_label() for line in (nominal, far, equal)] == ["nominal", "far", "equal"]
+    with pytest.raises(ValueError, match="must be of one length"):
+        agreement(true, learned[:2], y)

@@ -351,3 +351,10 @@ def test_a_bad_value_is_refused_by_its_key(key, value) -> None:
         ToyTrigger(**{key: value})
     said = str(error.value)
     assert f"data.{key}" in said and str(value) in said and said.endswith(".") and ". " not in said
+
+
+def test_objects_are_seen_where_the_scaling_of_particles_expects_them() -> None:
+    from straylight.data import toy_trigger
+    from straylight.nn.particles import RANGES
+
+    assert [reach for _, reach in RANGES[1:]] == [toy_trigger.REACH[kind] for kind in (ELECTRON, MUON, JET)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from torch import Tensor
 
-from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking, Thresholds
+from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking, Record, Thresholds
 from straylight.callbacks.material import Material
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
@@ -34,7 +32,7 @@ class Study:
     Attributes:
         detector: with the weights that were tested.
         data: the data set.
-        result: what a run's `result.json` would say: `metrics`, `intervals`, `thresholds`, `density`, `latency`, ...
+        result: what a run's `result.json` says: `metrics`, `intervals`, `thresholds`, `density`, `latency`, ...
         material: what figures are drawn from.
     """
 
@@ -138,15 +136,23 @@ def study(
         1.0
     """
     quiet()
-    gallery, start = Gallery(), time.monotonic()
+    data.setup()  # some are called by what they hold
+    gallery = Gallery()
     ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
     replaced = tuple(type(callback) for callback in callbacks)
     with _threads(threads), tempfile.TemporaryDirectory() as folder:
+        record = Record(folder, {"detector": type(detector).__name__, "data": data.name, "seed": data.seed})
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
             max_epochs=epochs,
-            callbacks=[*(c for c in ours if not isinstance(c, replaced)), *callbacks, Checkpoint(folder), gallery],
+            callbacks=[
+                *(c for c in ours if not isinstance(c, replaced)),
+                *callbacks,
+                Checkpoint(folder),
+                gallery,
+                record,
+            ],
             default_root_dir=folder,
             logger=False,
             enable_progress_bar=False,
@@ -154,19 +160,7 @@ def study(
             num_sanity_val_steps=0,
         )
         fit_and_test(trainer, detector, data)
-    assert gallery.material is not None
-    detector.eval()
-    result = {
-        "status": "ok",
-        **gallery.material.measured,
-        "detector": type(detector).__name__,
-        "data": data.name,
-        "seed": data.seed,
-        "parameters": sum(p.numel() for p in detector.parameters()),
-        "epochs": trainer.current_epoch,
-        "duration_s": round(time.monotonic() - start, 3),
-    }
-    return Study(detector, data, result, gallery)
+    return Study(detector.eval(), data, record.written, gallery)
 
 
 @contextmanager
@@ -198,7 +192,7 @@ class Comparison:
         self.studies = {name: [s] if isinstance(s, Study) else list(s) for name, s in studies.items()}
         #: What stands in the leaderboard, a row for each detector on each data set, the best first.
         self.rows: list[Row] = rows(
-            {**one.result, "detector": name, "variant": hashlib.sha1(name.encode()).hexdigest(), "seed": number}
+            {**one.result, "detector": name, "variant": name, "seed": number}
             for name, own in self.studies.items()
             for number, one in enumerate(own)
         )

@@ -4,9 +4,10 @@
 
 Each is the command that stands in the head of `conf/experiment/NAME.yaml`, with seeds 0, 1 and 2 unless it sweeps over
 seeds of its own, into a folder of its own below OUT; one that is there is resumed. Without names, all but sweeps.
-Then the block that begins with `# Measured` is written anew in each head whose runs all ended well. So are, in the
-README, the table of experiments, from the heads, and the numbers in the table of detectors, from the runs of
-`sweep/detectors` and `sweep/adbench`. No such number is typed by hand. Minutes and latencies are those of this machine.
+Then the block that begins with `# Measured` is written anew in each head whose runs all ended well; what did not come
+to its end is named and left as it is. So are, in the README, the table of experiments, from the heads, and the numbers
+in the table of detectors, from the runs of `sweep/detectors` and `sweep/adbench`, if these came to their ends.
+Minutes and latencies are those of this machine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +45,26 @@ def main() -> None:
     parser.add_argument("--write-only", action="store_true", help="run nothing; write what there is")
     args = parser.parse_args()
     names = args.names or sorted(path.stem for path in args.heads.glob("*.yaml"))
-    failed = []
+    left = []
     for name in names:
         folder = args.out / name.replace("/", "_")
-        if not args.write_only and run(name, args.heads, args.data, folder):
-            failed.append(name)
-            continue
-        results = [result for result in find(folder) if result["status"] == "ok"] if folder.is_dir() else []
-        if results:
+        if not args.write_only:
+            run(name, args.heads, args.data, folder)
+        if results := ended(folder):
             path = args.heads / f"{name}.yaml"
-            path.write_text(with_block(path.read_text(), block(results, sweeps(name))))
+            path.write_text(with_block(path.read_text(), block(results, name.startswith("sweep/"))))
             print(f"{name}: {len(results)} runs")
-    readme = args.readme.read_text()
-    readme = between(readme, "experiments", experiments_table(args.heads))
-    readme = with_numbers(readme, *(of(args.out / f"sweep_{name}") for name in ("detectors", "adbench")))
-    args.readme.write_text(readme)
-    if failed:
-        sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(failed)}")
+        else:
+            left.append(name)
+    readme = between(args.readme.read_text(), "experiments", lambda _: experiments_table(args.heads))
+    own = [ended(args.out / f"sweep_{name}") for name in ("detectors", "adbench")]
+    args.readme.write_text(between(readme, "detectors", lambda lines: with_numbers(lines, *own)))
+    if left:
+        sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(left)}")
 
 
-def sweeps(name: str) -> bool:
-    return name.startswith("sweep/")
-
-
-def run(name: str, heads: Path, data: Path, folder: Path) -> int:
-    """The exit status of the experiment's command, which is resumed where its folder is there."""
+def run(name: str, heads: Path, data: Path, folder: Path) -> None:
+    """The experiment's command, which is resumed where its folder is there."""
     own = yaml.safe_load((heads / f"{name}.yaml").read_text()).get("hydra", {}).get("sweeper", {}).get("params", {})
     command = [sys.executable, "-m", "straylight", "train", "-m"]
     if (folder / "multirun.yaml").is_file():
@@ -77,11 +73,16 @@ def run(name: str, heads: Path, data: Path, folder: Path) -> int:
         command += [f"experiment={name}", f"paths.data={data}", f"hydra.sweep.dir={folder}"]
         command += [] if "seed" in own else ["seed=0,1,2"]
     print(" ".join(command), flush=True)
-    return subprocess.run(command).returncode
+    subprocess.run(command)
 
 
-def of(folder: Path) -> list[Run]:
-    return [result for result in find(folder) if result["status"] == "ok"] if folder.is_dir() else []
+def ended(folder: Path) -> list[Run]:
+    """The runs in a folder if all of them ended well and every detector has all seeds on every data set, else none."""
+    results = find(folder) if folder.is_dir() else []
+    seeds = {(row.data, row.detector): row.seeds for row in rows(results)}
+    detectors, sets = {detector for _, detector in seeds}, {data for data, _ in seeds}
+    whole = len(seeds) == len(detectors) * len(sets) and len(set(seeds.values())) == 1
+    return results if whole and all(result["status"] == "ok" for result in results) else []
 
 
 # the heads
@@ -132,9 +133,9 @@ def over_many(results: Sequence[Run], table: Sequence[Row], sets: Sequence[str])
     if compared is None:
         return []
     found, names = compared
-    means = {n: [row.numbers["auroc"].mean or 0 for row in table if row.detector == n] for n in names}
+    mean = {n: [row.numbers["auroc"].mean or 0.0 for row in table if row.detector == n] for n in names}
     ranked = sorted(zip(found.average_ranks.tolist(), names, strict=True))
-    told = ", ".join(f"{n} {sum(means[n]) / len(means[n]):.3f} ({rank:.1f})" for rank, n in ranked)
+    told = ", ".join(f"{n} {sum(mean[n]) / len(sets):.3f} ({rank:.1f})" for rank, n in ranked)
     return filled(f"mean AUROC over {len(sets)} data sets (average rank): {told}.")
 
 
@@ -176,17 +177,18 @@ def with_block(text: str, lines: Sequence[str]) -> str:
 # the README
 
 
-def between(text: str, name: str, lines: Sequence[str]) -> str:
-    """The text with these lines between its two marks.
+def between(text: str, name: str, change: Callable[[list[str]], list[str]]) -> str:
+    """The text with the lines between its two marks changed.
 
     Example:
-        >>> between("a\\n<!-- t -->\\nold\\n<!-- /t -->\\nb", "t", ["new"])
-        'a\\n<!-- t -->\\nnew\\n<!-- /t -->\\nb'
+        >>> between("a\\n<!-- t -->\\nold\\n<!-- /t -->\\nb", "t", lambda lines: [*lines, "new"])
+        'a\\n<!-- t -->\\nold\\nnew\\n<!-- /t -->\\nb'
     """
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not pattern.search(text):
+    lines = text.split("\n")
+    if not {f"<!-- {name} -->", f"<!-- /{name} -->"} <= set(lines):
         raise ValueError(f"the README has no marks <!-- {name} --> and <!-- /{name} -->")
-    return pattern.sub(lambda found: found[1] + "".join(f"{line}\n" for line in lines) + found[2], text)
+    first, last = lines.index(f"<!-- {name} -->") + 1, lines.index(f"<!-- /{name} -->")
+    return "\n".join([*lines[:first], *change(lines[first:last]), *lines[last:]])
 
 
 def experiments_table(heads: Path) -> list[str]:
@@ -205,30 +207,25 @@ def experiments_table(heads: Path) -> list[str]:
     return table
 
 
-def with_numbers(readme: str, own: Sequence[Run], adbench: Sequence[Run]) -> str:
-    """The README with the last four columns of its table of detectors as measured; columns without runs stay."""
-    table = {(row.data, row.detector): row for row in rows(own)}
+def with_numbers(lines: Sequence[str], own: Sequence[Run], adbench: Sequence[Run]) -> list[str]:
+    """The table of detectors with its last four columns as measured; cells without runs stay."""
+    table = {(row.data, row.detector): row.numbers for row in rows(own)}
     over: dict[str, list[float]] = {}
     for row in rows(adbench):
         over.setdefault(row.detector, []).append(row.numbers["auroc"].mean or 0.0)
-    most = max(map(len, over.values()), default=0)
-
-    def line(found: re.Match[str]) -> str:
-        cells = [cell.strip() for cell in found[0].strip().strip("|").split("|")]
+    changed = []
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         name = cells[0].strip("`")
         for place, data in ((-4, "digits_0"), (-3, "moons")):
             if (data, name) in table:
-                cells[place] = spread(table[data, name].numbers["auroc"])
-        if len(over.get(name, [])) == most > 0:
-            cells[-2] = f"{sum(over[name]) / most:.3f}"
-        if ("digits_0", name) in table and (p50 := table["digits_0", name].numbers["p50_us"].mean) is not None:
-            cells[-1] = large(p50)
-        return f"| {' | '.join(cells)} |"
-
-    pattern = re.compile(r"(?<=<!-- detectors -->\n).*?(?=<!-- /detectors -->)", re.DOTALL)
-    if not pattern.search(readme):
-        raise ValueError("the README has no marks <!-- detectors --> and <!-- /detectors -->")
-    return pattern.sub(lambda part: re.sub(r"^\| `.*\|$", line, part[0], flags=re.MULTILINE), readme)
+                cells[place] = spread(table[data, name]["auroc"])
+        if name in over:
+            cells[-2] = f"{sum(over[name]) / len(over[name]):.3f}"
+        if ("digits_0", name) in table:
+            cells[-1] = large(table["digits_0", name]["p50_us"].mean)
+        changed.append(line if line.startswith("|---") else f"| {' | '.join(cells)} |")
+    return changed
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks.material import Material
-from straylight.callbacks.scored import Scores, TestScores, weights_of
+from straylight.callbacks.scored import Scores, TestScores, measured, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,16 +109,12 @@ class Gallery(TestScores):
         self._scores = None
 
     def _of(self, trainer: pl.Trainer, module: Any, scores: Scores) -> Material:
-        measured: dict[str, Any] = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback is not self and callable(own := getattr(callback, "result", None)):
-                measured |= own()
         return Material(
             scores,
             module,
             getattr(trainer, "datamodule", None),
             weight=weights_of(trainer, scores.index),
-            measured=measured,
+            measured=measured(trainer, but=self),
             losses=self.losses,
         )
 

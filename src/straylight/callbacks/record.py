@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from straylight.callbacks.scored import Scores, TestScores
+from straylight.callbacks.scored import Scores, TestScores, measured
 from straylight.report.results import write_result
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
@@ -78,12 +78,13 @@ class Record(TestScores):
         """Write `result.json` with this status, on the first rank, and keep what was `written`."""
         if not trainer.is_global_zero:
             return
-        result: dict[str, Any] = {"status": status, "reason": reason, "metrics": {}, "latency": []}
         data = getattr(trainer, "datamodule", None)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callable(own := getattr(callback, "result", None)):
-                result |= own()
-        result |= {
+        result: dict[str, Any] = {
+            "status": status,
+            "reason": reason,
+            "metrics": {},
+            "latency": [],
+            **measured(trainer),
             "contamination": _contamination(data),
             "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
             "parameters": sum(p.numel() for p in module.parameters()),

@@ -53,6 +53,15 @@ def weights_of(trainer: pl.Trainer, index: NDArray[np.int64]) -> NDArray[np.floa
     return None if weight is None or weight.stride(0) == 0 else weight.numpy()[index]
 
 
+def measured(trainer: pl.Trainer, but: pl.Callback | None = None) -> dict[str, Any]:
+    """What the callbacks of a Trainer add to a run's record, each by its `result()`; of all but one, if it is named."""
+    found: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if callback is not but and callable(own := getattr(callback, "result", None)):
+            found |= own()
+    return found
+
+
 def scored_by(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Batch]) -> list[Scored]:
     """The batches of a loader as the test would score them, with the weights of now; leaves no trace in the module."""
     modes = [(part, part.training) for part in module.modules()]

@@ -45,11 +45,7 @@ def scatter_3d(
     shown. Colours are those of all other figures.
 
     Args:
-        z: codes, `(N, Z)` with Z at least 3.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
-        classes: `(N,)` values, such as the digit; of more than 24 the commonest are shown.
-        class_name: what they are.
+        z, y, kinds, classes, class_name: see `straylight.report.figures.latent_3d`; Z is at least 3.
 
     Raises:
         ValueError: if the shapes do not fit, a code is not finite or has fewer than three dimensions.
