@@ -139,7 +139,7 @@ def test_runs_count_only_where_all_detectors_have_all_seeds(tmp_path) -> None:
 
 def test_numbers_of_detectors_and_of_many_data_sets() -> None:
     two = (("knn", 0.8), ("pca", 0.7))
-    own = [run(d, n, s, v + s / 100) for d in ("digits_0", "moons") for n, v in two for s in (0, 1)]
+    own = [run(d, n, s, v + s / 100) for d in experiments.COLUMNS for n, v in two for s in (0, 1)]
     over = [run(f"set{i}", n, 0, v + i / 100) for i in range(6) for n, v in two]
     page = ["| detector | what | a | b | c | d |", "|---|---|---|---|---|---|", "| `knn` | x | | | | |"]
     page.append("| `gmm` | x | 1 | 2 | 3 | 4 |")

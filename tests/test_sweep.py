@@ -229,11 +229,16 @@ def test_the_config_of_a_sweep_that_ships_can_be_looked_at(straylight_train) -> 
     assert ended.status == 0 and "straylight.data.Digits" in ended.out and not ended.results
 
 
-@pytest.mark.parametrize("name", ["sweep/adbench", "sweep/detectors"])
-def test_every_detector_of_tables_is_swept_over(name) -> None:
-    images, particles = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
-    asked = config_of(name)["hydra"]["sweeper"]["params"]["detector"].split(",")
-    assert set(asked) == set(choices("detector")) - images - particles
+IMAGES, PARTICLES = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
+
+
+@pytest.mark.parametrize(
+    "name, unfit",
+    [("adbench", IMAGES | PARTICLES), ("moons", IMAGES | PARTICLES), ("digits_contaminated", PARTICLES)],
+)
+def test_every_detector_that_fits_the_data_is_swept_over(name, unfit) -> None:
+    asked = config_of(f"sweep/{name}")["hydra"]["sweeper"]["params"]["detector"].split(",")
+    assert set(asked) == set(choices("detector")) - unfit
 
 
 def test_the_sweep_over_adbench_takes_what_is_present_and_may_be_narrowed(straylight_train, tmp_path) -> None:

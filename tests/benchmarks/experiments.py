@@ -6,7 +6,8 @@ Each is the command that stands in the head of `conf/experiment/NAME.yaml`, with
 seeds of its own, into a folder of its own below OUT; one that is there is resumed. Without names, all but sweeps.
 Then the block that begins with `# Measured` is written anew in each head whose runs all ended well; what did not come
 to its end is named and left as it is. So are, in the README, the table of experiments, from the heads, and the numbers
-in the table of detectors, from the runs of `sweep/detectors` and `sweep/adbench`, if these came to their ends.
+in the table of detectors, from the runs of `sweep/digits_contaminated`, `sweep/moons` and `sweep/adbench`, where these
+came to their ends.
 Minutes and latencies are those of this machine.
 """
 
@@ -31,6 +32,8 @@ from straylight.report.results import find
 PROJECT = Path(__file__).parents[2]
 HEADS = PROJECT / "conf" / "experiment"
 WIDTH = 120
+COLUMNS = {"digits_contaminated": -4, "moons": -3}  # of the table of detectors, each with a sweep of its name
+TIMED = "digits_contaminated"  # one event of it
 MANY = 4  # data sets, from which on means over them are told
 Run = Mapping[str, Any]
 
@@ -57,8 +60,9 @@ def main() -> None:
         else:
             left.append(name)
     readme = between(args.readme.read_text(), "experiments", lambda _: experiments_table(args.heads))
-    own = [ended(args.out / f"sweep_{name}") for name in ("detectors", "adbench")]
-    args.readme.write_text(between(readme, "detectors", lambda lines: with_numbers(lines, *own)))
+    own = [result for name in COLUMNS for result in ended(args.out / f"sweep_{name}")]
+    many = ended(args.out / "sweep_adbench")
+    args.readme.write_text(between(readme, "detectors", lambda lines: with_numbers(lines, own, many)))
     if left:
         sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(left)}")
 
@@ -217,13 +221,13 @@ def with_numbers(lines: Sequence[str], own: Sequence[Run], adbench: Sequence[Run
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         name = cells[0].strip("`")
-        for place, data in ((-4, "digits_0"), (-3, "moons")):
+        for data, place in COLUMNS.items():
             if (data, name) in table:
                 cells[place] = spread(table[data, name]["auroc"])
         if name in over:
             cells[-2] = f"{sum(over[name]) / len(over[name]):.3f}"
-        if ("digits_0", name) in table:
-            cells[-1] = large(table["digits_0", name]["p50_us"].mean)
+        if (TIMED, name) in table:
+            cells[-1] = large(table[TIMED, name]["p50_us"].mean)
         changed.append(line if line.startswith("|---") else f"| {' | '.join(cells)} |")
     return changed
 
