@@ -229,6 +229,13 @@ def test_the_config_of_a_sweep_that_ships_can_be_looked_at(straylight_train) -> 
     assert ended.status == 0 and "straylight.data.Digits" in ended.out and not ended.results
 
 
+def test_a_sweep_that_does_not_ship_is_told_from_those_that_do(straylight_train) -> None:
+    ended = straylight_train("experiment=sweep/digit", pictures=False)
+    assert ended.status == 1
+    assert "There is no experiment 'sweep/digit' (did you mean 'sweep/digits'?)" in ended.err
+    assert "sweep/moons" in ended.err and "vae_blobs" in ended.err
+
+
 IMAGES, PARTICLES = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
 
 

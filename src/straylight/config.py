@@ -20,7 +20,7 @@ from pydantic import ValidationError as PydanticError
 from yaml import YAMLError
 
 from straylight.errors import ConfigError, StraylightError
-from straylight.groups import GROUPS
+from straylight.groups import GROUPS, choices
 
 #: Config keys that say where a run is kept or what is shown of it, not what it computes.
 PLACES = ("paths", "logger", "hydra")
@@ -72,9 +72,13 @@ def explain(error: Exception) -> str | None:
     """One sentence on what is wrong with a command line or a config file; `None` if the error is of another kind."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        known = ", ".join(option for option in error.options if option != "base") or "(none)"
-        return f"There is no {group} {name!r}{_meant(name, error.options)}; choose one of {known}."
+        missing = str(error.missing_cfg_file)
+        group = next((group for group in GROUPS if missing.startswith(f"{group}/")), "hydra")
+        if group == "hydra":  # whose groups are one level down
+            group = missing.rpartition("/")[0]
+        name = missing.removeprefix(f"{group}/")
+        known = sorted({*error.options, *choices(group)} - {"base"})  # Hydra's own leave out sweep/digits
+        return f"There is no {group} {name!r}{_meant(name, known)}; choose one of {', '.join(known) or '(none)'}."
     for problem in (cause, error):
         parent = getattr(problem, "parent_node", None)
         if isinstance(problem, OmegaConfBaseException) and isinstance(parent, DictConfig) and problem.key not in parent:
