@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
 import re
 import shutil
 import sys
@@ -129,7 +130,13 @@ def test_runs_count_only_where_all_detectors_have_all_seeds(tmp_path) -> None:
         folder = folders[data, detector, seed] = tmp_path / f"{data}{detector}{seed}"
         folder.mkdir()
         (folder / "result.json").write_text(json.dumps(run(data, detector, seed, 0.5)))
+    table = tmp_path / "leaderboard.csv"
+    assert experiments.ended(tmp_path) == [], "the sweep goes on"
+    table.touch()
     assert len(experiments.ended(tmp_path)) == 8
+    os.utime(table, (0, 0))
+    assert experiments.ended(tmp_path) == [], "it was resumed and goes on"
+    table.touch()
     shutil.rmtree(folders["b", "pca", 1])
     assert experiments.ended(tmp_path) == []
     shutil.rmtree(folders["b", "pca", 0])

@@ -81,12 +81,19 @@ def run(name: str, heads: Path, data: Path, folder: Path) -> None:
 
 
 def ended(folder: Path) -> list[Run]:
-    """The runs in a folder if all of them ended well and every detector has all seeds on every data set, else none."""
-    results = find(folder) if folder.is_dir() else []
+    """The runs of a sweep at its end, if all ended well and every detector has all seeds on every data set, or none."""
+    table = folder / "leaderboard.csv"  # the last that a sweep writes
+    results = find(folder) if table.is_file() else []
+    since = [result for result in results if written(result) > table.stat().st_mtime]  # it goes on
     seeds = {(row.data, row.detector): row.seeds for row in rows(results)}
     detectors, sets = {detector for _, detector in seeds}, {data for data, _ in seeds}
     whole = len(seeds) == len(detectors) * len(sets) and len(set(seeds.values())) == 1
-    return results if whole and all(result["status"] == "ok" for result in results) else []
+    return results if whole and not since and all(result["status"] == "ok" for result in results) else []
+
+
+def written(result: Run) -> float:
+    """When, in seconds since the epoch."""
+    return (Path(result["folder"]) / "result.json").stat().st_mtime
 
 
 # the heads
@@ -143,11 +150,10 @@ def over_many(results: Sequence[Run], table: Sequence[Row], sets: Sequence[str])
     return filled(f"mean AUROC over {len(sets)} data sets (average rank): {told}.")
 
 
-def elapsed(results: Iterable[Run]) -> float:
+def elapsed(results: Sequence[Run]) -> float:
     """Minutes from the first job's start to the last one's end."""
-    folders = [Path(result["folder"]) for result in results]
-    begun = min((folder / ".hydra" / "config.yaml").stat().st_mtime for folder in folders)
-    return (max((folder / "result.json").stat().st_mtime for folder in folders) - begun) / 60
+    begun = min((Path(result["folder"]) / ".hydra" / "config.yaml").stat().st_mtime for result in results)
+    return (max(map(written, results)) - begun) / 60
 
 
 def spread(value: Spread) -> str:
