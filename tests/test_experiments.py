@@ -161,3 +161,9 @@ def test_numbers_of_detectors_and_of_many_data_sets() -> None:
 def test_missing_marks_are_named() -> None:
     with pytest.raises(ValueError, match="no marks <!-- experiments -->"):
         experiments.between("nothing", "experiments", list)
+
+
+@pytest.mark.parametrize("before", ["# Measured once\n#   0.5\n", "# Not measured yet.\n"])
+def test_what_was_measured_takes_the_place_of_what_was_there(before) -> None:
+    found = experiments.with_block(f"# Title\n{before}# Published 0.9\nkey: 1\n", ["# Measured", "#   0.6"])
+    assert found == "# Title\n# Measured\n#   0.6\n# Published 0.9\nkey: 1\n"

@@ -170,13 +170,15 @@ def filled(text: str) -> list[str]:
 def with_block(text: str, lines: Sequence[str]) -> str:
     """A YAML file whose head has these lines in place of its block of measured numbers, or at its end.
 
+    The block begins with `# Measured` or `# Not measured`, and its other lines are indented.
+
     Example:
         >>> with_block("# Title\\n# Measured before\\n#   0.5\\n# Published 0.9\\nkey: 1\\n", ["# Measured", "#   0.6"])
         '# Title\\n# Measured\\n#   0.6\\n# Published 0.9\\nkey: 1\\n'
     """
     given = text.splitlines()
     end = next(i for i, line in enumerate(given) if not line.startswith("#"))
-    start = next((i for i, line in enumerate(given[:end]) if line.startswith("# Measured")), None)
+    start = next((i for i, line in enumerate(given[:end]) if line.startswith(("# Measured", "# Not measured"))), None)
     if start is None:
         start = stop = end
     else:
