@@ -42,7 +42,7 @@ def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
     assert result["status"] == "ok" and result["reason"] is None
     assert (result["detector"], result["data"], result["seed"]) == (detector, data.name, 3)
     assert {"config_hash", "command", "versions", "duration_s", "parameters", "device"} <= set(result)
-    assert "torch" in result["versions"]
+    assert {"torch", "instructions"} <= set(result["versions"])
     # the metrics are those of the scores that were written
     assert list(table["index"]) == list(range(len(data.splits.test))) and set(table["kind"]) == set(data.kinds)
     strange = table["y"] > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from straylight.callbacks.scored import Scores, TestScores, measured
 from straylight.report.results import write_result
@@ -19,8 +20,8 @@ PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Of Python and of the packages that numbers depend on, and the CPU instructions that torch adds up with."""
+    found = {"python": platform.python_version(), "instructions": torch.backends.cpu.get_cpu_capability()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
