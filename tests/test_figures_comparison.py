@@ -200,6 +200,7 @@ def test_the_pareto_figure_names_those_that_are_in_it_where_there_are_more_data_
     made = [result("knn", f"set {i:02}") for i in range(13)] + [result("pca", "set 12")]
     figure = rendered(figures.pareto(rows(made)))
     assert len(shown(figure)) == 12 and [text.get_text() for text in figure.legends[0].get_texts()] == ["knn"]
+    assert figure.get_suptitle() == "the first 12 of 13 data sets"
 
 
 # files

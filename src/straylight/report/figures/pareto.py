@@ -20,10 +20,11 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
     """Metrics against the median latency of one event, a column for each data set, with the front that nobody beats.
 
     Bars span the seeds; the mean is drawn. A detector looks the same in every panel. A metric that no run resolves has
-    no panel. At most twelve data sets are shown.
+    no panel. At most twelve data sets are shown; where there are more, the title says so.
     """
     table = [r for r in table if r.numbers["p50_us"].mean is not None and r.numbers["auroc"].mean is not None]
-    sets = list(dict.fromkeys(row.data for row in table))[:PANELS]
+    every = list(dict.fromkeys(row.data for row in table))
+    sets = every[:PANELS]
     names = sorted({row.detector for row in table})
     # a row of panels for each metric, unless there are many data sets
     wanted = [
@@ -32,6 +33,8 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
     columns = max(1, min(3, len(sets)))
     lines = max(1, math.ceil(len(wanted) / columns))
     figure = Figure(figsize=(4.6 * columns + 2.2, max(3.6 * lines, 0.21 * len(names) + 0.6)), layout="constrained")
+    if len(sets) < len(every):
+        figure.suptitle(f"the first {len(sets)} of {len(every)} data sets")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(wanted) :]:
         axis.set_visible(False)
