@@ -128,3 +128,6 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
 
     yield run
     signal.signal(signal.SIGTERM, before)
+    for name, module in list(sys.modules.items()):  # a test's own, whose name another test may give to its own
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
