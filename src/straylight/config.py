@@ -73,10 +73,8 @@ def explain(error: Exception) -> str | None:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None and error.options is not None:
         missing = str(error.missing_cfg_file)
-        group = next((group for group in GROUPS if missing.startswith(f"{group}/")), "hydra")
-        if group == "hydra":  # whose groups are one level down
-            group = missing.rpartition("/")[0]
-        name = missing.removeprefix(f"{group}/")
+        below = missing.startswith("hydra/")  # whose groups are one level down
+        group, _, name = missing.rpartition("/") if below else missing.partition("/")
         known = sorted({*error.options, *choices(group)} - {"base"})  # Hydra's own leave out sweep/digits
         return f"There is no {group} {name!r}{_meant(name, known)}; choose one of {', '.join(known) or '(none)'}."
     for problem in (cause, error):

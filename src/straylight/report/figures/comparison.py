@@ -208,8 +208,7 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
         axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
-    if len(sets) > len(shown_sets):
-        figure.suptitle(f"the first {len(shown_sets)} of {len(sets)} data sets")
+    say_left_out(figure, len(shown_sets), len(sets))
     beside(figure, *panels, titles=shown_sets)
     return figure
 
@@ -271,9 +270,14 @@ def _panels(sets: Sequence[str], legend: bool, width: float = 4.4, height: float
         axis.set_visible(False)
     for axis, data in zip(panels, sets, strict=False):
         axis.set_title(cut(data, 40), fontsize=10)
-    if count < len(sets):
-        figure.suptitle(f"the first {count} of {len(sets)} data sets")
+    say_left_out(figure, count, len(sets))
     return figure, panels[:count]
+
+
+def say_left_out(figure: Figure, count: int, sets: int) -> None:
+    """A title where there are fewer panels than data sets."""
+    if count < sets:
+        figure.suptitle(f"the first {count} of {sets} data sets")
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -> None:

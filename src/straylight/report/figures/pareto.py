@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from straylight.metrics.pareto import pareto_front
-from straylight.report.figures.comparison import PANELS
+from straylight.report.figures.comparison import PANELS, say_left_out
 from straylight.report.figures.events import cut
 from straylight.report.figures.style import series
 from straylight.report.leaderboard import Row
@@ -33,8 +33,7 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
     columns = max(1, min(3, len(sets)))
     lines = max(1, math.ceil(len(wanted) / columns))
     figure = Figure(figsize=(4.6 * columns + 2.2, max(3.6 * lines, 0.21 * len(names) + 0.6)), layout="constrained")
-    if len(sets) < len(every):
-        figure.suptitle(f"the first {len(sets)} of {len(every)} data sets")
+    say_left_out(figure, len(sets), len(every))
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(wanted) :]:
         axis.set_visible(False)
