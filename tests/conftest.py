@@ -14,10 +14,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from straylight import app
-from straylight.batch import Events, Splits
 from straylight.data import AnomalyDataModule
+from straylight.job.train import quiet
 from straylight.report.results import find
-from straylight.train import quiet
+from straylight.rows.batch import Events, Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 

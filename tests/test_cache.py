@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from straylight.data import cache
-from straylight.data.cache import STAMP, converted, sha256
 from straylight.errors import DataError
+from straylight.files import cache
+from straylight.files.cache import STAMP, converted, sha256
 
 
 class Making:

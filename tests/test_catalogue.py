@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from straylight.batch import Events, Splits
-from straylight.catalogue import _build, main
+from straylight.commands.data import _build, main
 from straylight.data import LHCO, AnomalyDataModule
 from straylight.groups import FOLDER, choices
+from straylight.rows.batch import Events, Splits
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SklearnSVM
 
 from fitting import fitted, loaded, scores
-from straylight.batch import Events
 from straylight.detectors import (
     COPOD,
     DBSCAN,
@@ -46,9 +45,10 @@ from straylight.detectors import (
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.moments import Sums
 from straylight.errors import DataError
-from straylight.mapped import Mapped
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import least
+from straylight.rows.batch import Events
+from straylight.rows.mapped import Mapped
 
 
 def cloud(n=300, d=4, offset=0.0, seed=0) -> np.ndarray:

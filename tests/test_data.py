@@ -15,10 +15,10 @@ import torch
 from scipy.stats import multivariate_normal
 
 from straylight import config
-from straylight.batch import HIDDEN, Events, Splits
 from straylight.data import MNIST, ADBench, AnomalyDataModule, Blobs, Digits, Gaussians, Stored
 from straylight.errors import DataError
 from straylight.groups import FOLDER, choices
+from straylight.rows.batch import HIDDEN, Events, Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 MIXED_VALIDATION = {"digits_contaminated", "mnist_contaminated", "lhco"}  # what is set aside, or as found

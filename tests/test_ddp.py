@@ -165,8 +165,8 @@ from straylight import config
 from straylight.callbacks.scored import TestScores
 from straylight.data import Blobs
 from straylight.groups import FOLDER
-from straylight.launcher.ddp import DDP
-from straylight.train import quiet
+from straylight.job.ddp import DDP
+from straylight.job.train import quiet
 
 class Keep(TestScores):
     def on_scores(self, trainer, module, scores): self.scores = scores.score

@@ -10,13 +10,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from straylight.batch import Events, Splits
 from straylight.callbacks import Density
 from straylight.callbacks.density import ENOUGH, LOOKED_AT, MULTIPLICATIONS
 from straylight.data import AnomalyDataModule, Gaussians
 from straylight.detectors import GMM, KDE, MAF, AutoEncoder, Ensemble, MoMKDE
-from straylight.mapped import Mapped
 from straylight.metrics.density import ks_normal, nll
+from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import Mapped
 
 
 class Held(AnomalyDataModule):

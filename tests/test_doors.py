@@ -11,13 +11,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from straylight import config
-from straylight.batch import Events, Splits
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
 from straylight.groups import FOLDER, choices
 from straylight.metrics import auroc
 from straylight.nn import Scaling
+from straylight.rows.batch import Events, Splits
 
 NAMES = choices("detector")
 PARTICLES = ("multiplicity", "sum_pt")

@@ -17,7 +17,6 @@ from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from straylight.batch import Batch, Events, Splits
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import (
     AAE,
@@ -37,6 +36,7 @@ from straylight.detectors import (
 )
 from straylight.nn import Optimization
 from straylight.nn.stacked import StackedLinear
+from straylight.rows.batch import Batch, Events, Splits
 from straylight.run import Run
 
 SMALL = {"latent": 2, "generator": [8], "discriminator": [8]}

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from straylight import export
-from straylight.batch import Events, Splits
 from straylight.detectors import VAE, AnoGAN, AutoEncoder, Detector, FittedDetector
 from straylight.errors import StraylightError
 from straylight.export import ExportError, parity, relative_difference, run, session, to_onnx
+from straylight.rows.batch import Events, Splits
 from test_doors import NAMES, Rows, build, rows
 
 IMAGES = {"autoencoder_conv", "vae_conv"}

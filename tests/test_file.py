@@ -13,12 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from straylight.batch import Events
 from straylight.data import File
-from straylight.data.prepared import prepared
-from straylight.data.reading import open_file
 from straylight.errors import ConfigError, DataError
-from straylight.mapped import Mapped
+from straylight.files.formats import open_file
+from straylight.files.recipe import prepared
+from straylight.rows.batch import Events
+from straylight.rows.mapped import Mapped
 from straylight.run import Run
 
 N = 80
@@ -187,7 +187,7 @@ def test_mapped_rows_are_contaminated(tmp_path):
 @pytest.mark.parametrize("ending", [".parquet", ".h5"])
 def test_columns_larger_than_memory_are_converted_once(tmp_path, ending, monkeypatch):
     path = write(tmp_path / f"mine{ending}", columns())
-    monkeypatch.setattr("straylight.data.reading.BYTES", 400)
+    monkeypatch.setattr("straylight.files.formats.BYTES", 400)
     _data, splits = loaded(path, **ROLES, memory_mb=0)
     assert isinstance(splits.test.x, Mapped)
     np.testing.assert_array_equal(splits.test.x[: len(splits.test)][:, 0], columns()["a"][splits.test.meta["b"]])

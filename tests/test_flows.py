@@ -18,12 +18,12 @@ from nflows.transforms.splines.rational_quadratic import rational_quadratic_spli
 from scipy import stats
 from torch import nn
 
-from straylight.batch import Batch
 from straylight.data import Gaussians
 from straylight.detectors import MAF, NSF, RealNVP
 from straylight.nn import Optimization, autoregressive_flow, coupling_flow
 from straylight.nn.flows import LARGEST_LOG_SCALE, MaskedAffine, MaskedLinear
 from straylight.nn.spline import SLOPE_ONE, SMALLEST, rational_quadratic_spline
+from straylight.rows.batch import Batch
 
 # splines
 

@@ -19,12 +19,12 @@ from scipy import stats
 from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 
-from straylight.batch import Batch, Events, Splits
 from straylight.data import AnomalyDataModule
 from straylight.detectors import AAE, AnoGAN, AutoEncoder, Detector, FAnoGAN
 from straylight.detectors.adversarial import spread
 from straylight.detectors.latent_search import latent_search
 from straylight.nn import Optimization
+from straylight.rows.batch import Batch, Events, Splits
 
 SMALL = {"latent": 2, "generator": [8], "discriminator": [8]}
 

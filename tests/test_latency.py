@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from straylight.batch import Splits
 from straylight.callbacks import Latency, cost, sharing, timing
 from straylight.callbacks.cost import energy, flops, peak_memory, size
 from straylight.callbacks.sharing import Card, busy
 from straylight.callbacks.timing import Timing
 from straylight.detectors import KNN, AutoEncoder, Detector
 from straylight.metrics.cost import Busy, cores_of_others, joules_per_million
+from straylight.rows.batch import Splits
 from test_doors import Rows, build, none, rows
 
 FIELDS = {"p50_us", "p95_us", "p99_us", "mean_us", "events_per_s", "repeats"}

@@ -19,8 +19,8 @@ from rich.text import Text
 from crashing import by_override, hanging, make
 from hydra_plugins.straylight_local.local import DEFAULTS
 from straylight.errors import ConfigError
+from straylight.job.devices import asked_for, visible_gpus
 from straylight.launcher.board import Board
-from straylight.launcher.devices import asked_for, visible_gpus
 from straylight.launcher.jobs import Job
 from straylight.launcher.local import History, Options, Sweep
 from straylight.launcher.slots import Slots

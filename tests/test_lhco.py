@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from straylight.data import LHCO
-from straylight.data.cache import sha256
 from straylight.data.lhco import CHECKSUMS, SOURCE
 from straylight.errors import DataError
+from straylight.files.cache import sha256
 
 SIZES = {  # background and signal
     "innerdata_train": (380, 20),

@@ -8,9 +8,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from straylight.batch import HIDDEN, Batch, Events
-from straylight.data.loaders import BatchLoader, GroupLoader
 from straylight.errors import DataError
+from straylight.rows.batch import HIDDEN, Batch, Events
+from straylight.rows.loaders import BatchLoader, GroupLoader
 
 few = settings(deadline=None, max_examples=60)
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 40), st.integers(1, 6))  # n, batch_size, group

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from straylight.mapped import Mapped
+from straylight.rows.mapped import Mapped
 
 few = settings(deadline=None, max_examples=80)
 DTYPES = [torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
@@ -141,7 +141,7 @@ def test_joining_nothing_but_empty_parts_gives_no_row_of_their_shape():
 
 
 def test_rows_in_memory_are_read_in_chunks_onto_a_device(monkeypatch):
-    monkeypatch.setattr("straylight.mapped.CHUNK", 4)
+    monkeypatch.setattr("straylight.rows.mapped.CHUNK", 4)
     x = torch.rand(11, 3)
     same(Mapped([x[:5], x[5:]]).take(torch.arange(10, -1, -1)).to(torch.device("cpu")), x.flip(0))
     assert Mapped([x]).to("meta").device.type == "meta"

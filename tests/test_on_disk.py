@@ -11,12 +11,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from straylight.batch import HIDDEN, Events, Splits
 from straylight.data import AnomalyDataModule
-from straylight.data.loaders import BatchLoader, GroupLoader, ahead
-from straylight.data.order import BlockShuffled, Shuffled
 from straylight.detectors import AutoEncoder
-from straylight.mapped import Mapped
+from straylight.rows.batch import HIDDEN, Events, Splits
+from straylight.rows.loaders import BatchLoader, GroupLoader, ahead
+from straylight.rows.mapped import Mapped
+from straylight.rows.order import BlockShuffled, Shuffled
 
 few = settings(deadline=None, max_examples=60)
 shapes = st.tuples(st.integers(0, 200), st.integers(1, 30), st.integers(1, 6))  # n, block, window
@@ -134,7 +134,7 @@ def checked(batch, weighted=True, context=2):
 def small_blocks(monkeypatch):
     """Blocks of a few rows, so that few rows make several windows."""
     monkeypatch.setattr(
-        "straylight.data.loaders.BlockShuffled", lambda n, seed: BlockShuffled(n, seed, block=4, window=3)
+        "straylight.rows.loaders.BlockShuffled", lambda n, seed: BlockShuffled(n, seed, block=4, window=3)
     )
 
 
@@ -339,7 +339,7 @@ def test_training_gives_the_same_weights_whoever_reads_ahead(trainer):
 
 
 def test_rows_in_one_window_of_one_block_train_as_rows_in_memory_do_when_the_order_is_the_same(trainer, monkeypatch):
-    monkeypatch.setattr("straylight.data.loaders.BlockShuffled", Shuffled)
+    monkeypatch.setattr("straylight.rows.loaders.BlockShuffled", Shuffled)
     on_disk, in_memory = (weights(trainer, Lazy(mapped)) for mapped in (True, False))
     assert isinstance(Lazy(True).splits.train.x, Mapped)
     assert all(torch.equal(on_disk[key], in_memory[key]) for key in on_disk)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from straylight.batch import Events, Splits
 from straylight.data import AnomalyDataModule, base
-from straylight.data.overlap import found_in, row_hashes
+from straylight.data.steps.overlap import found_in, row_hashes
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import Mapped
 
 few = settings(deadline=None, max_examples=80)
 # few values, so that rows are often equal, and such whose bits are near

@@ -14,15 +14,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fitting import scores as scored
-from straylight.batch import Events, Group
 from straylight.data import ADC2021
 from straylight.data import particles as page
-from straylight.data.loaders import GroupLoader
 from straylight.data.particles import COLUMNS, FEATURES, PARTICLES, padding, particles
 from straylight.detectors import AutoEncoder, ParticleBaseline
 from straylight.errors import DataError
-from straylight.mapped import Mapped
 from straylight.nn import ParticleScaling
+from straylight.rows.batch import Events, Group
+from straylight.rows.loaders import GroupLoader
+from straylight.rows.mapped import Mapped
 
 BACKGROUND = "background_for_training.h5"
 FILES = {"a": "first.h5", "b": "second.h5"}

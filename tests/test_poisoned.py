@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning.loggers.logger import Logger
 
 from straylight import config
-from straylight.batch import Splits
 from straylight.callbacks import Checkpoint, EarlyStopping
 from straylight.data import Stored
 from straylight.detectors import PCA, AutoEncoder
 from straylight.groups import FOLDER, choices
+from straylight.rows.batch import Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 DETECTORS = {

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from straylight import config
-from straylight.batch import Events, Splits
 from straylight.callbacks import Ranking
 from straylight.data import AnomalyDataModule, Stored
-from straylight.data.splits import nominal_only, unsupervised
+from straylight.data.steps.splits import nominal_only, unsupervised
 from straylight.detectors import PCA
 from straylight.errors import DataError
 from straylight.groups import FOLDER, choices
-from straylight.mapped import Mapped
+from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import Mapped
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 NEEDED = {"adbench": ["data.name=6_cardio"]}

@@ -6,12 +6,12 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from straylight.batch import Events, Splits
 from straylight.callbacks import EarlyStopping, Ranking, ResultsHDF5
 from straylight.callbacks.scored import TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, AutoEncoder
 from straylight.errors import StraylightError
+from straylight.rows.batch import Events, Splits
 
 
 class Planted(AnomalyDataModule):

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from sklearn.neural_network import BernoulliRBM
 from torch import Tensor, nn
 
-from straylight.batch import Batch, Events, Splits
 from straylight.data import AnomalyDataModule
 from straylight.detectors import RBM, DeepSVDD, Detector
 from straylight.nn import Optimization
+from straylight.rows.batch import Batch, Events, Splits
 
 
 class Rows(AnomalyDataModule):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from straylight import app, cli, retime
+from straylight import app, cli
 from straylight.callbacks.timing import Timing
+from straylight.commands import retime
 from straylight.data import Blobs
 from straylight.report.results import write_result
 

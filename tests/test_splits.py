@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from straylight.batch import Events
-from straylight.data.contamination import contaminate
-from straylight.data.splits import halves, one_class
-from straylight.data.splits import nominal_only as places
+from straylight.data.steps.contamination import contaminate
+from straylight.data.steps.splits import halves, one_class
+from straylight.data.steps.splits import nominal_only as places
 from straylight.errors import DataError
+from straylight.rows.batch import Events
 
 
 def events(nominal, anomalous, weighted=False, seed=0):

@@ -15,8 +15,8 @@ from sklearn.utils import Bunch
 
 from straylight.data import HousePrices, KDDCup99
 from straylight.data.kddcup99 import ATTACKS, COLUMNS, FILE, LOGGED, RATES, TEXT
-from straylight.data.table import Coding, numbers, texts
 from straylight.errors import DataError
+from straylight.files.table import Coding, numbers, texts
 
 
 def refused(make):

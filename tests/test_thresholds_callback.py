@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from straylight import config
-from straylight.batch import Events, Splits
 from straylight.callbacks import Thresholds
 from straylight.callbacks.scored import TestScores
 from straylight.data import AnomalyDataModule, Blobs
-from straylight.data.splits import halves
+from straylight.data.steps.splits import halves
 from straylight.detectors import PCA
 from straylight.errors import ConfigError, DataError, StraylightError
 from straylight.metrics.conformal import Calibration, benjamini_hochberg
 from straylight.metrics.thresholds import best_f1
+from straylight.rows.batch import Events, Splits
 from straylight.run import Run
 
 

@@ -13,9 +13,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
-from straylight.batch import Batch
 from straylight.detectors import VAE, AutoEncoder, vae
 from straylight.nn import Optimization, decoder, encoder
+from straylight.rows.batch import Batch
 
 
 def batch_of(x, weight=None):

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from straylight import config
 from straylight.errors import ConfigError, Interrupted, StraylightError
 from straylight.groups import FOLDER
-from straylight.launcher.devices import asked_for
+from straylight.job.devices import asked_for
 from straylight.launcher.held import held
 
 log = logging.getLogger(__name__)
@@ -157,8 +157,8 @@ def attempt(cfg: DictConfig, folder: Path, fields: dict[str, Any], *, resume: bo
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from straylight.callbacks.record import versions
+    from straylight.job.train import train
     from straylight.report.results import read, write_result
-    from straylight.train import train
 
     # of an earlier run in the same folder: until this one ends, nothing looks finished or could be taken for its own
     kept = [f"checkpoints/{name}.ckpt" for name in ("best", "last", "interrupt")]

@@ -87,7 +87,7 @@ def main() -> None:
             train(rest)
         case ["data", *rest]:
             try:
-                from straylight.catalogue import main as data
+                from straylight.commands.data import main as data
 
                 data(rest)
             except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def _retimed(arguments: list[str]) -> int:
     if "--retime" not in arguments or {"-h", "--help"} & set(arguments):
         return 0
     try:
-        from straylight.retime import retime
+        from straylight.commands.retime import retime
 
         return sum(map(retime, folders))
     except KeyboardInterrupt:

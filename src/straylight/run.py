@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from straylight import config
-from straylight.data.prepared import prepared
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
+from straylight.files.recipe import prepared
+from straylight.job.train import load, newest
 from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal
 from straylight.report.results import read
-from straylight.train import load, newest
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 

@@ -19,8 +19,8 @@ from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking,
 from straylight.callbacks.material import Material
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
+from straylight.job.train import fit_and_test, quiet
 from straylight.report.leaderboard import Row, rows
-from straylight.train import fit_and_test, quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

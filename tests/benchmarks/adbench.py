@@ -34,12 +34,12 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from straylight import config
-from straylight.batch import Events, Splits
 from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import ADBench
 from straylight.groups import FOLDER
+from straylight.job.train import quiet
 from straylight.metrics import auroc
-from straylight.train import quiet
+from straylight.rows.batch import Events, Splits
 
 DETECTORS = [
     *("pca", "mahalanobis", "knn", "kde", "robust_kde", "mom_kde", "gmm", "ecod", "copod", "hbos"),

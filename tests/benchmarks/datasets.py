@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 
 from straylight import config
 from straylight.groups import FOLDER
-from straylight.train import quiet, train
+from straylight.job.train import quiet, train
 
 TWENTY, FIVE = "trainer.max_epochs=20", "trainer.max_epochs=5"
 SETS = {

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interleaved import compare
-from straylight.batch import Events, Splits
 from straylight.data import AnomalyDataModule
 from straylight.detectors import (
     AAE,
@@ -37,7 +36,8 @@ from straylight.detectors import (
     FAnoGAN,
     RealNVP,
 )
-from straylight.train import quiet
+from straylight.job.train import quiet
+from straylight.rows.batch import Events, Splits
 
 Step = Callable[[Tensor], None]
 

@@ -57,7 +57,7 @@ def train(path: Path, batch: int) -> None:
     import pytorch_lightning as pl
 
     from straylight.detectors import AutoEncoder
-    from straylight.train import quiet
+    from straylight.job.train import quiet
 
     torch.set_num_threads(1)
     quiet()

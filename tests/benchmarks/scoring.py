@@ -16,11 +16,11 @@ import pytorch_lightning as pl
 import torch
 
 from interleaved import compare
-from straylight.batch import Events, Splits
 from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import AutoEncoder
-from straylight.train import quiet
+from straylight.job.train import quiet
+from straylight.rows.batch import Events, Splits
 
 SLICE = 16384
 

@@ -26,7 +26,7 @@ from straylight import config
 from straylight.data import ADBench
 from straylight.detectors import FittedDetector
 from straylight.groups import FOLDER, choices
-from straylight.train import train
+from straylight.job.train import train
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from interleaved import compare
-from straylight.batch import Events, Splits
 from straylight.callbacks import Checkpoint, Interrupt, Progress
 from straylight.data import AnomalyDataModule
 from straylight.detectors import AutoEncoder
-from straylight.train import quiet
+from straylight.job.train import quiet
+from straylight.rows.batch import Events, Splits
 
 BATCH = 1024
 

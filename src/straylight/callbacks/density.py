@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from straylight.batch import Events
 from straylight.metrics.density import density_check, repeating
 from straylight.metrics.two_sample import LEAST, TwoSample, two_sample
+from straylight.rows.batch import Events
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import pytorch_lightning as pl
 
-from straylight.batch import Group
+from straylight.rows.batch import Group
 
 #: Who is told every line where there is no terminal: a launcher that shows many jobs in one table.
 listener: Callable[[str], None] | None = None

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from straylight.batch import Batch, Scored
+from straylight.rows.batch import Batch, Scored
 
 
 class Scores(NamedTuple):

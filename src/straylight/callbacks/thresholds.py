@@ -13,11 +13,11 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from straylight.batch import Batch, Scored
 from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
 from straylight.errors import StraylightError
 from straylight.metrics.conformal import held_nominal
 from straylight.metrics.rules import Cuts, rules
+from straylight.rows.batch import Batch, Scored
 
 log = logging.getLogger(__name__)
 

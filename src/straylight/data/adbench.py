@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from straylight.batch import Events, Splits
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 SOURCE = "https://github.com/Minqi824/ADBench/raw/3dac8221081e190f157d78e93bfa8867f90d0965/adbench/datasets/Classical/"
 

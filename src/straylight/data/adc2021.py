@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from straylight.batch import Events, Splits
-from straylight.data.contamination import joined
 from straylight.data.particles import FEATURES, PARTICLES, particles
-from straylight.data.splits import nominal_only
+from straylight.data.steps.contamination import joined
+from straylight.data.steps.splits import nominal_only
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import Mapped
 
 SHAPES = {"flat": (57,), "particles": (19, 3), "image": (1, 19, 3)}
 SIGNALS = {

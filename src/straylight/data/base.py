@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from straylight.batch import HIDDEN, Batch, Events, Group, Splits
-from straylight.data.contamination import contaminate
-from straylight.data.loaders import BatchLoader, GroupLoader
-from straylight.data.missing import Missing, filling, lacking, medians
-from straylight.data.overlap import found_in
-from straylight.data.splits import Places, halves, nominal_only, unsupervised
+from straylight.data.steps.contamination import contaminate
+from straylight.data.steps.missing import Missing, filling, lacking, medians
+from straylight.data.steps.overlap import found_in
+from straylight.data.steps.splits import Places, halves, nominal_only, unsupervised
 from straylight.errors import DataError
-from straylight.mapped import CHUNK, Mapped
+from straylight.rows.batch import HIDDEN, Batch, Events, Group, Splits
+from straylight.rows.loaders import BatchLoader, GroupLoader
+from straylight.rows.mapped import CHUNK, Mapped
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             are tested. Data sets that come with splits of their own know the first only.
         contamination: the fraction of anomalies among training rows, drawn from those found there and those in
             reserve; 0 leaves none, `None` leaves them as found, and by `nominal_only` none are.
-        train_fraction, val_fraction, reserve_fraction: see `straylight.data.splits.nominal_only`.
+        train_fraction, val_fraction, reserve_fraction: see `straylight.data.steps.splits.nominal_only`.
         missing: what is done about a NaN: `error`; `median`, of the training rows; `indicator`, the same with one more
             column for each feature that some training row lacks.
         overlap: test rows that stand in another split too are named by `report`, and left out of the test by `drop`.

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
 from straylight.data.corruption import blackout, noise, rotated
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 CORRUPTIONS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
     "rotated": rotated,

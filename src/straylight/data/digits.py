@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
-from straylight.data.splits import one_class, one_class_name
+from straylight.data.steps.splits import one_class, one_class_name
+from straylight.rows.batch import Events, Splits
 
 
 class Digits(AnomalyDataModule):

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.batch import HIDDEN, Events, Splits
 from straylight.data.base import AnomalyDataModule
-from straylight.data.reading import open_file, stem
-from straylight.data.roles import Roles, Value, assign, complete, labels
-from straylight.data.source import Source, listed
-from straylight.data.splits import Places, nominal_only
-from straylight.data.table import Coding, features_of, numbers, texts
+from straylight.data.steps.splits import Places, nominal_only
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.files.formats import open_file, stem
+from straylight.files.roles import Roles, Value, assign, complete, labels
+from straylight.files.source import Source, listed
+from straylight.files.table import Coding, features_of, numbers, texts
+from straylight.rows.batch import HIDDEN, Events, Splits
+from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 
 class Gaussians(AnomalyDataModule):

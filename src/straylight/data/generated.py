@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.batch import Events, Splits
 from straylight.data.base import AnomalyDataModule
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 CHUNK = 8192  # rows whose density is computed together
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from straylight.batch import Events, Splits
-from straylight.data.reading import open_file
-from straylight.data.source import meant
 from straylight.data.stored import Remote, Stored
-from straylight.data.table import features_of, texts
 from straylight.errors import DataError
+from straylight.files.formats import open_file
+from straylight.files.source import meant
+from straylight.files.table import features_of, texts
+from straylight.rows.batch import Events, Splits
 
 COURSE = "house_prices.csv", ("Neighborhood", "LotArea", "SalePrice", "OverallCond")
 REPOSITORY = "aai-institute/tfl-training-practical-anomaly-detection/d7c59c354d90c4ad35df9378edb3394fc7b1bd01"

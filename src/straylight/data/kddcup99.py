@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from straylight.batch import Events, Splits
 from straylight.data.stored import Remote, Stored
-from straylight.data.table import features_of, texts
 from straylight.errors import DataError
+from straylight.files.table import features_of, texts
+from straylight.rows.batch import Events, Splits
 
 if TYPE_CHECKING:
     import pyarrow as pa

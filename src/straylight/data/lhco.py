@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from straylight.batch import Events, Splits
-from straylight.data.contamination import joined
+from straylight.data.steps.contamination import joined
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 SOURCE = "https://github.com/HEPML-AnomalyDetection/CATHODE/raw/3d4c0c5d4bd940723cb9de486998ed80ad472b71"
 CHECKSUMS = {

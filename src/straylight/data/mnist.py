@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from straylight.batch import Events, Splits
-from straylight.data.splits import one_class, one_class_name
+from straylight.data.steps.splits import one_class, one_class_name
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 
 def _zipped(mirror: str, folder: str, sums: dict[str, str]) -> list[Remote]:

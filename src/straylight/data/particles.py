@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from straylight.batch import Events
-from straylight.data.cache import converted
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.files.cache import converted
+from straylight.rows.batch import Events
+from straylight.rows.mapped import Mapped
 
 LAYOUT = (("MET", 1), ("electron", 4), ("muon", 4), ("jet", 10))
 PARTICLES = tuple(f"{kind} {n}" if most > 1 else kind for kind, most in LAYOUT for n in range(1, most + 1))

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from straylight.batch import Events, Splits
 from straylight.data.adc2021 import SHAPES
 from straylight.data.base import AnomalyDataModule
 from straylight.data.particles import FEATURES, LAYOUT, PARTICLES
 from straylight.data.toy_processes import BACKGROUND, ELECTRON, INVISIBLE, JET, MUON, SIGNALS, Process, Truth
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 REACH = {ELECTRON: 3.0, MUON: 2.1, JET: 4.0}  # of |eta|, the ranges of ADC2021
 LEAST = {ELECTRON: 3.0, MUON: 3.0, JET: 15.0}  # GeV, below which an object is not seen

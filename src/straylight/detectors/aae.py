@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.adversarial import Adversarial, frozen
 from straylight.detectors.coded import Encodes, Generates
 from straylight.nn import encoder_and_decoder, mlp
 from straylight.nn.mlp import Activation
+from straylight.rows.batch import Batch
 
 Score = Literal["reconstruction", "critic", "both"]
 

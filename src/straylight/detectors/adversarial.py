@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from straylight.batch import Batch
 from straylight.detectors.base import Detector
 from straylight.detectors.coded import Generates
 from straylight.nn import decoder, mlp
 from straylight.nn.mlp import Activation
+from straylight.rows.batch import Batch
 
 WON = 0.02  # loss of a discriminator that is right about 99 events in 100
 COLLAPSED = 0.05  # how far generated events are spread out, in units of the real ones' spread

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.adversarial import GAN
 from straylight.detectors.latent_search import latent_search
+from straylight.rows.batch import Batch
 
 Discrimination = Literal["features", "logit", "discriminator"]
 Residual = Literal["absolute", "squared"]

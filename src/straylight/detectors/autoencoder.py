@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.coded import Decodes, Encodes
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
+from straylight.rows.batch import Batch
 
 
 class AutoEncoder(Encodes, Decodes):

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from straylight.batch import Batch, Scored
 from straylight.detectors.grouped import GroupedTraining
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, scaling_of
 from straylight.nn.scaling import Method
+from straylight.rows.batch import Batch, Scored
 
 log = logging.getLogger(__name__)
 

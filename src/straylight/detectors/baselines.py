@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.fitted import FittedDetector
+from straylight.rows.batch import Batch
 
 
 class ParticleBaseline(FittedDetector):

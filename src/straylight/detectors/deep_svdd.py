@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.coded import Encodes
 from straylight.detectors.phased import Phased
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
+from straylight.rows.batch import Batch
 
 Boundary = Literal["hard", "soft"]
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from straylight.batch import Batch, Group, Scored
 from straylight.detectors.base import Detector
 from straylight.detectors.fitted import FittedDetector
 from straylight.nn import Optimization
 from straylight.nn.stacked import stack, stackable
+from straylight.rows.batch import Batch, Group, Scored
 
 SAMPLE = 4096  # training rows that scores are standardised by
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.adversarial import GAN, frozen
 from straylight.detectors.coded import Encodes
 from straylight.detectors.phased import Phased
 from straylight.nn import encoder
+from straylight.rows.batch import Batch
 
 
 class FAnoGAN(Encodes, Phased, GAN):

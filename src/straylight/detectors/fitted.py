@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from straylight.batch import Batch, Group
 from straylight.detectors.base import Detector
+from straylight.rows.batch import Batch, Group
 
 
 class FittedDetector(Detector):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.base import Detector
 from straylight.nn import Flow
+from straylight.rows.batch import Batch
 
 
 class FlowDetector(Detector):

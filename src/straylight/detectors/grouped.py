@@ -16,9 +16,9 @@ from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
-from straylight.batch import Batch, Group
 from straylight.errors import StraylightError
 from straylight.nn import Optimization
+from straylight.rows.batch import Batch, Group
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
+from straylight.rows.batch import Batch
 
 
 class Sums:

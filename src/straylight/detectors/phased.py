@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.base import Detector
+from straylight.rows.batch import Batch
 
 
 class Phased(Detector):

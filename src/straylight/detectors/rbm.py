@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from straylight.batch import Batch
 from straylight.detectors.base import Detector
+from straylight.rows.batch import Batch
 
 Visible = Literal["bernoulli", "gaussian"]
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from straylight.batch import Batch
 from straylight.detectors.coded import Encodes, Generates
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
+from straylight.rows.batch import Batch
 
 Score = Literal["elbo", "log_likelihood", "reconstruction", "kl", "mu2", "rz"]
 Likelihood = Literal["gaussian", "bernoulli"]

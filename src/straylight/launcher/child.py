@@ -157,7 +157,7 @@ def _lead(job: Order) -> None:
 def _follow(job: Order) -> None:
     """A rank other than the first."""
     from straylight.errors import StraylightError
-    from straylight.train import train
+    from straylight.job.train import train
 
     try:
         train(job.config, Path(job.folder), resume=job.resume)

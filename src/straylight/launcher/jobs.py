@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from straylight import app, config
 from straylight.errors import ConfigError
+from straylight.job.devices import Asked, asked_for
 from straylight.launcher import pool
-from straylight.launcher.devices import Asked, asked_for
 from straylight.launcher.slots import Place
 from straylight.report.results import read
 

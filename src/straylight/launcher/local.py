@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from straylight import app, config
 from straylight.errors import ConfigError
+from straylight.job.devices import visible_gpus
 from straylight.launcher import pool
 from straylight.launcher.board import Board
 from straylight.launcher.child import Order
-from straylight.launcher.devices import visible_gpus
 from straylight.launcher.held import held
 from straylight.launcher.jobs import Job, Points, returned
 from straylight.launcher.outcome import log_file, settle

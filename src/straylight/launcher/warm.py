@@ -23,7 +23,7 @@ MODULES = (
     "straylight.detectors",
     "straylight.export",
     "straylight.launcher.child",
-    "straylight.train",
+    "straylight.job.train",
 )
 
 for name in MODULES:

@@ -18,7 +18,7 @@ from straylight.callbacks import Checkpoint, Record
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, StraylightError
-from straylight.launcher.ddp import DDP
+from straylight.job.ddp import DDP
 
 log = logging.getLogger(__name__)
 

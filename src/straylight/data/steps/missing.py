@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from straylight.batch import Events
-from straylight.mapped import Mapped
+from straylight.rows.batch import Events
+from straylight.rows.mapped import Mapped
 
 Missing = Literal["error", "median", "indicator"]
 SAMPLE = 1_000_000  # training rows on disk that a median is taken over at most

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.batch import Events, Splits
 from straylight.errors import DataError
+from straylight.rows.batch import Events, Splits
 
 
 class Places(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from straylight.batch import HIDDEN, Events
-from straylight.data.missing import filling
-from straylight.data.reading import open_file
-from straylight.data.roles import complete
-from straylight.data.table import Coding, numbers
+from straylight.data.steps.missing import filling
 from straylight.errors import DataError
+from straylight.files.formats import open_file
+from straylight.files.roles import complete
+from straylight.files.table import Coding, numbers
+from straylight.rows.batch import HIDDEN, Events
 
 
 def prepared(path: Path | str, recipe: Mapping[str, Any]) -> Events:

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from straylight import config
-from straylight.batch import Events
 from straylight.data import AnomalyDataModule
-from straylight.data.overlap import found_in
+from straylight.data.steps.overlap import found_in
 from straylight.data.stored import Stored
 from straylight.errors import DataError, StraylightError
 from straylight.groups import FOLDER, choices
-from straylight.mapped import CHUNK
-from straylight.train import quiet
+from straylight.job.train import quiet
+from straylight.rows.batch import Events
+from straylight.rows.mapped import CHUNK
 
 COLUMNS = 20  # of which ranges are printed
 HELP = """\

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.data.base import AnomalyDataModule
-from straylight.data.splits import Places
+from straylight.data.steps.splits import Places
 from straylight.errors import DataError
 
 if TYPE_CHECKING:

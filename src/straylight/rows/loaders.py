@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from straylight.batch import Batch, Events, Group
-from straylight.data.order import BlockShuffled, Order, Shuffled
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.rows.batch import Batch, Events, Group
+from straylight.rows.mapped import Mapped
+from straylight.rows.order import BlockShuffled, Order, Shuffled
 
 T = TypeVar("T")
 

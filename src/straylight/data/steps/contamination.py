@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from straylight.batch import Events
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.rows.batch import Events
+from straylight.rows.mapped import Mapped
 
 
 def contaminate(train: Events, reserve: Events, fraction: float | None, seed: int) -> Events:

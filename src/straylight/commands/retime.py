@@ -15,9 +15,9 @@ from torch import Tensor
 from straylight import config
 from straylight.callbacks import Latency
 from straylight.errors import ConfigError, StraylightError
+from straylight.job.train import quiet
 from straylight.report.results import find, read, write_result
 from straylight.run import Run
-from straylight.train import quiet
 
 Sample = tuple[Tensor, Tensor]
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from straylight.data.source import BYTES, Source, arrow, listed
-from straylight.data.table import is_number, numbers
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.files.source import BYTES, Source, arrow, listed
+from straylight.files.table import is_number, numbers
+from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.data.cache import converted
 from straylight.errors import DataError
-from straylight.mapped import Mapped
+from straylight.files.cache import converted
+from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from straylight.data.source import Source, listed, meant
-from straylight.data.table import numbers, texts
 from straylight.errors import DataError
+from straylight.files.source import Source, listed, meant
+from straylight.files.table import numbers, texts
 
 #: What labels are called, without case, blanks and underscores.
 LABELS = re.compile(

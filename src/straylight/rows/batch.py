@@ -1,0 +1,243 @@
+"""What flows through the house: `Events` at rest, `Batch` and `Group` on the way in, `Scored` on the way out.
+
+Shapes: `N` rows of a split, `B` rows of a batch, `C` context columns, `*shape` the shape of one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from straylight.errors import DataError
+from straylight.rows.mapped import Mapped
+
+HIDDEN = -1  # the label of a row whose label is not served
+
+
+class Batch(NamedTuple):
+    """What a loader yields.
+
+    Attributes:
+        x: events in the data's own units, `(B, *shape)` float32.
+        y: 0 nominal, 1..K the kind of anomaly, -1 hidden, `(B,)` int64.
+        context: what a density is conditioned on, e.g. the dijet mass, `(B, C)` float32; `C = 0` when there is none.
+        weight: event weights, ones when there are none, `(B,)` float32.
+        index: the row's number in its split, `(B,)` int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    context: Tensor
+    weight: Tensor
+    index: Tensor  # type: ignore[assignment]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of one value per event, `(B,)` to a scalar; weights are one on average over the split."""
+        return values.mean() if self.even else (values * self.weight).mean()
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; weights that are all one stay a single number."""
+        n = len(self.weight)
+        weight = self.weight[:1].to(device).expand(n) if self.even and n else self.weight.to(device)
+        x, y, context, _, index = self
+        return Batch(x.to(device), y.to(device), context.to(device), weight, index.to(device))
+
+    @property
+    def even(self) -> bool:
+        """Whether all weights are one: they are then a single number, seen B times."""
+        return self.weight.stride(0) == 0
+
+
+class Group:
+    """Several mini-batches in one piece, so that the Trainer's cost per step is paid once for all of them.
+
+    The rows are still where they were: a mini-batch is gathered when its turn comes, while it fits the processor's
+    cache. It is no tuple on purpose: Lightning looks into those and would convert the whole split at every step.
+
+    Args:
+        x, context, weight: columns to draw from, those of the whole split or of this group alone, as in `Batch`.
+        places: where in these columns the rows of all mini-batches are, one after the other, on this rank, `(n,)`.
+        index: the rows' numbers in the split, `(n,)`.
+        sizes: how many of them each mini-batch has on this rank.
+        totals: how many rows each mini-batch has over all ranks.
+
+    Example:
+        >>> rows = torch.arange(5)
+        >>> group = Group(torch.rand(5, 2), torch.empty(5, 0), torch.ones(1).expand(5), rows, rows, (3, 2), (3, 2))
+        >>> [len(batch.x) for batch, share in group.minibatches()]
+        [3, 2]
+    """
+
+    __slots__ = ("_same", "context", "index", "places", "sizes", "totals", "weight", "x")
+
+    def __init__(
+        self,
+        x: Tensor,
+        context: Tensor,
+        weight: Tensor,
+        places: Tensor,
+        index: Tensor,
+        sizes: tuple[int, ...],
+        totals: tuple[int, ...],
+    ) -> None:
+        self.x, self.context, self.weight = x, context, weight
+        self.places, self.index = places, index
+        self.sizes, self.totals = sizes, totals
+        self._same: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
+
+    def minibatches(self, world: int = 1) -> Iterator[tuple[Batch, float]]:
+        """Yield each mini-batch with the factor that makes the mean over `world` ranks the mean over all its rows."""
+        places = self.places.split(self.sizes)
+        index = places if self.index is self.places else self.index.split(self.sizes)
+        for i, (size, total) in enumerate(zip(self.sizes, self.totals, strict=True)):
+            yield self._gather(places[i], index[i]), size * world / total
+
+    def rows(self) -> Batch:
+        """All rows as one batch."""
+        return self._gather(self.places, self.index)
+
+    def to(self, device: torch.device) -> Group:
+        """The group on a device; only its own rows are sent there."""
+        if self.x.device == device:
+            if self.places.device == device:
+                return self
+            places, index = self.places.to(device), self.index.to(device)  # the split is there, its order is not
+            return Group(self.x, self.context, self.weight, places, index, self.sizes, self.totals)
+        x, _, context, weight, index = self.rows().to(device)
+        return Group(x, context, weight, torch.arange(len(index), device=device), index, self.sizes, self.totals)
+
+    def _gather(self, places: Tensor, index: Tensor) -> Batch:
+        n = len(places)
+        if n not in self._same:  # what mini-batches of one size share
+            even, bare = self.weight.stride(0) == 0, not self.context.shape[1]
+            y = index.new_full((1,), HIDDEN).expand(n)
+            self._same[n] = y, self.context[:n] if bare else None, self.weight[:n] if even else None
+        y, context, weight = self._same[n]
+        return Batch(
+            self.x.index_select(0, places),
+            y,
+            self.context.index_select(0, places) if context is None else context,
+            self.weight.index_select(0, places) if weight is None else weight,
+            index,
+        )
+
+
+class Scored(NamedTuple):
+    """What validation, test and predict steps return.
+
+    Attributes:
+        index: the row's number in its split, so that padded or gathered rows can be told apart, `(B,)` int64.
+        score: larger is stranger, unbounded, `(B,)` float32.
+        y: the label as served, `(B,)` int64.
+        members: the scores of an ensemble's members, `(B, M)` float32; `None` for any other detector.
+    """
+
+    index: Tensor  # type: ignore[assignment]
+    score: Tensor
+    y: Tensor
+    members: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """One split at rest.
+
+    Attributes:
+        x: `(N, *shape)` float32; `Mapped` if it is read when it is needed.
+        y: `(N,)` whole numbers, 0 nominal, 1..K the kind of anomaly; -1 in all rows if nobody knows.
+        context: `(N, C)` float32.
+        weight: `(N,)` float32.
+        meta: named columns of `N` values that callbacks and figures look up by index and no detector sees.
+    """
+
+    x: Tensor | Mapped
+    y: Tensor
+    context: Tensor
+    weight: Tensor
+    meta: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any = None,
+        context: Any = None,
+        weight: Any = None,
+        meta: Mapping[str, np.ndarray] | None = None,
+    ) -> Events:
+        """Build from arrays or tensors; what is left out is nominal, without context and of weight one.
+
+        Raises:
+            DataError: if the lengths do not fit together, a label is not a whole number from 0, or a weight or a
+                context value cannot be used.
+
+        Example:
+            >>> Events.of(np.zeros((3, 2))).y.tolist()
+            [0, 0, 0]
+        """
+        x = x if isinstance(x, Mapped) else torch.as_tensor(x, dtype=torch.float32)
+        if x.ndim < 2:
+            raise DataError(f"Events need a row for each event, of shape (N, D) or more, not {tuple(x.shape)}.")
+        n = len(x)
+        labels = torch.zeros(1, dtype=torch.int64).expand(n) if y is None else torch.as_tensor(y)
+        # a byte a label is enough, and of many rows it is something
+        kinds = labels if labels.dtype in (torch.int64, torch.int8) else labels.to(torch.int64)
+        context = torch.zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32)
+        weights = torch.ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32)
+        sizes = {"y": labels.shape, "context": context.shape[:-1], "weight": weights.shape}
+        for name, shape in {**sizes, **{k: np.shape(v)[:1] for k, v in (meta or {}).items()}}.items():
+            if shape != (n,):
+                raise DataError(f"Events of {n} rows need as many values of {name!r}, not of shape {tuple(shape)}.")
+        least = int(kinds.min()) if n else 0
+        if (kinds is not labels and (kinds != labels).any()) or least < HIDDEN or (least < 0 and int(kinds.max()) >= 0):
+            raise DataError(
+                "Labels must be whole numbers: 0 nominal, 1..K the kind of anomaly, or all of them unknown."
+            )
+        if not context.isfinite().all():
+            raise DataError("The context holds a NaN or an infinity.")
+        if weight is not None and not (weights.isfinite().all() and (weights >= 0).all() and (not n or weights.any())):
+            raise DataError("Event weights must be finite, not negative, and not all zero.")
+        return cls(x, kinds, context, weights, {} if meta is None else meta)
+
+    def take(self, rows: Any) -> Events:
+        """The rows at these positions, in this order."""
+        positions = np.asarray(rows, dtype=np.int64)
+        places = torch.from_numpy(positions)
+        return Events(
+            self.x.take(positions) if isinstance(self.x, Mapped) else self.x.index_select(0, places),
+            _taken(self.y, places),
+            self.context.index_select(0, places),
+            _taken(self.weight, places),
+            {name: column[positions] for name, column in self.meta.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def _taken(column: Tensor, places: Tensor) -> Tensor:
+    """Some rows of a column; one that is a single number, seen N times, stays so."""
+    same = len(column) and column.stride(0) == 0
+    return column[:1].expand(len(places)) if same else column.index_select(0, places)
+
+
+class Splits(NamedTuple):
+    """What a data set's `load` returns.
+
+    Attributes:
+        train: rows to train on.
+        val: rows to select a model and set thresholds with; may be empty.
+        test: rows that nothing touches before the test.
+        reserve: anomalies kept out of all three, from which `contamination` of the training rows is drawn; may be
+            empty. They are set aside whatever the contamination, so that the test split never changes with it.
+    """
+
+    train: Events
+    val: Events
+    test: Events
+    reserve: Events
