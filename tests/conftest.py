@@ -13,10 +13,10 @@ import pytorch_lightning as pl
 import torch
 from threadpoolctl import threadpool_limits
 
-from straylight import app
+from straylight.commands.train import main as train
 from straylight.data import AnomalyDataModule
+from straylight.folder import SweepFolder
 from straylight.job.train import quiet
-from straylight.report.results import find
 from straylight.rows.batch import Events, Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -84,7 +84,7 @@ class Ended(NamedTuple):
 
     @property
     def results(self) -> list[dict]:
-        return find(self.folder)
+        return SweepFolder(self.folder).results()
 
     @property
     def result(self) -> dict:
@@ -105,7 +105,6 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: str, epochs: int | None = 2, output: str = "out", pictures: bool = True) -> Ended:
-        app._failures = 0
         cheap = [
             "callbacks.latency.budget_s=0.01",
             "callbacks.latency.runtimes=[eager]",
@@ -119,7 +118,7 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
         capfd.readouterr()
         try:
             alone = resumed and ("-m" not in arguments or len(arguments) == 2)
-            app.main([*arguments] if alone else [*cheap, *arguments])
+            train([*arguments] if alone else [*cheap, *arguments])
             status = 0
         except SystemExit as end:
             status = int(end.code or 0)

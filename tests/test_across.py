@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from straylight.folder import SweepFolder
 from straylight.metrics.across import Pair, across, alike, holm
 from straylight.report import compared, figures
 from straylight.report.leaderboard import grouped, interval
-from straylight.report.results import find
 from straylight.report.runs import write_parquet
 from test_report import result, said, write
 
@@ -180,4 +180,4 @@ def test_a_report_says_how_detectors_compare_and_keeps_every_run(tmp_path) -> No
 def test_a_sweep_of_failed_runs_alone_has_a_table_of_runs(tmp_path) -> None:
     write_parquet([{"folder": str(tmp_path), "status": "failed", "reason": "it broke"}], tmp_path / "runs.parquet")
     assert pq.read_table(tmp_path / "runs.parquet").to_pydict()["reason"] == ["it broke"]
-    assert find(tmp_path) == []
+    assert SweepFolder(tmp_path).results() == []

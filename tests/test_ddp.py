@@ -20,8 +20,8 @@ import torch
 import yaml
 
 from straylight.detectors import FittedDetector
+from straylight.folder import RunFolder
 from straylight.groups import FOLDER, choices
-from straylight.report.results import read
 
 CHECK = """
 import os, torch, pytorch_lightning as pl
@@ -141,7 +141,7 @@ def test_two_ranks_end_with_equal_weights_and_buffers(data, name, sweeps) -> Non
     run = sweeps(data)[name]
     first, second = states(run)
     assert equal(first, second)
-    assert read(run)["status"] == "ok" and read(run)["devices"] == 2
+    assert RunFolder(run).read()["status"] == "ok" and RunFolder(run).read()["devices"] == 2
     if name == "batchnorm":
         assert any("running_mean" in key and value.abs().sum() > 0 for key, value in first.items())
 
@@ -155,7 +155,7 @@ def test_two_ranks_give_the_numbers_of_one(name, close, sweeps, straylight_train
     assert np.allclose(scores(sweeps("blobs")[name]), scores(one.run), rtol=close, atol=close)
     if not close:
         for field in ("metrics", "intervals", "thresholds"):
-            assert read(sweeps("blobs")[name])[field] == one.result[field]
+            assert RunFolder(sweeps("blobs")[name]).read()[field] == one.result[field]
 
 
 FIT = """
@@ -249,7 +249,7 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(tmp_path) -> None:
     status, err = finish(start(tmp_path, *two, "data=blobs", dies, f"hydra.run.dir={tmp_path}/run"))
     assert status == 1
     assert "Error: Rank 1 was killed by signal 9 (SIGKILL" in err.splitlines()[-1], err
-    assert read(tmp_path / "run")["status"] == "failed"
+    assert RunFolder(tmp_path / "run").read()["status"] == "failed"
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_an_interrupted_run_of_two_ranks_resumes_to_the_same_weights(tmp_path) -
     process.send_signal(signal.SIGTERM)  # to rank 0 alone
     status, err = finish(process)
     assert status == 130, err
-    assert read(run)["status"] == "interrupted"
+    assert RunFolder(run).read()["status"] == "interrupted"
     epochs = torch.load(run / "checkpoints" / "interrupt.ckpt", weights_only=True)["epoch"] + 2
     status, err = finish(start(tmp_path, f"resume={run}", f"trainer.max_epochs={epochs}"))
     assert status == 0, err

@@ -32,7 +32,7 @@ from straylight.metrics.density import (
     verdict,
 )
 from straylight.metrics.two_sample import FEATURES, LEAST, TwoSample, two_sample
-from straylight.nn.scaling import scaling_of
+from straylight.nn import scaling_of
 
 AFFINE = ("standard", "minmax", "standard_common", "minmax_common", "none")
 DENSITIES = [

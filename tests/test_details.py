@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from straylight.report import page
+from straylight.commands.report import main as report_main
 
 FPRS = ("0.1", "0.001", "1e-05")
 RESULT = {
@@ -75,7 +75,7 @@ RESULT = {
 def shown(tmp_path, capsys):
     def show(result, *options):
         (tmp_path / "result.json").write_text(json.dumps(result))
-        page.main([str(tmp_path), *options])
+        report_main([str(tmp_path), *options])
         return capsys.readouterr().out
 
     return show
@@ -142,7 +142,7 @@ def test_details_of_a_sweep_are_refused(tmp_path, capsys):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "result.json").write_text(json.dumps(RESULT))
     with pytest.raises(SystemExit) as ended:
-        page.main([str(tmp_path), "--details"])
+        report_main([str(tmp_path), "--details"])
     assert ended.value.code == 1 and "--details is for the folder of one run" in capsys.readouterr().err
 
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_curve
 
+from straylight.folder import SweepFolder
 from straylight.report import compared, figures
 from straylight.report.figures.comparison import CURVE, curve
 from straylight.report.figures.style import look, series
 from straylight.report.leaderboard import grouped, rows
-from straylight.report.results import find
 from test_report import result
 
 
@@ -219,7 +219,7 @@ def folder_of(root, name, seed, scores=True, **more):
 def test_a_sweep_leaves_the_pictures_that_apply_and_none_of_before(tmp_path) -> None:
     folder_of(tmp_path, "knn", 0)
     (tmp_path / "contamination.png").write_bytes(b"of an earlier sweep")
-    found = find(tmp_path)
+    found = SweepFolder(tmp_path).results()
     assert compared.draw(found, rows(found), tmp_path) == ["pareto.png", "roc.png"]
     assert sorted(p.name for p in tmp_path.glob("*")) == ["knn-0", "pareto.png", "roc.png"]
 
@@ -228,7 +228,7 @@ def test_a_picture_that_fails_is_said_and_the_others_are_drawn(tmp_path, monkeyp
     folder_of(tmp_path, "knn", 0)
     folder_of(tmp_path, "knn", 1)
     (tmp_path / "knn-1" / "scores.parquet").write_bytes(b"damaged")
-    found = find(tmp_path)
+    found = SweepFolder(tmp_path).results()
     assert compared.draw(found, rows(found), tmp_path) == ["pareto.png", "seeds.png"]
     assert "roc.png was not drawn: " in capsys.readouterr().err
     assert not (tmp_path / "roc.png").exists()
@@ -236,5 +236,5 @@ def test_a_picture_that_fails_is_said_and_the_others_are_drawn(tmp_path, monkeyp
 
 def test_runs_without_scores_have_no_roc_curves(tmp_path) -> None:
     folder_of(tmp_path, "knn", 0, scores=False)
-    found = find(tmp_path)
+    found = SweepFolder(tmp_path).results()
     assert compared.draw(found, rows(found), tmp_path) == ["pareto.png"]

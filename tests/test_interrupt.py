@@ -17,7 +17,7 @@ from straylight.callbacks import Interrupt
 from straylight.callbacks.interrupt import SIGNALS
 from straylight.data import Blobs
 from straylight.detectors import KNN, VAE
-from straylight.report.results import read
+from straylight.folder import RunFolder
 from straylight.run import Run
 
 
@@ -103,15 +103,15 @@ def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_tra
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     (run,) = (tmp_path / "out" / "runs").iterdir()
-    assert read(run)["status"] == "interrupted" and "Traceback" not in err
+    assert RunFolder(run).read()["status"] == "interrupted" and "Traceback" not in err
     assert f"resume={run.relative_to(tmp_path)}" in err
     done = torch.load(run / "checkpoints" / "interrupt.ckpt", weights_only=True)["epoch"]
 
     resumed = straylight_train(f"resume={run}", f"trainer.max_epochs={done + 2}")
     assert resumed.status == 0, resumed.err
-    assert read(run)["status"] == "ok" and not (run / "checkpoints" / "interrupt.ckpt").exists()
+    assert RunFolder(run).read()["status"] == "ok" and not (run / "checkpoints" / "interrupt.ckpt").exists()
     whole = straylight_train(*common, epochs=done + 2, output="whole")
-    assert read(run)["metrics"] == whole.result["metrics"]
+    assert RunFolder(run).read()["metrics"] == whole.result["metrics"]
     assert all(torch.equal(a, weights(whole.run)[name]) for name, a in weights(run).items())
     # and once more: there is nothing left to do
     again = straylight_train(f"resume={run}")
@@ -136,9 +136,8 @@ def test_a_finished_run_can_be_trained_longer(straylight_train) -> None:
     short = straylight_train("detector=vae", "data=blobs", epochs=2)
     longer = straylight_train(f"resume={short.run}", "trainer.max_epochs=4")
     assert longer.status == 0, longer.err
-    assert (
-        read(short.run)["metrics"] == whole.result["metrics"] and "trainer.max_epochs=4" in read(short.run)["overrides"]
-    )
+    again = RunFolder(short.run).read()
+    assert again["metrics"] == whole.result["metrics"] and "trainer.max_epochs=4" in again["overrides"]
     assert Run.open(short.run).cfg.trainer.max_epochs == 4
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -18,12 +19,13 @@ from rich.text import Text
 
 from crashing import by_override, hanging, make
 from hydra_plugins.straylight_local.local import DEFAULTS
+from straylight.engines.local.engine import Machine
+from straylight.engines.local.slots import Slots
 from straylight.errors import ConfigError
 from straylight.job.devices import asked_for, visible_gpus
-from straylight.launcher.board import Board
-from straylight.launcher.jobs import Job
-from straylight.launcher.local import History, Options, Sweep
-from straylight.launcher.slots import Slots
+from straylight.sweep.board import Board
+from straylight.sweep.job import Job
+from straylight.sweep.sweep import History, Policy, Sweep
 
 
 @pytest.fixture
@@ -169,24 +171,26 @@ def test_ctrl_c_ends_all_jobs_marks_them_and_says_how_to_go_on(crashing, tmp_pat
 
 
 def test_a_second_ctrl_c_right_behind_the_first_leaves_no_job_unmarked(monkeypatch) -> None:
-    class Running:
-        waited_for = ()
-        killed = 0
+    class Engine:
+        killed: ClassVar[list[str]] = []
 
-        def stop(self, grace_s: float) -> None:
-            if not self.killed:
+        def stop(self, id: str, grace_s: float) -> None:
+            if grace_s and not self.killed:
                 raise KeyboardInterrupt  # as we were about to tell the job of the first one
-
-        def kill(self) -> None:
-            self.killed += 1
+            if not grace_s:
+                self.killed.append(id)
 
     sweep = object.__new__(Sweep)
-    sweep.options, sweep.history = Options(), History()
-    jobs = [Job(number, [], running=Running()) for number in (0, 1)]
+    sweep.policy, sweep.history, sweep.engine = Policy(), History(), Engine()
+    jobs = [Job(number, [], id=str(number)) for number in (0, 1)]
     sweep.waiting, sweep.running, marked = deque(), list(jobs), []
-    monkeypatch.setattr(Sweep, "_look", lambda self, job: (marked.append(job.number), self.running.remove(job)))
+
+    def look(self, seconds: float) -> None:
+        marked.append(self.running.pop(0).number)
+
+    monkeypatch.setattr(Sweep, "_look", look)
     sweep._interrupt()
-    assert marked == [0, 1] and all(job.stopped and job.running.killed for job in jobs)
+    assert marked == [0, 1] and all(job.stopped for job in jobs) and Engine.killed == ["0", "1"]
 
 
 @pytest.mark.slow
@@ -246,7 +250,7 @@ def test_jobs_share_a_gpu_where_they_may_and_each_has_two_different_ones(tmp_pat
 
 def test_sweeps_of_one_machine_share_its_gpus_and_a_dead_one_holds_none(tmp_path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from straylight.launcher.slots import Slots\n"
+        "import sys, time; from pathlib import Path; from straylight.engines.local.slots import Slots\n"
         "place = Slots(1, ['0', '1'], folder=Path(sys.argv[1])).take(1); print(place.gpus, flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -282,7 +286,7 @@ def test_gpus_are_those_that_are_visible(monkeypatch, named: str, found: list[st
 )
 def test_ranks_and_gpus_are_what_the_trainer_asks_for(monkeypatch, trainer, ranks, gpus) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-    assert asked_for(trainer) == (ranks, gpus)
+    assert asked_for(trainer)[:2] == (ranks, gpus)
 
 
 @pytest.mark.parametrize(
@@ -291,12 +295,12 @@ def test_ranks_and_gpus_are_what_the_trainer_asks_for(monkeypatch, trainer, rank
 )
 def test_gpus_are_given_by_number_or_name(monkeypatch, given, names) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert Options(gpus=given).named_gpus == names
+    assert Machine(gpus=given).named_gpus == names
 
 
 def test_the_options_are_those_that_the_config_has() -> None:
     defaults = {name: value for name, value in DEFAULTS.items() if name != "_target_"}
-    assert asdict(Options()) == defaults
+    assert asdict(Machine()) | asdict(Policy()) == defaults
 
 
 @pytest.mark.parametrize(
@@ -314,8 +318,9 @@ def test_the_options_are_those_that_the_config_has() -> None:
 )
 def test_wrong_options_are_refused_in_a_sentence(wrong, meant) -> None:
     (name,) = wrong
+    takes = Machine if hasattr(Machine(), name) else Policy
     with pytest.raises(ConfigError, match=rf"^hydra.launcher.{name} must be {meant}\.$"):
-        Options(**wrong)
+        takes(**wrong)
 
 
 # what is seen of it

@@ -11,10 +11,11 @@ import sys
 import pytest
 from rich.console import Console
 
+from straylight.commands.report import main as report_main
+from straylight.folder import RunFolder, SweepFolder
 from straylight.report import page
 from straylight.report.figures import pareto
 from straylight.report.leaderboard import Spread, rows, write_csv
-from straylight.report.results import find, read, unfinished
 
 
 def result(detector="vae", data="digits", seed=0, auroc=0.9, *, above=50, p50=100.0, overrides=(), **more):
@@ -103,7 +104,7 @@ def test_a_working_point_is_not_resolvable_if_it_is_not_for_one_of_the_seeds():
 
 def test_a_seed_that_was_run_twice_counts_once_and_the_later_run_holds(tmp_path):
     write(tmp_path, result(seed=0, auroc=0.1), *(result(seed=s, auroc=0.5) for s in range(1, 10)), result(auroc=0.7))
-    (row,) = rows(find(tmp_path))  # folder 10 comes after folder 9
+    (row,) = rows(SweepFolder(tmp_path).results())  # folder 10 comes after folder 9
     assert row.seeds == 10 and row.numbers["auroc"] == pytest.approx((0.52, 0.5, 0.7))
 
 
@@ -173,7 +174,7 @@ def test_an_unreadable_result_is_a_failed_run_that_is_listed(tmp_path, content):
     write(tmp_path, result())
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "result.json").write_bytes(content)
-    found = read(tmp_path / "1")
+    found = RunFolder(tmp_path / "1").read()
     assert found["status"] == "failed" and "cannot be read" in found["reason"]
     out, table = said(tmp_path)
     assert f"failed: {tmp_path / '1'}" in out and len(table) == 1
@@ -190,9 +191,9 @@ def test_a_finished_run_that_lacks_a_field_does_not_stop_the_report(tmp_path, fi
 def test_results_are_found_below_a_folder_in_natural_order(tmp_path):
     for name in ("10", "9", "b/2", "b/11", "1", "a"):
         write(tmp_path / name, result())
-    found = [r["folder"] for r in find(tmp_path)]
+    found = [r["folder"] for r in SweepFolder(tmp_path).results()]
     assert found == [str(tmp_path / name / "0") for name in ("1", "9", "10", "a", "b/2", "b/11")]
-    assert read(tmp_path) is None
+    assert RunFolder(tmp_path).read() is None
 
 
 def test_runs_without_a_result_are_counted_and_the_first_is_named(tmp_path):
@@ -200,7 +201,7 @@ def test_runs_without_a_result_are_counted_and_the_first_is_named(tmp_path):
     for name in ("0", "20", "3"):
         (tmp_path / name / ".hydra").mkdir(parents=True)
         (tmp_path / name / ".hydra" / "config.yaml").write_text("seed: 0")
-    assert unfinished(tmp_path) == [tmp_path / "3", tmp_path / "20"]
+    assert SweepFolder(tmp_path).unfinished() == [tmp_path / "3", tmp_path / "20"]
     assert f"2 more without a result: running, or killed ({tmp_path / '3'})" in said(tmp_path)[0]
 
 
@@ -249,7 +250,7 @@ def test_page_of_one_run_shows_its_numbers_its_kinds_and_its_command(tmp_path, c
     values = result(above=50)
     values["metrics"] |= {"test/auroc/3": 0.1234, "test/ap/3": 0.5678, "test/tpr@fpr=0.1/3": 0.25}
     (tmp_path / "result.json").write_text(json.dumps(values | {"command": "straylight train data.columns=[pt,eta]"}))
-    page.main([str(tmp_path)])
+    report_main([str(tmp_path)])
     out = capsys.readouterr().out
     cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     timed = {line.split()[1]: line.split()[2:] for line in out.splitlines() if line.startswith("eager")}
@@ -262,14 +263,14 @@ def test_page_of_one_run_shows_its_numbers_its_kinds_and_its_command(tmp_path, c
 def test_page_of_a_failed_run_says_why(tmp_path, capsys):
     failed = result(status="failed", reason="DataError: [/x] no rows.", metrics={}, latency=[])
     (tmp_path / "result.json").write_text(json.dumps(failed))
-    page.main([str(tmp_path)])
+    report_main([str(tmp_path)])
     assert "DataError: [/x] no rows." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name, reason", [("nowhere", "there is no folder"), ("", "no result.json")])
 def test_a_folder_without_runs_exits_with_one_and_a_sentence(tmp_path, capsys, name, reason):
     with pytest.raises(SystemExit) as end:
-        page.main([str(tmp_path / name)])
+        report_main([str(tmp_path / name)])
     out, err = capsys.readouterr()
     assert end.value.code == 1 and out == ""
     assert reason in err and str(tmp_path) in err and err.startswith("Error: ") and err.count("\n") == 1
@@ -386,7 +387,7 @@ def test_what_was_not_timed_is_not_drawn():
 def test_report_is_made_without_torch_or_lightning(tmp_path):
     write(tmp_path, result(), result("knn"))
     code = (
-        "import sys; from straylight.report import page; early = set(sys.modules); page.main(sys.argv[1:]);"
+        "import sys; from straylight.commands.report import main; early = set(sys.modules); main(sys.argv[1:]);"
         "heavy = {'torch', 'pytorch_lightning', 'lightning'};"
         "assert not heavy & early and not heavy & set(sys.modules) and 'matplotlib' in sys.modules"
     )

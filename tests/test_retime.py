@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from straylight import app, cli
+from straylight import cli
 from straylight.callbacks.timing import Timing
 from straylight.commands import retime
+from straylight.commands.train import main as train
 from straylight.data import Blobs
-from straylight.report.results import write_result
+from straylight.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,10 @@ def swept(tmp_path_factory) -> Path:
         patch.chdir(folder)
         patch.setattr(sys, "argv", sys.argv)
         patch.setenv("HYDRA_FULL_ERROR", "0")
-        patch.setattr(app, "_failures", 0)  # those of other tests in this process
         common = ["data=blobs", "logger=none", "callbacks.latency.budget_s=0.001", "paths.output=out"]
         common += ["callbacks.latency.batches=[1,8]", "callbacks.latency.runtimes=[eager]", "trainer.max_epochs=1"]
         for number, chosen in enumerate((["detector=pca"], ["detector=autoencoder"], ["detector=pca", "seed=1"])):
-            app.main([*common, *chosen, f"hydra.run.dir=out/{number}"])
+            train([*common, *chosen, f"hydra.run.dir=out/{number}"])
     signal.signal(signal.SIGTERM, before)
     return folder / "out"
 
@@ -103,7 +103,7 @@ def test_a_run_that_cannot_be_opened_is_named_and_left_alone(runs, monkeypatch, 
     planted(monkeypatch, [])
     (runs / "0" / "shape.json").unlink()
     elsewhere = json.loads((runs / "1" / "result.json").read_text()) | {"device": "mps:0"}
-    write_result(runs / "1", elsewhere)
+    RunFolder(runs / "1").write_result(elsewhere)
     monkeypatch.setattr(retime.torch.backends.mps, "is_available", lambda: False)
     before = [(runs / name / "result.json").read_bytes() for name in "012"]
     assert retime.retime(runs) == 2
@@ -116,7 +116,7 @@ def test_a_run_that_cannot_be_opened_is_named_and_left_alone(runs, monkeypatch, 
 
 def test_runs_that_did_not_finish_are_passed_over(runs, monkeypatch) -> None:
     planted(monkeypatch, calls := [])
-    write_result(runs / "0", {"status": "failed", "metrics": {}, "latency": []})
+    RunFolder(runs / "0").write_result({"status": "failed", "metrics": {}, "latency": []})
     assert retime.retime(runs) == 0 and len(calls) == 2
 
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from crashing import make
-from straylight import app
+from straylight.commands.train import main as train
+from straylight.folder import SweepFolder
 from straylight.groups import FOLDER, choices
-from straylight.launcher.held import held
-from straylight.report.results import find
+from straylight.sweep.lease import leased
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_combination_that_cannot_be_composed_fails_alone_and_is_mended_by_resu
         "-m", choosy, "detector=hbos,choosy", "data=blobs,moons", "seed=3", f"hydra.sweep.dir={here}"
     )
     assert ended.status == 1
-    results = find(here)
+    results = SweepFolder(here).results()
     assert len(results) == 4
     (failed,) = [r for r in results if r["status"] == "failed"]
     assert failed["detector"] == "choosy" and failed["data"] == "moons" and "suits" in failed["reason"]
@@ -69,7 +69,7 @@ def test_a_combination_that_cannot_be_composed_fails_alone_and_is_mended_by_resu
     (tmp_path / "own" / "suits" / "moons.yaml").write_text("# @package _global_\n")
     again = straylight_train(f"resume={here}", "-m")
     assert again.status == 0, again.out + again.err
-    assert [r["status"] for r in find(here)] == ["ok"] * 4, "in the folder that it had"
+    assert [r["status"] for r in SweepFolder(here).results()] == ["ok"] * 4, "in the folder that it had"
 
 
 def test_a_folder_that_cannot_be_named_fails_its_job_alone(straylight_train, monkeypatch, tmp_path) -> None:
@@ -121,7 +121,7 @@ def test_the_process_of_a_sweep_imports_neither_torch_nor_lightning(tmp_path) ->
         [sys.executable, "-W", "ignore", "-c", script, *asked], cwd=tmp_path, capture_output=True, text=True
     )
     assert "imported []" in ended.stdout, ended.stdout + ended.stderr
-    assert len(find(tmp_path / "outputs")) == 2
+    assert len(SweepFolder(tmp_path / "outputs").results()) == 2
 
 
 # going on
@@ -130,8 +130,8 @@ def test_the_process_of_a_sweep_imports_neither_torch_nor_lightning(tmp_path) ->
 def test_a_resumed_sweep_has_its_own_points_but_for_what_is_typed(straylight_train, crash, tmp_path) -> None:
     here = tmp_path / "sweep"
     straylight_train(*crash, "detector.how=none,tidy", "seed=0", f"hydra.sweep.dir={here}")
-    app.main([f"resume={here}", "seed=0,1", "hydra.launcher.n_jobs=1"])  # neither -m nor --config-dir
-    asked = sorted((o, r["seed"]) for r in find(here) for o in r["overrides"] if "how=" in o)
+    train([f"resume={here}", "seed=0,1", "hydra.launcher.n_jobs=1"])  # neither -m nor --config-dir
+    asked = sorted((o, r["seed"]) for r in SweepFolder(here).results() for o in r["overrides"] if "how=" in o)
     assert asked == [(f"detector.how={how}", seed) for how in ("none", "tidy") for seed in (0, 1)]
     again = yaml.safe_load((here / "multirun.yaml").read_text())["hydra"]["overrides"]["task"]
     assert "seed=0,1" in again and "detector.how=none,tidy" in again, "the next time it is known"
@@ -149,7 +149,7 @@ def test_a_sweep_is_resumed_from_anywhere(straylight_train, tmp_path, monkeypatc
     monkeypatch.chdir(elsewhere)
     again = straylight_train("resume=../../sweep", "-m")
     assert again.status == 0, again.err
-    assert len(find(tmp_path / "sweep")) == 2 and not list(elsewhere.iterdir())
+    assert len(SweepFolder(tmp_path / "sweep").results()) == 2 and not list(elsewhere.iterdir())
     assert Path.cwd() == elsewhere and "straylight report" in again.out
 
 
@@ -162,14 +162,14 @@ def test_a_typed_config_folder_is_meant_from_here(straylight_train, crash, tmp_p
     monkeypatch.chdir(tmp_path / "else")
     again = straylight_train(*option, "-m", f"resume={here}", pictures=False)
     assert again.status == 0, again.err
-    assert {0, 1} <= {r["seed"] for r in find(here)}
+    assert {0, 1} <= {r["seed"] for r in SweepFolder(here).results()}
 
 
 def test_a_sweep_that_runs_is_not_resumed(straylight_train, tmp_path) -> None:
     here = tmp_path / "sweep"
     straylight_train("-m", "data=blobs", "detector=hbos", "seed=0,1", f"hydra.sweep.dir={here}")
     before = (here / "multirun.yaml").read_bytes()
-    with held(here, alone=False):
+    with leased(here, alone=False):
         ended = straylight_train(f"resume={here}", "-m")
     assert ended.status == 1 and f"Error: A sweep is running in {here};" in ended.err
     assert (here / "multirun.yaml").read_bytes() == before
@@ -192,7 +192,7 @@ def test_an_unreadable_config_of_a_killed_job_does_not_keep_a_sweep_from_going_o
     (here / "1" / ".hydra" / "config.yaml").write_text("seed: [1")
     ended = straylight_train(f"resume={here}", "-m")
     assert ended.status == 0, ended.err
-    assert sorted(r["seed"] for r in find(here)) == [0, 1]
+    assert sorted(r["seed"] for r in SweepFolder(here).results()) == [0, 1]
 
 
 def test_other_launchers_do_not_resume(straylight_train, tmp_path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
-from pathlib import Path
+from importlib import import_module
 
 from straylight import __version__
 
@@ -76,50 +75,20 @@ def main() -> None:
             print(USAGE, end="")
         case ["--version", *_]:
             print(f"straylight {__version__}")
-        case ["train", *rest]:
-            if {"-h", "--help"} & set(rest):
-                print(TRAIN.format(groups=_groups(rest)), end="")
-                return
+        case ["train", *rest] if {"-h", "--help"} & set(rest):
+            print(TRAIN.format(groups=_groups(rest)), end="")
+        case [("train" | "data" | "report") as command, *rest]:
             try:
-                from straylight.app import main as train
+                import_module(f"straylight.commands.{command}").main(rest)
             except KeyboardInterrupt:
                 sys.exit(130)
-            train(rest)
-        case ["data", *rest]:
-            try:
-                from straylight.commands.data import main as data
-
-                data(rest)
-            except KeyboardInterrupt:
-                sys.exit(130)
-        case ["report", *rest]:
-            failures = _retimed(rest)
-            from straylight.report.page import main as report
-
-            report([a for a in rest if a != "--retime"])
-            if failures:
-                sys.exit(1)
         case [unknown, *_]:
             print(f"Error: there is no command {unknown!r}; the commands are train, data and report.", file=sys.stderr)
             sys.exit(2)
 
 
-def _retimed(arguments: list[str]) -> int:
-    """Measure the runs again if `--retime` asks for it; how many could not be."""
-    folders = [Path(a) for a in arguments if not a.startswith("-") and Path(a).is_dir()]
-    if "--retime" not in arguments or {"-h", "--help"} & set(arguments):
-        return 0
-    try:
-        from straylight.commands.retime import retime
-
-        return sum(map(retime, folders))
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 def _groups(arguments: list[str]) -> str:
-    from straylight.groups import GROUPS, choices
+    from straylight.groups import GROUPS, choices, config_folders
 
-    own = [Path(b) for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
-    own += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
+    own, _ = config_folders(arguments)
     return "\n".join(f"  {group:<11} {', '.join(choices(group, *own))}" for group in GROUPS)

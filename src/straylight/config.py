@@ -8,23 +8,24 @@ import inspect
 import json
 import pydoc
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
 from yaml import YAMLError
 
 from straylight.errors import ConfigError, StraylightError
+from straylight.folder import CONFIG, RunFolder
 from straylight.groups import GROUPS, choices
+from straylight.keys import KEYS, entry, meaning
 
-#: Config keys that say where a run is kept or what is shown of it, not what it computes.
-PLACES = ("paths", "logger", "hydra")
-SHOWN = ("figures", "tensorboard", "progress")  # callbacks
+HYDRA = "1.3"  # whose behaviour is asked for
 
 
 class Main(BaseModel, extra="allow"):
@@ -101,13 +102,53 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def identity(cfg: DictConfig, *, seed: bool = True) -> str:
-    """Twelve hex digits that tell what a run computes, wherever it is kept; without `seed`, what its repeats share."""
+def identity(cfg: DictConfig, *, seed: bool = True, ranged: Collection[str] = ()) -> str:
+    """Twelve hex digits that tell what a run computes, however fast and wherever it does.
+
+    Args:
+        cfg: the composed config, whose paths are absolute.
+        seed: whether to tell repeats apart.
+        ranged: keys that a sweep compares, see `straylight.keys.meaning`.
+    """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    kept = {k: v for k, v in plain.items() if k not in PLACES and (seed or k != "seed")}
-    if kept.get("callbacks"):
-        kept["callbacks"] = {k: v for k, v in kept["callbacks"].items() if k not in SHOWN}
+    kept = meaning(plain, seed=seed, ranged=ranged)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def settle_paths(cfg: DictConfig, start: str | Path = ".") -> None:
+    """Make every path of a composed config absolute, so that it says the same wherever it is read.
+
+    Args:
+        cfg: the config, which is changed.
+        start: the folder that relative paths are meant from.
+    """
+    own = [f"paths.{name}" for name in cfg.get("paths") or {}]
+    with read_write(cfg), open_dict(cfg):
+        for key in (*own, *KEYS):
+            value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False) if entry(key).path else None
+            if isinstance(value, str) and value and not Path(value).is_absolute():
+                OmegaConf.update(cfg, key, str((Path(start) / value).absolute()))
+
+
+def saved(folder: RunFolder) -> DictConfig:
+    """The composed config of a run, with its folder as `paths.run`, and data where the run found them.
+
+    Raises:
+        ConfigError: if the folder is not a run's, or its config is damaged.
+    """
+    if not folder.config.is_file():
+        raise ConfigError(f"{folder} is not a run folder: it has no {CONFIG}.")
+    try:
+        cfg = OmegaConf.load(folder.config)
+        started = OmegaConf.load(folder.hydra).hydra.runtime.cwd if folder.hydra.is_file() else "."
+    except Exception as error:  # as many sorts as there are ways to be cut off
+        said = explain(error) or " ".join(str(error).split())
+        raise ConfigError(f"{folder.config} cannot be read: {said}") from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{folder.config} is no config.")
+    settle_paths(cfg, started)  # runs of earlier versions have those that were typed
+    cfg.paths.run = str(folder)
+    return cfg
 
 
 def flat(cfg: DictConfig, *groups: str) -> dict[str, Any]:

@@ -9,6 +9,10 @@ FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "con
 GROUPS = ("detector", "data", "optimizer", "trainer", "callbacks", "logger", "paths", "experiment", "hydra")
 
 
+#: How a folder with more groups is named on the command line.
+CONFIG_DIR = frozenset({"--config-dir", "-cd"})
+
+
 def choices(group: str, *folders: Path) -> list[str]:
     """The names of a group's configs, here and in more folders of a user's own.
 
@@ -22,3 +26,21 @@ def choices(group: str, *folders: Path) -> list[str]:
         for path in (folder / group).rglob("*.yaml")
     }
     return sorted(found - {"base"})
+
+
+def config_folders(options: list[str]) -> tuple[list[Path], list[str]]:
+    """The folders of `--config-dir`, and the other options.
+
+    Example:
+        >>> config_folders(["-m", "--config-dir=mine", "-cd", "more"])
+        ([PosixPath('mine'), PosixPath('more')], ['-m'])
+    """
+    folders, rest = [], []
+    given = iter(options)
+    for option in given:
+        name, equals, value = option.partition("=")
+        if name in CONFIG_DIR:
+            folders.append(Path(value if equals else next(given, "")))
+        else:
+            rest.append(option)
+    return folders, rest

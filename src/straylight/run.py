@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from straylight import config
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import prepared
-from straylight.job.train import load, newest
+from straylight.folder import RunFolder
+from straylight.job.train import load
 from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal
-from straylight.report.results import read
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
@@ -37,7 +38,7 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, cfg: DictConfig, detector: Detector, known: dict[str, Any], result: dict[str, Any]
+        self, folder: Path, cfg: DictConfig, detector: Detector, known: dict[str, Any], result: Mapping[str, Any]
     ) -> None:
         self.folder, self.cfg, self.detector, self.known, self.result = folder, cfg, detector, known, result
         self.kinds = tuple(known["kinds"])
@@ -49,17 +50,20 @@ class Run:
         Raises:
             ConfigError: if the folder is not a run's, or holds no checkpoint.
         """
-        folder = Path(folder)
-        cfg = saved_config(folder)
-        if not (folder / "shape.json").is_file():
-            raise ConfigError(f"{folder} stopped before its data were read (no shape.json): there is nothing to open.")
-        known = json.loads((folder / "shape.json").read_text())
-        result = read(folder) or {}
-        checkpoint = folder / result["checkpoint"] if result.get("checkpoint") else newest(folder / "checkpoints")
+        place = RunFolder(folder)
+        cfg = config.saved(place)
+        if not place.shape.is_file():
+            raise ConfigError(f"{place} stopped before its data were read (no shape.json): there is nothing to open.")
+        known = json.loads(place.shape.read_text(encoding="utf-8"))
+        place.check_same_run(place.shape, known.get("run"))
+        result: Mapping[str, Any] = place.read() or {}
+        named = result.get("checkpoint")
+        checkpoint = place.newest_checkpoint if named is None else place.path / named
         if checkpoint is None or not checkpoint.is_file():
-            raise ConfigError(f"{folder} holds no checkpoint: none was kept, or training stopped before there was one.")
+            raise ConfigError(f"{place} holds no checkpoint: none was kept, or training stopped before there was one.")
         detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
-        return cls(folder, cfg, load(detector, checkpoint), known, result)
+        place.check_same_run(checkpoint, load(detector, checkpoint))
+        return cls(place.path, cfg, detector, known, result)
 
     def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
         """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.
@@ -162,13 +166,10 @@ class Run:
         return list(self.result.get("thresholds", []))
 
     def _calibration(self) -> Calibration:
-        import pyarrow.parquet as pq
-
-        path = self.folder / "calibration.parquet"
-        if not path.is_file():
-            raise ConfigError(f"{self.folder} holds no calibration scores (calibration.parquet): {_UNSET}")
-        table = pq.read_table(path)
-        columns = {name: table[name].to_numpy() for name in table.column_names}
+        place = RunFolder(self.folder)
+        if not place.calibration.is_file():
+            raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
+        columns = place.columns(place.calibration)
         nominal = held_nominal(columns["y"])
         weight = columns["weight"][nominal] if "weight" in columns else None
         return Calibration(columns["score"][nominal], weight)
@@ -177,19 +178,3 @@ class Run:
 def _named(threshold: dict[str, Any]) -> str:
     """What a rule is called; there may be several thresholds at a target FPR."""
     return f"fpr={threshold['asked']['fpr']:g}" if threshold["rule"] == "fpr" else str(threshold["rule"])
-
-
-def saved_config(folder: Path, *, run: str | None = "") -> DictConfig:
-    """The composed config of a run, with its folder as `paths.run`; as it was saved if `run` is `None`.
-
-    Raises:
-        ConfigError: if the folder is not a run's.
-    """
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{folder} is not a run folder: it has no .hydra/config.yaml.")
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
-    if run is not None:
-        cfg.paths.run = run or str(folder)
-    return cfg

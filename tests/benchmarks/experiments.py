@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
+from straylight.folder import SweepFolder
 from straylight.report.compared import over_sets
 from straylight.report.details import large
 from straylight.report.leaderboard import Row, Spread, grouped, rows
-from straylight.report.results import find
 
 PROJECT = Path(__file__).parents[2]
 HEADS = PROJECT / "conf" / "experiment"
@@ -83,7 +83,7 @@ def run(name: str, heads: Path, data: Path, folder: Path) -> None:
 def ended(folder: Path) -> list[Run]:
     """The runs of a sweep at its end, if all ended well and every detector has all seeds on every data set, or none."""
     table = folder / "leaderboard.csv"  # the last that a sweep writes
-    results = find(folder) if table.is_file() else []
+    results = SweepFolder(folder).results() if table.is_file() else []
     since = [result for result in results if written(result) > table.stat().st_mtime]  # it goes on
     seeds = {(row.data, row.detector): row.seeds for row in rows(results)}
     detectors, sets = {detector for _, detector in seeds}, {data for data, _ in seeds}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -29,12 +30,24 @@ class GridSweeper(BasicSweeper):
         self.params = {}
         super().sweep([self._present(argument) for argument in given])
 
+    def split_arguments(  # type: ignore[override]  # Hydra's is a static method, called as any other
+        self, overrides: list[Any], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """The jobs, in batches; each value is looked at once, before there is a folder of the sweep."""
+        batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        jobs = covering(job for batch in batches for job in batch)
+        if callable(look_at := getattr(self.launcher, "look_at", None)):
+            look_at(jobs)
+        else:
+            super().validate_batch_is_legal(list(jobs))
+        return batches
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        super().validate_batch_is_legal(list(covering(batch)))
+        """All were looked at."""
 
     def _present(self, argument: str) -> str:
-        from straylight.app import quoted
         from straylight.errors import ConfigError
+        from straylight.overrides import quoted
 
         if not re.fullmatch(r"data\.name=(all|choice\(all\))", argument):
             return argument
@@ -47,7 +60,7 @@ class GridSweeper(BasicSweeper):
         return f"data.name={','.join(map(quoted, names))}"
 
 
-def covering(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+def covering(batch: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     """Jobs among which every override stands at least once.
 
     Example:

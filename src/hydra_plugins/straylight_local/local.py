@@ -1,8 +1,9 @@
-"""`hydra/launcher=local`: every job of a sweep in a process of its own; see `straylight.launcher.local`."""
+"""`hydra/launcher=local`: every job of a sweep in a process of its own; see `straylight.engines.local.engine`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,36 +12,60 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-#: Options, see `straylight.launcher.local.Options`. A plain mapping: Hydra runs this file outside of `sys.modules`.
-DEFAULTS = {
-    "_target_": "hydra_plugins.straylight_local.local.LocalLauncher",
-    "n_jobs": None,
-    "gpus": None,
-    "jobs_per_gpu": 1,
-    "jobs_per_process": 1,
-    "retry": 0,
-    "timeout_s": None,
-    "fail_fast": False,
-    "grace_s": 10.0,
-}
+#: What an engine on one machine is given, see `straylight.engines.local.engine.Machine`.
+MACHINE = {"n_jobs": None, "gpus": None, "jobs_per_gpu": 1, "jobs_per_process": 1}
+#: What becomes of jobs, see `straylight.sweep.sweep.Policy`.
+POLICY = {"retry": 0, "timeout_s": None, "fail_fast": False, "grace_s": 10.0}
 
 
 class LocalLauncher(Launcher):
-    """Hands jobs to `straylight.launcher.local.launch`, which is imported when there are some."""
+    """Hands jobs to a sweep and its engine, which are imported when there are some."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.history: Any = None  # of earlier batches, where the sweeper makes several
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context = config, hydra_context
+        from straylight.sweep.command import Command
+
+        self.config, self.loader = config, hydra_context.config_loader
+        self.command = Command.of(task_function)
+
+    def look_at(self, job_overrides: Iterable[Sequence[str]]) -> None:
+        """Refuse values that do not fit, before there is any job or folder."""
+        from straylight.engines.local.engine import Machine
+        from straylight.engines.local.pool import ask, warm
+        from straylight.sweep.launch import look_at
+        from straylight.sweep.sweep import Policy
+
+        Machine(**{name: self.options[name] for name in MACHINE})
+        Policy(**{name: self.options[name] for name in POLICY})
+        warm()
+        look_at(self.config, self.loader, job_overrides, ask)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from straylight.launcher.local import History, Options, launch
+        from straylight.engines.local.engine import LocalEngine, Machine
+        from straylight.sweep.launch import launch
+        from straylight.sweep.sweep import History, Policy
 
+        self.command.sweep = Path(self.config.hydra.sweep.dir).absolute()
         self.history = self.history or History()
-        options = Options(**self.options)
-        return launch(self.config, self.hydra_context, job_overrides, initial_job_idx, options, self.history)
+        engine = LocalEngine(Machine(**{name: self.options[name] for name in MACHINE}))
+        try:
+            return launch(
+                self.config,
+                self.loader,
+                job_overrides,
+                initial_job_idx,
+                engine=engine,
+                policy=Policy(**{name: self.options[name] for name in POLICY}),
+                history=self.history,
+                command=self.command,
+            )
+        finally:
+            engine.close()
 
 
+# a plain mapping: Hydra runs this file outside of `sys.modules`
+DEFAULTS = {"_target_": "hydra_plugins.straylight_local.local.LocalLauncher", **MACHINE, **POLICY}
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=DEFAULTS, provider="straylight")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from straylight.folder import checkpoint_in, run_of
+
 
 def refuse_test(key: str, monitor: str) -> None:
     """Raise if what selects an epoch is measured on the rows that it will be tested on.
@@ -43,7 +45,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     @property
     def chosen(self) -> Path:
         """The checkpoint to test with: the best where one was selected, otherwise the last."""
-        return self.folder / ("best.ckpt" if self.best_epoch >= 0 else "last.ckpt")
+        return checkpoint_in(self.folder, "best" if self.best_epoch >= 0 else "last")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = (
@@ -51,12 +53,17 @@ class Checkpoint(pl.callbacks.Checkpoint):
         )
         if value is not None and float(value) < self.best:
             self.best, self.best_epoch = float(value), trainer.current_epoch
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+            trainer.save_checkpoint(checkpoint_in(self.folder, "best"))
+        trainer.save_checkpoint(checkpoint_in(self.folder, "last"))
 
     def _selects(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
         selects = getattr(module, "selects", True) and getattr(module, "last_phase", True)
         return selects and bool(trainer.num_val_batches and sum(trainer.num_val_batches))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["run"] = run_of(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}

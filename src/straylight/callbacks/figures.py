@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from straylight.atomic import replacing
 from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import Scores, gather, scored_by
 from straylight.callbacks.tensorboard import log_png
+from straylight.folder import run_of
 
 log = logging.getLogger(__name__)
 LISTED = 100  # of the strangest rows, and of the most ordinary
@@ -58,12 +59,6 @@ class Figures(Gallery):
         self.drawn: list[str] = []
         self.failed: dict[str, str] = {}
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.is_global_zero:  # of an earlier run in the same folder
-            with suppress(OSError):
-                for path in [*self.folder.glob("**/*.png"), *self.folder.glob("**/extremes.csv")]:
-                    path.unlink(missing_ok=True)
-
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
         return {"figures": self.drawn, **({"figures_failed": self.failed} if self.failed else {})}
@@ -102,6 +97,7 @@ class Figures(Gallery):
         if self.only is not None and not self.only:
             return
         material = self._of(trainer, module, scores)
+        bears = {"Run": run} if (run := run_of(folder)) else {}
         try:
             # here, since it takes a second and a run without figures needs none of it
             from straylight.callbacks.drawings import DRAWINGS
@@ -115,25 +111,19 @@ class Figures(Gallery):
                 if figure is None:
                     continue
                 picture = io.BytesIO()
-                figure.savefig(picture, format="png", dpi=self.dpi)
-                write(folder / f"{name}.png", picture.getvalue())
+                figure.savefig(picture, format="png", dpi=self.dpi, metadata=bears)
+                with replacing(folder / f"{name}.png") as aside:
+                    aside.write_bytes(picture.getvalue())
                 width, height = (round(inches * self.dpi) for inches in figure.get_size_inches())
                 log_png(trainer, f"figures/{name}", picture.getvalue(), width, height)
                 if name == "extremes" and len(material.shape) == 1:
-                    write(folder / "extremes.csv", extremes(material, LISTED).encode())
+                    with replacing(folder / "extremes.csv") as aside:
+                        aside.write_bytes(extremes(material, LISTED).encode())
             except Exception as error:  # a picture never fails a run
                 self.failed[name] = _said(error)
                 log.warning(f"The figure {name} was not drawn: {_said(error)}")
                 continue
             yield name
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def extremes(material: Material, most: int) -> str:

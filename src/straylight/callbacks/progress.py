@@ -11,9 +11,6 @@ import pytorch_lightning as pl
 
 from straylight.rows.batch import Group
 
-#: Who is told every line where there is no terminal: a launcher that shows many jobs in one table.
-listener: Callable[[str], None] | None = None
-
 
 class Progress(pl.Callback):
     """Prints the epoch, its losses, the events trained on per second, and the time left.
@@ -26,6 +23,9 @@ class Progress(pl.Callback):
         log_interval_s: the same where there is no terminal, as in a batch job's log: short trainings print nothing.
         clock: seconds; replaced in tests.
         file: where to; standard error by default.
+
+    Attributes:
+        tell: is told every line in the place of a terminal, as by whoever shows many jobs in one table.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Progress(pl.Callback):
         file: TextIO | None = None,
     ) -> None:
         self.interval_s, self.log_interval_s, self.clock, self.file = interval_s, log_interval_s, clock, file
+        self.tell: Callable[[str], None] | None = None
         self._silent = True
         self._rows = 0
         self._ended: int | None = None  # the epoch that has ended and was not told of
@@ -44,7 +45,7 @@ class Progress(pl.Callback):
         self._ended = None
         self._silent = not trainer.is_global_zero or getattr(pl_module, "one_pass", False)
         self._out = self.file or sys.stderr
-        self._watched = self.file is None and (listener is not None or self._out.isatty())
+        self._watched = self.file is None and (self.tell is not None or self._out.isatty())
         self._interval = self.interval_s if self._watched or self._out.isatty() else self.log_interval_s
         self._start = self._said = self.clock()
         self._from = getattr(pl_module, "done", None) or 0.0  # of a resumed training, some was done before
@@ -80,8 +81,8 @@ class Progress(pl.Callback):
         done = getattr(module, "done", None)
         if done is not None and done > self._from and not last:
             parts.append(f"{_duration((now - self._start) * (1 - done) / (done - self._from))} left")
-        if listener is not None and self.file is None:
-            listener("  ".join(parts))
+        if self.tell is not None and self.file is None:
+            self.tell("  ".join(parts))
         else:
             print("  ".join(parts), file=self._out, flush=True)
 

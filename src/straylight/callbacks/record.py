@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks.scored import Scores, TestScores, measured
-from straylight.report.results import write_result
+from straylight.folder import RunFolder
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
 
@@ -43,19 +42,14 @@ class Record(TestScores):
 
     def __init__(self, folder: str | Path, fields: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.folder, self.fields = Path(folder), dict(fields or {})
+        self.folder, self.fields = RunFolder(folder), dict(fields or {})
         self.written: dict[str, Any] = {}
         self._start = time.monotonic()
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if not trainer.is_global_zero:
             return
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
         names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
@@ -63,10 +57,7 @@ class Record(TestScores):
         columns = {"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind}
         if scores.members is not None:
             columns |= {f"member_{m}": scores.members[:, m] for m in range(scores.members.shape[1])}
-        table = pa.table(columns)
-        temporary = self.folder / f".scores.{os.getpid()}.parquet"
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(self.folder / "scores.parquet")
+        self.folder.write_columns(self.folder.scores, columns)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer, pl_module, "ok")
@@ -97,7 +88,7 @@ class Record(TestScores):
             "versions": versions(),
             **self.fields,
         }
-        write_result(self.folder, result)
+        self.folder.write_result(result)
         self.written = result
 
 

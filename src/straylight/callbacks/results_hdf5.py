@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
+from straylight.atomic import replacing
 from straylight.callbacks.scored import Scores, TestScores
+from straylight.folder import run_of
 
 log = logging.getLogger(__name__)
 ROWS = 16384  # written at a time
@@ -47,21 +48,17 @@ class ResultsHDF5(TestScores):
         import h5py
 
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{os.getpid()}.{self.path.name}")
-        try:
-            with h5py.File(temporary, "w") as file:
-                file.attrs["detector"] = type(module).__name__
-                file.attrs["data"] = data.name
-                file.attrs["scaled"] = self.scaled
-                order = np.lexsort((scores.index, scores.y))
-                for prefix, chosen in (("DATA", scores.y < 0), ("BKG", scores.y == 0), ("SIG", scores.y > 0)):
-                    if (places := order[chosen[order]]).size:
-                        self._write(file, prefix, places, scores, trainer, module)
-                self._kinds(file, scores.y[order][scores.y[order] > 0], data.kinds)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path) as aside, h5py.File(aside, "w") as file:
+            file.attrs["detector"] = type(module).__name__
+            file.attrs["data"] = data.name
+            file.attrs["scaled"] = self.scaled
+            if run := run_of(self.path):
+                file.attrs["run"] = run
+            order = np.lexsort((scores.index, scores.y))
+            for prefix, chosen in (("DATA", scores.y < 0), ("BKG", scores.y == 0), ("SIG", scores.y > 0)):
+                if (places := order[chosen[order]]).size:
+                    self._write(file, prefix, places, scores, trainer, module)
+            self._kinds(file, scores.y[order][scores.y[order] > 0], data.kinds)
 
     def _write(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
 from straylight.errors import StraylightError
+from straylight.folder import RunFolder
 from straylight.metrics.conformal import held_nominal
 from straylight.metrics.rules import Cuts, rules
 from straylight.rows.batch import Batch, Scored
@@ -55,7 +55,7 @@ class Thresholds(TestScores):
             self.rules = rules(quantile, fprs, input_hz, accept_hz, fdr, f1)
         except ValueError as error:
             raise ValueError(f"callbacks.thresholds.{error}") from error
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else RunFolder(folder)
         self.cuts: Cuts | None = None
         self.found: list[dict[str, Any]] = []
 
@@ -79,7 +79,10 @@ class Thresholds(TestScores):
             raise StraylightError(f"{type(pl_module).__name__} sets no threshold: {error}.") from error
         self.found = self.cuts.entries
         if trainer.is_global_zero and self.folder is not None:
-            _write(self.folder, scores, weight)
+            columns = {"index": scores.index, "score": scores.score, "y": scores.y}
+            self.folder.write_columns(
+                self.folder.calibration, columns if weight is None else {**columns, "weight": weight}
+            )
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if self.cuts is None:
@@ -110,16 +113,3 @@ def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Score
         return Scores(none, np.empty(0, np.float32), none), None
     weight = gather(weights).score
     return gather(parts), None if (weight == weight[0]).all() else weight
-
-
-def _write(folder: Path, scores: Scores, weight: NDArray[Any] | None) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {"index": scores.index, "score": scores.score, "y": scores.y}
-    if weight is not None:
-        columns["weight"] = weight
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".calibration.{os.getpid()}.parquet"
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(folder / "calibration.parquet")

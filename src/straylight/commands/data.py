@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from straylight.data import AnomalyDataModule
 from straylight.data.steps.overlap import found_in
 from straylight.data.stored import Stored
 from straylight.errors import DataError, StraylightError
-from straylight.groups import FOLDER, choices
+from straylight.groups import FOLDER, choices, config_folders
 from straylight.job.train import quiet
 from straylight.rows.batch import Events
 from straylight.rows.mapped import CHUNK
@@ -45,7 +44,7 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    options, words = _options(arguments)
+    folders, words = config_folders(arguments)
     overrides = [w for w in words if "=" in w or w.startswith(("~", "+"))]
     names = [w for w in words if w not in overrides]
     fetch = names[:1] == ["fetch"]
@@ -53,18 +52,18 @@ def main(arguments: list[str]) -> None:
     try:
         if unknown := [w for w in words if w.startswith("-")]:
             raise StraylightError(f"there is no option {unknown[0].partition('=')[0]}; there is --config-dir DIR.")
-        if absent := [folder for folder in options if not Path(folder).is_dir()]:
+        if absent := [folder for folder in folders if not folder.is_dir()]:
             raise StraylightError(f"--config-dir: there is no folder {absent[0]}.")
         if not names and any(w.startswith("data.") for w in overrides):
             raise StraylightError("say which data set first, such as `straylight data adbench data.name=6_cardio`.")
         if len(names) > 1 or (fetch and not names):
             raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
         if not names:
-            listing(overrides, options)
+            listing(overrides, folders)
         elif fetch:
-            _fetch(_build(names[0], overrides, options))
+            _fetch(_build(names[0], overrides, folders))
         else:
-            summarise(_build(names[0], overrides, options), Console())
+            summarise(_build(names[0], overrides, folders), Console())
     except Exception as error:
         said = str(error) if isinstance(error, StraylightError) else config.explain(error)
         if said is None:
@@ -73,12 +72,12 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def listing(overrides: list[str], options: list[str]) -> None:
+def listing(overrides: list[str], folders: list[Path]) -> None:
     """Print every data set with whether its files are there."""
     table = Table("data set", "what", "where", box=None, pad_edge=False)
-    for name in choices("data", *_folders(options)):
-        cfg = _compose(name, overrides, options)
-        table.add_row(name, _head(name, options), _presence(cfg))
+    for name in choices("data", *folders):
+        cfg = _compose(name, overrides, folders)
+        table.add_row(name, _head(name, folders), _presence(cfg))
     Console().print(table)
 
 
@@ -172,9 +171,9 @@ def _presence(cfg: DictConfig) -> str:
     return f"no {missing[0].name} in {missing[0].parent}"
 
 
-def _head(name: str, options: list[str]) -> str:
+def _head(name: str, folders: list[Path]) -> str:
     """What a config says of itself first."""
-    for folder in (FOLDER, *_folders(options)):
+    for folder in (FOLDER, *folders):
         path = folder / "data" / f"{name}.yaml"
         if path.is_file():
             first = path.read_text().partition("\n")[0]
@@ -186,26 +185,13 @@ def _head(name: str, options: list[str]) -> str:
     return ""
 
 
-def _build(name: str, overrides: list[str], options: list[str]) -> AnomalyDataModule:
-    cfg = _compose(name, overrides, options)
+def _build(name: str, overrides: list[str], folders: list[Path]) -> AnomalyDataModule:
+    cfg = _compose(name, overrides, folders)
     config.check(cfg)
     return config.build(cfg, "data")
 
 
-def _compose(name: str, overrides: list[str], options: list[str]) -> DictConfig:
-    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _folders(options))}]"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
-        return compose("train", overrides=[f"data={name}", "paths.run=.", *overrides, *(search if options else [])])
-
-
-def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Folders of `--config-dir`, and the rest."""
-    folders = [b for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
-    folders += [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
-    taken = {"--config-dir", "-cd", *folders}
-    rest = [a for a in arguments if a not in taken and not a.startswith("--config-dir=")]
-    return folders, rest
-
-
-def _folders(options: list[str]) -> list[Path]:
-    return [Path(folder) for folder in options]
+def _compose(name: str, overrides: list[str], folders: list[Path]) -> DictConfig:
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"]
+    with initialize_config_dir(version_base=config.HYDRA, config_dir=str(FOLDER)):
+        return compose("train", overrides=[f"data={name}", "paths.run=.", *overrides, *(search if folders else [])])

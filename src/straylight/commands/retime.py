@@ -15,8 +15,8 @@ from torch import Tensor
 from straylight import config
 from straylight.callbacks import Latency
 from straylight.errors import ConfigError, StraylightError
+from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
-from straylight.report.results import find, read, write_result
 from straylight.run import Run
 
 Sample = tuple[Tensor, Tensor]
@@ -33,11 +33,11 @@ def retime(folder: Path) -> int:
         the number of runs that were left alone.
     """
     quiet()
-    finished = [result for result in find(folder) if result["status"] == "ok"]
+    finished = [result for result in SweepFolder(folder).results() if result["status"] == "ok"]
     samples: dict[str, Sample] = {}
     failures, threads = 0, torch.get_num_threads()
     for number, result in enumerate(finished, 1):
-        run = Path(result["folder"])
+        run = RunFolder(result["folder"])
         what = f"[{number}/{len(finished)}] {result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
         try:
             latency, cost = _timed(run, samples)
@@ -49,9 +49,7 @@ def retime(folder: Path) -> int:
         finally:
             torch.set_num_threads(threads)
         now = {"latency": latency, "cost": cost, "retimed": {"time": datetime.now(UTC).isoformat(timespec="seconds")}}
-        kept = read(run) or result
-        kept.pop("folder", None)
-        write_result(run, kept | now)
+        run.write_result({**(run.read() or result), **now})
         numbers = [f"p50 {_first(r)} us" for r in (now, result) if _first(r)]
         print(f"{what}: {', before '.join(numbers)}")
         if cost["shared"].get("others"):
@@ -63,16 +61,16 @@ def _first(result: Any) -> str:
     return next((f"{e['p50_us']:.0f}" for e in result.get("latency", []) if e["batch"] == 1 and e.get("p50_us")), "")
 
 
-def _timed(folder: Path, samples: dict[str, Sample]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _timed(folder: RunFolder, samples: dict[str, Sample]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     import pytorch_lightning as pl
 
-    run = Run.open(folder)
+    run = Run.open(folder.path)
     cfg = run.cfg
     device = _device(run)
     latency = config.build(cfg, "callbacks.latency") if (cfg.get("callbacks") or {}).get("latency") else Latency()
     if cfg.get("threads") is not None:
         torch.set_num_threads(cfg.threads)
-    rows, context = samples.get(key := _identity(cfg, folder)) or samples.setdefault(key, _sample(cfg, folder))
+    rows, context = samples.get(key := _identity(cfg)) or samples.setdefault(key, _sample(cfg))
     detector: torch.nn.Module = run.detector.to(device)
     if cfg.get("compile"):
         run.detector.compile_networks()
@@ -100,9 +98,9 @@ def _device(run: Run) -> torch.device:
     return torch.device(device.type, 0) if device.type == "cuda" else device
 
 
-def _sample(cfg: DictConfig, folder: Path) -> Sample:
+def _sample(cfg: DictConfig) -> Sample:
     """The first test batch of a run's data set: what its own test was timed with."""
-    data = config.build(_placed(cfg, folder), "data")
+    data = config.build(cfg, "data")
     if "seed" not in cfg.data:
         data.seed = cfg.seed
     data.setup()
@@ -110,17 +108,7 @@ def _sample(cfg: DictConfig, folder: Path) -> Sample:
     return batch.x.clone(), batch.context.clone()
 
 
-def _identity(cfg: DictConfig, folder: Path) -> str:
+def _identity(cfg: DictConfig) -> str:
     """What the rows of a run depend on."""
-    plain = OmegaConf.to_container(_placed(cfg, folder).data, resolve=True)
+    plain = OmegaConf.to_container(cfg.data, resolve=True)
     return json.dumps([plain, cfg.seed], sort_keys=True, default=str)
-
-
-def _placed(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The config with data where the run found them: relative paths were meant from where it was started."""
-    placed = cfg.copy()
-    hydra_yaml = folder / ".hydra" / "hydra.yaml"
-    if hydra_yaml.is_file() and "data" in (cfg.get("paths") or {}):
-        started: Any = OmegaConf.to_container(OmegaConf.load(hydra_yaml), resolve=False)
-        placed.paths.data = str(Path(started["hydra"]["runtime"]["cwd"]) / cfg.paths.data)
-    return placed

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from straylight.atomic import write_json
 from straylight.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,7 @@ def _convert(source: Path, place: Path, make: Callable[[Path], None]) -> None:
 
 def _stamp(folder: Path, source: os.stat_result, digest: str) -> None:
     stamp = {"size": source.st_size, "mtime_ns": source.st_mtime_ns, "sha256": digest}
-    temporary = folder / f".{os.getpid()}.{STAMP}"
-    temporary.write_text(json.dumps(stamp))
-    temporary.replace(folder / STAMP)
+    write_json(folder / STAMP, stamp)
 
 
 def sha256(path: Path) -> str:

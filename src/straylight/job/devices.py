@@ -1,4 +1,4 @@
-"""What a config asks for: so many processes, so many GPUs."""
+"""What a config asks for: so many processes, so many GPUs, so many threads."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from typing import Any, NamedTuple
 
 
 class Asked(NamedTuple):
-    """Of a job: `ranks`, the processes it is made of, and `gpus`, which is none or as many."""
+    """What a job asks for.
 
-    ranks: int
-    gpus: int
+    Attributes:
+        ranks: the processes it is made of.
+        gpus: none, or as many.
+        threads: of each process on the CPU; `None` takes what there is.
+        alone: whether its process must have done no other job before.
+    """
+
+    ranks: int = 1
+    gpus: int = 0
+    threads: int | None = None
+    alone: bool = False
 
 
-def asked_for(trainer: Mapping[str, Any]) -> Asked:
+def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
     """Read it off the Trainer's config.
 
     Example:
-        >>> asked_for({"accelerator": "cpu", "devices": 2}), asked_for({"accelerator": "gpu", "devices": "0,3"})
-        (Asked(ranks=2, gpus=0), Asked(ranks=2, gpus=2))
+        >>> asked_for({"accelerator": "cpu", "devices": 2})[:2], asked_for({"accelerator": "gpu", "devices": "0,3"})[:2]
+        ((2, 0), (2, 2))
     """
     devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and bool(visible_gpus()))
@@ -33,7 +42,7 @@ def asked_for(trainer: Mapping[str, Any]) -> Asked:
         count = len(devices) if not isinstance(devices, str) else 1  # what is none of these, the Trainer refuses
     count = max(1, count)
     own = any(word in str(trainer.get("strategy")) for word in ("spawn", "fork", "notebook"))  # Lightning starts those
-    return Asked(1 if own else count, count if on_gpu else 0)
+    return Asked(1 if own else count, count if on_gpu else 0, threads)
 
 
 def visible_gpus() -> list[str]:

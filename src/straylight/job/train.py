@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,23 @@ import torch
 from omegaconf import DictConfig, open_dict
 
 from straylight import config
-from straylight.callbacks import Checkpoint, Record
+from straylight.callbacks import Checkpoint, Progress, Record
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, StraylightError
+from straylight.folder import RunFolder
 from straylight.job.ddp import DDP
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    cfg: DictConfig, folder: Path, *, fields: Mapping[str, Any] | None = None, resume: bool = False
+    cfg: DictConfig,
+    folder: Path | RunFolder,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Build the data set and the detector, train, test, and leave all of it in `folder`.
 
@@ -33,6 +38,7 @@ def train(
         folder: the run's folder.
         fields: more fields for `result.json`, such as the command.
         resume: go on from the newest checkpoint in the folder.
+        tell: told a line now and then on how far it is, in the place of a terminal.
 
     Returns:
         what `result.json` holds; empty on processes other than the first.
@@ -42,6 +48,7 @@ def train(
         Interrupted: on Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     quiet()
+    folder = RunFolder(folder)
     with open_dict(cfg):
         cfg.paths.run = str(folder)
     config.check(cfg)
@@ -59,24 +66,20 @@ def train(
     if cfg.get("compile"):
         detector.compile_networks()
     fields = {**(fields or {}), "data": data.name}
-    trainer = _trainer(cfg, fields, detector, data)
+    trainer = _trainer(cfg, fields, detector, data, tell)
     if trainer.is_global_zero:
-        known = {"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()}
-        (folder / "shape.json").write_text(json.dumps(known))
-    checkpoint = fit_and_test(trainer, detector, data, newest(folder / "checkpoints") if resume else None)
+        folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
+    fit_and_test(trainer, detector, data, folder.newest_checkpoint if resume else None)
     record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
         return {}
-    if checkpoint is not None:
-        (checkpoint.folder / "interrupt.ckpt").unlink(missing_ok=True)
+    folder.checkpoint("interrupt").unlink(missing_ok=True)
     result = record.written if record is not None else {}
     _log_hyperparameters(cfg, trainer, result)
     return result
 
 
-def fit_and_test(
-    trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None = None
-) -> Checkpoint | None:
+def fit_and_test(trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, start: Path | None = None) -> None:
     """Train, from a checkpoint if one is given, and test the epoch that `Checkpoint` chose, if there is one.
 
     Raises:
@@ -93,16 +96,19 @@ def fit_and_test(
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
-    return checkpoint
 
 
-def _trainer(cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule) -> pl.Trainer:
+def _trainer(
+    cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule, tell: Any
+) -> pl.Trainer:
     callbacks = _all(cfg, "callbacks")
     if not (detector.selects and len(data.splits.val)):  # no validation loss to wait for
         callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.EarlyStopping)]
     for callback in callbacks:
         if isinstance(callback, Record):
             callback.fields |= {"seed": cfg.seed, **fields}
+        if isinstance(callback, Progress):
+            callback.tell = tell
     callbacks.sort(key=lambda callback: isinstance(callback, Record))  # it reads what the others measured
     parts = {
         "callbacks": callbacks,
@@ -139,14 +145,8 @@ def _log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, result: Mapping[s
             logger.save()
 
 
-def newest(checkpoints: Path) -> Path | None:
-    """The checkpoint of the latest step: the interrupted one or the last epoch's; `None` if there is neither."""
-    found = [path for name in ("interrupt.ckpt", "last.ckpt") if (path := checkpoints / name).is_file()]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def load(detector: Detector, checkpoint: Path) -> Detector:
-    """Put a checkpoint's state into a detector, ready to score.
+def load(detector: Detector, checkpoint: Path) -> str | None:
+    """Put a checkpoint's state into a detector, which is then ready to score; the run that wrote it, if it says.
 
     Raises:
         ConfigError: if the file cannot be read or is another detector's.
@@ -156,7 +156,8 @@ def load(detector: Detector, checkpoint: Path) -> Detector:
         detector.load_state_dict(state["state_dict"])
     except Exception as error:
         raise ConfigError(f"{checkpoint} does not fit this detector ({' '.join(str(error).split())[:300]}).") from error
-    return detector.eval()
+    detector.eval()
+    return state.get("run")
 
 
 def quiet() -> None:

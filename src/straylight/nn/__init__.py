@@ -6,7 +6,8 @@ from straylight.nn.mlp import mlp
 from straylight.nn.neighbours import Neighbours
 from straylight.nn.optimization import Optimization
 from straylight.nn.particles import ParticleScaling
-from straylight.nn.scaling import Scaling, scaling_of
+from straylight.nn.scaling import Scaling
+from straylight.nn.scaling_of import scaling_of
 
 __all__ = [
     "Flow",

@@ -147,18 +147,3 @@ def contrast(x: Tensor) -> Tensor:
     largest = x.abs().amax(axes, keepdim=True)
     flat = deviation <= 4 * torch.finfo(torch.float32).eps * largest
     return torch.where(flat, 0, centred / torch.where(flat, 1, deviation))
-
-
-def scaling_of(shape: tuple[int, ...], method: Method) -> Scaling:
-    """The scaling of this name.
-
-    Raises:
-        ValueError: if there is none, or it is not for events of this shape.
-
-    Example:
-        >>> scaling_of((2,), "minmax").bounded
-        True
-    """
-    from straylight.nn.particles import ParticleScaling  # a subclass
-
-    return (ParticleScaling if method in ("particles", "particles_log") else Scaling)(shape, method)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from straylight.atomic import replacing
+from straylight.folder import RunFolder
 from straylight.metrics.across import Across, across
 from straylight.report.leaderboard import Row, Run, grouped
 
@@ -44,19 +46,16 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
     )
     written = []
     for name, figure_of in zip(PICTURES, draws, strict=True):
-        (folder / name).unlink(missing_ok=True)
-        temporary = folder / f".{name}"
         try:
-            if (figure := figure_of()) is None:
+            if (figure := figure_of()) is not None:
+                with replacing(folder / name) as aside:
+                    figure.savefig(aside, dpi=DPI)
+                written.append(name)
                 continue
-            figure.savefig(temporary, dpi=DPI)
-            temporary.replace(folder / name)
         except Exception as error:  # the numbers are there all the same
-            temporary.unlink(missing_ok=True)
             said = " ".join(str(error).split())
             print(f"{name} was not drawn: {type(error).__name__}: {said}", file=sys.stderr)
-            continue
-        written.append(name)
+        (folder / name).unlink(missing_ok=True)
     return written
 
 
@@ -95,7 +94,7 @@ def _curves(groups: Mapping[tuple[str, str], list[Run]]) -> dict[str, dict[str, 
     found: dict[str, dict[str, list[Any]]] = {data: {} for data in sorted({data for data, _ in groups})}
     for (data, detector), runs in groups.items():
         for run in runs if data in list(found)[:CURVES] else ():
-            path = Path(run["folder"]) / "scores.parquet"
+            path = RunFolder(run["folder"]).scores
             if path.is_file():
                 columns = pq.read_table(path, columns=["score", "y"])
                 if (one := curve(columns["score"].to_numpy(), columns["y"].to_numpy())) is not None:

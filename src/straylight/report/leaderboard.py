@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from straylight.atomic import replacing
+from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
 
 NOT_RESOLVABLE = "n.r."
@@ -85,9 +87,7 @@ def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tup
 
 
 def _overrides(runs: Mapping[Any, Run]) -> set[str]:
-    first = next(iter(runs.values()))
-    place = ("seed=", "paths.", "hydra.", "detector=", "data=", "experiment=")
-    return {o for o in first.get("overrides", []) if not o.startswith(place)}
+    return named_by(next(iter(runs.values())).get("overrides", []))
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
@@ -146,7 +146,7 @@ def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
 
 def _timing(run: Run, batch: int, key: str) -> float | None:
     own = (e for e in run.get("latency", []) if e["runtime"] != "onnx" and e.get("scaling", True))
-    return next((e[key] for e in own if e["batch"] == batch), None)
+    return next((e.get(key) for e in own if e["batch"] == batch), None)
 
 
 def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
@@ -156,8 +156,7 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     one with its `status`, `reason` and `folder`.
     """
     names = list(_numbers([]))
-    temporary = path.with_suffix(".csv.part")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(
             [
@@ -181,4 +180,3 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
                 what = " ".join([str(run.get("detector")), *sorted(_overrides({0: run}))])
                 inside = os.path.relpath(run["folder"], path.parent)
                 out.writerow([run.get("data"), what, 0, *empty, run["status"], run.get("reason") or "", inside])
-    temporary.replace(path)

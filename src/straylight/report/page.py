@@ -1,8 +1,7 @@
-"""`straylight report FOLDER`: what a run or a sweep reached."""
+"""What a run or a sweep reached, as tables in a terminal."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,66 +12,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from straylight.folder import RunFolder, SweepFolder
 from straylight.metrics.across import Across
-from straylight.report.compared import PICTURES, draw, over_sets
+from straylight.report.compared import draw, over_sets
 from straylight.report.details import by_epoch, cost, decisions, density, large, latency, overview, ranking, thresholds
 from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, grouped, rows, write_csv
-from straylight.report.results import find, read, unfinished
 from straylight.report.runs import write_parquet
 
 SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 
 
-def main(arguments: list[str]) -> None:
-    """Entry point of the command."""
-    parser = argparse.ArgumentParser(
-        prog="straylight report",
-        description="The leaderboard of a sweep, or of all runs below a folder: a row for each detector on each data "
-        f"set, mean and range over seeds; written to leaderboard.csv there too, beside {', '.join(PICTURES)}, those of "
-        "them that apply. For the folder of one run, its numbers.",
-    )
-    parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
-    parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
-    # for the help alone: it has been done when the command comes here
-    parser.add_argument("--retime", action="store_true", help="time every run once more, one by one, before reporting")
-    given = parser.parse_args(arguments)
-    folder = given.folder
-    if not folder.is_dir():
-        sys.exit(_refusal(f"there is no folder {folder}."))
-    if (folder / "result.json").is_file():
-        show_run(folder, details=given.details)
-    elif given.details:
-        sys.exit(_refusal(f"--details is for the folder of one run, and {folder} holds no result.json of its own."))
-    elif not any(folder.rglob("result.json")):
-        sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
-    else:
-        report(folder)
-
-
-def _refusal(sentence: str) -> int:
-    print(f"Error: {sentence}", file=sys.stderr)
-    return 1
-
-
 def report(folder: Path, console: Console | None = None) -> list[Row]:
     """Print the leaderboard of all runs below a folder, and write `leaderboard.csv` and the figures there."""
     say = _teller(console)
-    results = find(folder)
+    place = SweepFolder(folder)
+    results = place.results()
     table = rows(results)
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
             _compare(say, *compared)
     if results:
-        write_csv(table, results, folder / "leaderboard.csv")
-        write_parquet(results, folder / "runs.parquet")
+        write_csv(table, results, place.leaderboard)
+        write_parquet(results, place.table)
         pictures = draw(results, table, folder)
-        say(f"\nWritten to {folder}: {', '.join(['leaderboard.csv', 'runs.parquet', *pictures])}")
+        say(f"\nWritten to {folder}: {', '.join([place.leaderboard.name, place.table.name, *pictures])}")
     for result in results:
         if result["status"] != "ok":
             what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
             say(f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}")
-    if waiting := unfinished(folder):
+    if waiting := place.unfinished():
         say(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})")
     return table
 
@@ -89,7 +58,7 @@ def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
 def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:
     """Print the numbers of one run; with `details`, all of them."""
     say = _teller(console)
-    result: dict[str, Any] = read(folder) or {}
+    result: Any = RunFolder(folder).read()
     say(f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}: {result['status']}")
     if result.get("reason"):
         say(f"  {result['reason']}")

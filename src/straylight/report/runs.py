@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from straylight.atomic import write_table
+from straylight.folder import RunFolder
+
 log = logging.getLogger(__name__)
 FIELDS = (
     "folder",
@@ -30,22 +33,17 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
 
     A column whose values differ in type holds them as JSON.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [_row(result) | {"folder": os.path.relpath(result["folder"], path.parent)} for result in results]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    temporary = path.with_name(f".{path.name}")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(path)
+    write_table(path, columns)
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     import yaml
 
     row = {name: result.get(name) for name in FIELDS}
-    saved = Path(result["folder"]) / ".hydra" / "config.yaml"
+    saved = RunFolder(result["folder"]).config
     if saved.is_file():
         try:
             row |= _flat("config", yaml.safe_load(saved.read_text()))

@@ -17,13 +17,14 @@ MODULES = (
     "sklearn.neighbors",
     "tensorboard.plugins.projector",
     "torch.utils.tensorboard",
-    "straylight.app",
     "straylight.callbacks.drawings",
     "straylight.data",
     "straylight.detectors",
+    "straylight.engines.local.child",
     "straylight.export",
-    "straylight.launcher.child",
+    "straylight.job.perform",
     "straylight.job.train",
+    "straylight.sweep.launch",
 )
 
 for name in MODULES:

@@ -8,13 +8,14 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from straylight.launcher import child
-from straylight.launcher.child import Order
+from straylight.engines.base import Ended
+from straylight.engines.local import child
+from straylight.engines.local.child import Errand, Question
 
 SERVER = multiprocessing.get_context("forkserver")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -27,7 +28,7 @@ def warm() -> None:
     """Start the server that jobs are forked from, if it does not run; it imports while we go on."""
     from multiprocessing import forkserver
 
-    SERVER.set_forkserver_preload(["straylight.launcher.warm"])
+    SERVER.set_forkserver_preload(["straylight.engines.local.warm"])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     # a server with threads cannot be forked from safely; jobs set torch's own number
     os.environ.update({name: "1" for name in ONE_THREAD if before[name] is None})
@@ -52,9 +53,9 @@ class Worker:
         tell.close()
         take.close()
 
-    def do(self, order: Order) -> None:
+    def do(self, order: Errand | Question) -> None:
         """Give it something to do; it must not be at something else."""
-        self.orders += 1
+        self.orders += isinstance(order, Errand)
         with suppress(BrokenPipeError):  # it has died, which is noticed as it is of one that dies later
             self._order.send_bytes(pickle.dumps(order))
 
@@ -91,26 +92,46 @@ class Worker:
             self.told.close()
 
 
-class Running:
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process that has imported everything; its value.
+
+    Raises:
+        RuntimeError: if the process ended before it could tell, as of an error, which it has printed.
+    """
+    warm()
+    worker = Worker()
+    try:
+        worker.do(Question(function, arguments))
+        assert worker.told is not None
+        return worker.told.recv()[1]
+    except EOFError as error:
+        raise RuntimeError(f"{function.__name__} ended without an answer") from error
+    finally:
+        worker.close()
+
+
+class Processes:
     """One attempt at a job, by a process for each rank.
 
     Args:
-        orders: what each is to do, the first rank first.
+        errands: what each is to do, the first rank first.
         worker: a process that has done with another job, for one of a single rank.
     """
 
-    def __init__(self, orders: Sequence[Order], worker: Worker | None = None) -> None:
+    def __init__(self, errands: Sequence[Errand], worker: Worker | None = None) -> None:
         self.started = time.monotonic()
+        self.errands = errands
         self.line = ""
         self.status: dict[int, int] = {}  # of ranks that have ended
         self.first_dead: int | None = None  # by itself, and not on Ctrl-C
         self._stopping: float | None = None
         self._free = False
         self.workers: list[Worker] = [worker] if worker else []
+        self.reused = bool(worker and worker.orders)
         try:
-            self.workers += [Worker() for _ in orders[len(self.workers) :]]
-            for one, order in zip(self.workers, orders, strict=True):
-                one.do(order)
+            self.workers += [Worker() for _ in errands[len(self.workers) :]]
+            for one, errand in zip(self.workers, errands, strict=True):
+                one.do(errand)
         except BaseException:  # Ctrl-C: nobody else knows of them yet
             for one in self.workers:
                 one.close()
@@ -171,17 +192,18 @@ class Running:
             worker.close()
         return None
 
-    def died(self, rank: int) -> str:
-        """How a rank's process ended, in words."""
-        who = f"Rank {rank}" if len(self.workers) > 1 else "The job's process"
+    @property
+    def ended(self) -> Ended:
+        """How they ended, once `look` has said so: of several the rank that is to blame."""
+        rank = self.first_dead or 0
         status = self.status.get(rank, 0)
-        if status == 0:
-            return f"{who} ended without a result"
-        if status > 0:
-            return f"{who} ended with status {status}"
-        name = signal.Signals(-status).name
-        note = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""
-        return f"{who} was killed by signal {-status} ({name}{note})"
+        return Ended(
+            status=status if status >= 0 else None,
+            signal=-status if status < 0 else None,
+            log=self.errands[rank].log or "",
+            rank=rank if len(self.workers) > 1 else None,
+            reused=self.reused,
+        )
 
 
 def meeting_place(count: int) -> list[Mapping[str, str]]:

@@ -1,0 +1,1 @@
+"""How the folder of a job gets done somewhere: an engine each."""

@@ -1,0 +1,29 @@
+"""`python -m straylight.job FOLDER` does what the folder of a job says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from straylight.errors import StraylightError
+from straylight.job.perform import perform
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; ranks that a job starter such as `torchrun` made find their number in the environment."""
+    if len(arguments) != 1:
+        print("usage: python -m straylight.job FOLDER", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: with a checkpoint
+    try:
+        return perform(arguments[0], rank=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))))
+    except StraylightError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

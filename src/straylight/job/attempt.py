@@ -1,0 +1,55 @@
+"""One attempt at a job: train in its folder, and see to it that `result.json` says how it ended."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from straylight.errors import StraylightError
+from straylight.folder import RunFolder
+from straylight.job.order import Order
+
+Tell = Callable[[str], None]
+
+
+def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[str, Any]:
+    """Train in `folder` as ordered; what `result.json` says of it.
+
+    Args:
+        order: what to do.
+        folder: where.
+        tell: told a line now and then on how far it is.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from straylight.callbacks.record import versions
+    from straylight.job.train import train
+
+    if order.resume:
+        folder.result.unlink(missing_ok=True)  # until it ends nothing looks finished
+    else:
+        folder.clear()
+
+    def conclude(status: str, reason: str | None) -> dict[str, Any]:
+        early = {"metrics": {}, "latency": [], "versions": versions(), **order.fields}
+        known = folder.read() or {}  # what the callbacks recorded, if there was a Trainer already
+        result = {**early, **known, "status": status, "reason": reason}
+        folder.write_result(result)
+        return result
+
+    try:
+        result = train(order.cfg, folder, fields=order.fields, resume=order.resume, tell=tell)
+        return result if folder.result.exists() else conclude("ok", None)  # nobody recorded it
+    except (KeyboardInterrupt, SystemExit) as error:
+        status = error.code if isinstance(error, SystemExit) else None
+        if status not in (None, 1, 130):  # which Lightning and we end an interrupted training with
+            return conclude("failed", f"Something in the run called sys.exit({status!r}).")
+        return conclude("interrupted", None)
+    except Exception as error:
+        said = isinstance(error, StraylightError | MisconfigurationException)
+        reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
+            traceback.print_exc()
+        return conclude("failed", reason)

@@ -1,0 +1,145 @@
+"""What a job is to do, kept in its folder, so that any process that sees the folder can do it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from straylight import config
+from straylight.atomic import replacing, write_json
+from straylight.errors import ConfigError
+from straylight.folder import RunFolder, new_run
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `job.json` says.
+
+    Attributes:
+        run: the id that every file of the run bears.
+        config: the composed config, resolved, without Hydra's own.
+        fields: what `result.json` says of what was asked for.
+        hydra: Hydra's own config, for a job of a sweep; empty where Hydra itself is around it.
+        resume: whether to go on from the newest checkpoint in the folder.
+        ranks: processes that the job is made of; gpus: the cards it asks for.
+        engine, id: by which engine it was started, and what that calls it.
+    """
+
+    run: str
+    config: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    hydra: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    ranks: int = 1
+    gpus: int = 0
+    engine: str | None = None
+    id: str | None = None
+
+    @property
+    def cfg(self) -> DictConfig:
+        """The config, for a process that need know nothing of Hydra."""
+        return DictConfig(copy.deepcopy(dict(self.config)))
+
+    def write(self, folder: RunFolder) -> Order:
+        """Keep it in the job's folder."""
+        write_json(folder.job, asdict(self))
+        return self
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Order:
+        """Read what a folder says.
+
+        Raises:
+            ConfigError: if it holds no order, or a damaged one.
+        """
+        try:
+            return cls(**json.loads(folder.job.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{folder} is not the folder of a job: it holds no {folder.job.name}.") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{folder.job} cannot be read ({error}).") from error
+
+    def started(self, folder: RunFolder, engine: str, id: str) -> Order:
+        """Note who has it now."""
+        return replace(self, engine=engine, id=id).write(folder)
+
+
+def placed(
+    cfg: DictConfig,
+    folder: RunFolder,
+    fields: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    ranks: int = 1,
+    gpus: int = 0,
+) -> Order:
+    """Put into its folder what a job is to do: `job.json`, and the config as it was composed, its paths absolute.
+
+    Args:
+        cfg: the composed config; with `hydra` in it, that is kept beside it.
+        folder: of the job.
+        fields: what `result.json` is to say of what was asked for.
+        resume: whether it goes on with what an earlier attempt left there.
+        ranks, gpus: what it asks for.
+
+    Raises:
+        OmegaConfBaseException: if a value of the config cannot be resolved.
+    """
+    whole = copy.deepcopy(cfg)
+    config.settle_paths(whole)
+    own: Any = {}
+    if "hydra" in whole:
+        own = OmegaConf.to_container(whole.hydra, resolve=True, enum_to_str=True)
+        for key in ("help", "hydra_help"):  # whose templates are longer than all else
+            own.pop(key, None)
+        _save(folder.hydra, {"hydra": OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)})
+        _save(folder.overrides, whole.hydra.overrides.task)
+    with read_write(whole), open_dict(whole):
+        whole.pop("hydra", None)
+        _save(folder.config, whole)
+        whole.paths.run = str(folder.path.absolute())
+    plain: Any = OmegaConf.to_container(whole, resolve=True)
+    run = (folder.run if resume else None) or new_run()
+    return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
+
+
+def _save(path: Path, node: Any) -> None:
+    with replacing(path) as aside:
+        aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
+
+
+def fields_of(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    command: Sequence[str] | None = None,
+    ranged: Collection[str] = (),
+) -> dict[str, Any]:
+    """What `result.json` says of what was asked for.
+
+    Args:
+        cfg: the composed config.
+        choices: of each config group, as Hydra knows them.
+        overrides: as typed.
+        command: what was typed behind `straylight train`, where that is not the overrides.
+        ranged: keys that the sweep ranges over.
+    """
+    settled = copy.deepcopy(cfg)
+    config.settle_paths(settled)
+    return {
+        "detector": choices.get("detector"),
+        "data": choices.get("data"),
+        "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
+        "overrides": list(overrides),
+        "ranged": sorted(ranged),
+        "config_hash": config.identity(settled, ranged=ranged),
+        "variant": config.identity(settled, seed=False, ranged=ranged),
+        "command": shlex.join(["straylight", "train", *(overrides if command is None else command)]),
+    }

@@ -1,0 +1,102 @@
+"""A job's folder, done by this process: whatever started it, and on whichever machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from straylight.errors import StraylightError
+from straylight.folder import RunFolder
+from straylight.job.attempt import Tell, attempt
+from straylight.job.order import Order
+from straylight.result import headline
+
+#: How a process ends whose job went well, failed, or was interrupted.
+ENDS = {"ok": 0, "failed": 1, "interrupted": 130}
+
+
+def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int:
+    """Do what the folder of a job says; the exit status.
+
+    Args:
+        path: of the folder.
+        rank: 0 for the process that keeps the record.
+        tell: told a line now and then on how far it is.
+
+    Raises:
+        ConfigError: if it is no folder of a job.
+    """
+    folder = RunFolder(path)
+    order = Order.read(folder)
+    if rank:
+        return _follow(order, folder, rank)
+    with _around(order, folder) as ended:
+        result = attempt(order, folder, tell)
+        ended.append(result.get("metrics", {}).get("test/auroc"))
+        if result["status"] == "ok":
+            logging.getLogger(__name__).info(headline(result))
+    if result["status"] == "failed":
+        print(f"Error: {result['reason']}", file=sys.stderr)
+    return ENDS[result["status"]]
+
+
+def _follow(order: Order, folder: RunFolder, rank: int) -> int:
+    """Be a rank other than the first, which meets the same errors and records them."""
+    from straylight.job.train import train
+
+    try:
+        train(order.cfg, folder, resume=order.resume)
+    except StraylightError as error:
+        print(f"Rank {rank}: {error}", file=sys.stderr)
+        return ENDS["failed"]
+    return ENDS["ok"]
+
+
+@contextmanager
+def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
+    """What surrounds a job: a log and, for one of a sweep, what Hydra's own launchers surround theirs with.
+
+    The job puts the number that it is judged by into the list, for Hydra's callbacks.
+    """
+    ended: list[float | None] = []
+    if not order.hydra:
+        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log())]
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+        yield ended
+        return
+    from hydra import version
+    from hydra._internal.callbacks import Callbacks
+    from hydra.conf import HydraConf
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override, setup_globals
+    from omegaconf import OmegaConf, open_dict
+
+    from straylight.config import HYDRA
+
+    version.setbase(HYDRA)
+    setup_globals()
+    cfg: Any = order.cfg
+    of_hydra = OmegaConf.structured(HydraConf)
+    OmegaConf.set_struct(of_hydra, False)  # to which its own defaults add
+    with open_dict(cfg):
+        cfg.hydra = OmegaConf.merge(of_hydra, order.hydra)
+    JobRuntime.instance().set("name", cfg.hydra.job.name)
+    HydraConfig.instance().set_config(cfg)
+    callbacks, here = Callbacks(cfg), Path.cwd()
+    if cfg.hydra.job.chdir:
+        os.chdir(folder)
+    configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
+    try:
+        with env_override(cfg.hydra.job.env_set):
+            callbacks.on_job_start(config=cfg, task_function=lambda cfg: None)
+            yield ended
+        returned = JobReturn(list(cfg.hydra.overrides.task), order.cfg, status=JobStatus.COMPLETED)
+        returned.return_value = ended[0]
+        callbacks.on_job_end(config=cfg, job_return=returned)
+    finally:
+        os.chdir(here)

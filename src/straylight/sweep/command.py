@@ -1,0 +1,27 @@
+"""What one command of `straylight train` is about, as far as a sweep must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Command:
+    """Handed from the command through Hydra to its launcher, as an attribute of the function that Hydra calls.
+
+    Attributes:
+        resume: whether jobs go on with what earlier ones left in their folders.
+        failures: jobs that failed, for the exit status.
+        sweep: the folder of the sweep that has begun; `None` if there is none.
+    """
+
+    resume: bool = False
+    failures: int = 0
+    sweep: Path | None = None
+
+    @classmethod
+    def of(cls, task: Any) -> Command:
+        """That of a function of Hydra's; one of its own where somebody else's calls our launcher."""
+        return getattr(task, "command", None) or cls()

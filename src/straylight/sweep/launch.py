@@ -1,0 +1,101 @@
+"""What Hydra's launchers of ours do: check the values that are swept over, and run a batch of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from straylight import config
+from straylight.engines.base import Engine
+from straylight.errors import ConfigError
+from straylight.sweep.board import Board
+from straylight.sweep.command import Command
+from straylight.sweep.job import Job
+from straylight.sweep.lease import leased
+from straylight.sweep.points import Points
+from straylight.sweep.sweep import History, Policy, Sweep
+
+
+def launch(
+    cfg: DictConfig,
+    loader: Any,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    *,
+    engine: Engine,
+    policy: Policy,
+    history: History,
+    command: Command,
+) -> list[JobReturn]:
+    """Run jobs of a sweep; what every one of them returned, in their order. None is what a failed one returns.
+
+    Args:
+        cfg: the sweep's config.
+        loader: Hydra's, which composes configs.
+        job_overrides: of each job.
+        first: the number of the first.
+        engine: runs them.
+        policy: for those that do not end well.
+        history: of the same sweep, where the sweeper hands over one batch of jobs after the other.
+        command: of the sweep.
+
+    Raises:
+        ConfigError: if the sweep's folder is in use by another.
+        KeyboardInterrupt: on Ctrl-C, after all jobs were ended and marked.
+    """
+    setup_globals()
+    configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    jobs = [Job(first + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    for job in jobs:  # what tells it from the others
+        job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
+    points = Points(cfg, loader, history.seen, command.resume)
+    with (
+        nullcontext() if command.resume else leased(points.folder.path, alone=False),  # which who resumes holds already
+        Board(len(jobs)) as board,
+    ):
+        Sweep(jobs, points, engine, policy, board, history, command).run()
+    return [job.returned or JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+
+
+def look_at(
+    cfg: DictConfig, loader: Any, job_overrides: Iterable[Sequence[str]], ask: Callable[..., list[str]]
+) -> None:
+    """Compose jobs among which every value that is swept over stands once, and look at their values.
+
+    Args:
+        cfg: the sweep's config.
+        loader: Hydra's, which composes configs.
+        job_overrides: of these jobs.
+        ask: calls a function, with its arguments, in a process that has imported what configs name.
+
+    Raises:
+        ConfigError: for the first value that does not fit, before there is any job or folder.
+    """
+    plain = []
+    for overrides in job_overrides:
+        composed = loader.load_sweep_config(cfg, list(overrides))
+        with read_write(composed), open_dict(composed):
+            composed.pop("hydra")
+            composed.paths.run = "."
+        try:
+            plain.append(OmegaConf.to_container(composed, resolve=True))
+        except Exception:
+            continue
+    if wrong := ask(faults, plain):
+        raise ConfigError(wrong[0])
+
+
+def faults(configs: Sequence[Any]) -> list[str]:
+    """What is wrong with configs, a sentence for each that holds a value that does not fit."""
+    found = []
+    for plain in configs:
+        try:
+            config.check(DictConfig(plain))
+        except ConfigError as error:
+            found.append(str(error))
+    return found

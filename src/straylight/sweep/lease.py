@@ -1,0 +1,87 @@
+"""Whose a sweep's folder is while a sweep runs in it, as every machine that sees the folder can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from straylight.atomic import write_json
+from straylight.errors import ConfigError
+
+RENEWED_S = 15.0  # between two signs of life
+SILENT_S = 90.0  # after which a holder on another machine counts as dead
+
+
+@contextmanager
+def leased(folder: Path, alone: bool) -> Iterator[None]:
+    """Hold a sweep's folder: new sweeps share one, since each job takes a folder of its own in it; one that is resumed
+    has it `alone`, so that no job is gone on with that still runs.
+
+    A holder is a file in the folder whose time is renewed. One that has died is known by its process on the same
+    machine, and by its silence on another; its jobs may live on, and are asked for by their ids.
+
+    Raises:
+        ConfigError: if a sweep that does not go together with this runs in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = folder / f".lease.{secrets.token_hex(6)}"
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time(), "alone": alone}
+    with FileLock(folder / ".lease.lock"):  # the system's: it ends with the process
+        write_json(mine, me)
+        now = mine.stat().st_mtime  # by the clock of who keeps the files
+        others = [path for path in folder.glob(".lease.*") if path.name not in (mine.name, ".lease.lock")]
+        for other in others:
+            if (alone or _alone(other)) and _alive(other, now):
+                mine.unlink()
+                raise ConfigError(f"A sweep is running in {folder}; wait for its end, or end it, before another.")
+            if not _alive(other, now):
+                other.unlink(missing_ok=True)
+    over = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(mine, over), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+        with suppress(OSError):
+            mine.unlink()
+
+
+def _renew(lease: Path, over: threading.Event) -> None:
+    while not over.wait(RENEWED_S):
+        with suppress(OSError):  # another time
+            os.utime(lease)
+
+
+def _read(lease: Path) -> dict:
+    try:
+        return dict(json.loads(lease.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _alone(lease: Path) -> bool:
+    return bool(_read(lease).get("alone"))
+
+
+def _alive(lease: Path, now: float) -> bool:
+    held = _read(lease)
+    if held.get("host") == socket.gethostname():
+        try:
+            return abs(psutil.Process(held["pid"]).create_time() - held["born"]) < 1
+        except (psutil.Error, KeyError, TypeError):
+            return False
+    try:
+        return now - lease.stat().st_mtime < SILENT_S
+    except OSError:
+        return False

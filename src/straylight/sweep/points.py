@@ -1,0 +1,133 @@
+"""The points of a sweep: composed, told apart, and given a folder each.
+
+A job is told from others by the hash of its composed config: a point that comes twice runs once, and a sweep that is
+resumed runs what is missing, failed or new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from straylight import config
+from straylight.errors import ConfigError
+from straylight.folder import RunFolder, SweepFolder
+from straylight.job.devices import asked_for
+from straylight.job.order import Order, fields_of
+from straylight.overrides import ranged, value_of
+from straylight.result import headline
+from straylight.sweep.job import Job
+
+NUMBERED = "${hydra.job.num}"
+
+
+class Points:
+    """Makes jobs of a sweep ready to run.
+
+    Args:
+        cfg: the sweep's config.
+        loader: Hydra's, which composes configs.
+        seen: jobs of the sweep by their identity; those made ready are added.
+        resume: whether jobs of before are looked for in the sweep's folder.
+    """
+
+    def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job], resume: bool) -> None:
+        self.cfg, self.loader, self.seen = cfg, loader, seen
+        self.folder = SweepFolder(Path(cfg.hydra.sweep.dir).absolute())
+        params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+        self.ranged = ranged([*cfg.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())])
+        self._known = dict(self._before()) if resume else {}
+
+    def ready(self, job: Job) -> str | None:
+        """Give a job its config and its folder; why it need not run, if it has, here or in the sweep that is resumed.
+
+        Raises:
+            ConfigError: if its config cannot be composed; the job has a folder all the same.
+        """
+        typed = hashlib.sha256("\0".join(job.overrides).encode()).hexdigest()[:12]
+        try:
+            return self._composed(job, typed)
+        except Exception as error:  # of this combination; each value by itself was tried before the first job
+            given = {
+                group: value_of(o) for o in job.overrides for group in ("detector", "data") if o.startswith(f"{group}=")
+            }
+            job.fields = {"detector": None, "data": None, **given, "overrides": job.overrides, "config_hash": typed}
+            job.folder = job.folder or self._known.get(typed) or self.folder.claim(str(job.number), True)
+            raise ConfigError(config.explain(error) or f"{type(error).__name__}: {error}") from error
+
+    def _composed(self, job: Job, typed: str) -> str | None:
+        composed = self.loader.load_sweep_config(self.cfg, job.overrides)
+        overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+        job.fields = fields_of(composed, composed.hydra.runtime.choices, overrides, ranged=self.ranged)
+        identity = job.fields["config_hash"]
+        if identity in self.seen:
+            job.same = self.seen[identity]
+            return f"is the same as #{job.same.number}: {job.what}"
+        self.seen[identity] = job
+        before = self._known.get(identity) or self._known.get(typed)
+        result = before.read() if before else None
+        if result and result["status"] == "ok":
+            job.returned = returned(job, result)
+            return headline(result)
+        job.resume = before is not None and (result is None or result["status"] == "interrupted")
+        if before is not None and result is None and before.job.is_file():
+            job.id = Order.read(before).id  # which may run on where the launcher that started it has died
+        hydra = composed.hydra
+        with read_write(hydra), read_write(hydra.job), open_dict(hydra.job):
+            hydra.job.id = hydra.job.num = job.number
+        job.folder, job.claimed = before or self._named(composed), before is None
+        with read_write(hydra.sweep), read_write(hydra.runtime), open_dict(hydra.runtime):
+            hydra.sweep.subdir = str(job.folder.path.relative_to(self.folder.path))
+            hydra.runtime.output_dir = str(job.folder)
+        job.config = composed
+        job.asked = asked_for(composed.trainer, composed.get("threads"))
+        if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
+            with read_write(composed), open_dict(composed):
+                composed.trainer.devices = job.asked.gpus
+        return None
+
+    def _named(self, composed: DictConfig) -> RunFolder:
+        """A folder that nobody else has, made for the job."""
+        given: Any = OmegaConf.to_container(self.cfg.hydra.sweep, resolve=False)
+        HydraConfig.instance().set_config(composed)
+        return self.folder.claim(str(OmegaConf.select(composed, "hydra.sweep.subdir")), given["subdir"] == NUMBERED)
+
+    def _before(self) -> Iterator[tuple[str, RunFolder]]:
+        """The jobs in the sweep's folder, by the hash of their configs; of several alike one that ended well."""
+        last: list[tuple[str, RunFolder]] = []
+        for run in self.folder.runs():
+            result = run.read()
+            if (identity := self._identity(run, result)) is None:
+                continue
+            if result and result["status"] == "ok":
+                last.append((identity, run))
+            else:
+                yield identity, run
+        yield from last
+
+    def _identity(self, run: RunFolder, result: Mapping[str, Any] | None) -> str | None:
+        """The hash of a job of before; by its saved config where it was taken otherwise than now."""
+        fields = result
+        if result is None and run.job.is_file():
+            fields = Order.read(run).fields
+        if fields and fields.get("config_hash") and fields.get("ranged") == sorted(self.ranged):
+            return str(fields["config_hash"])
+        if not run.config.is_file():
+            return str(fields["config_hash"]) if fields and fields.get("config_hash") else None
+        try:
+            return config.identity(config.saved(run), ranged=self.ranged)
+        except ConfigError:  # cut off as the job was killed: it has no result either, and is run anew elsewhere
+            return None
+
+
+def returned(job: Job, result: Mapping[str, Any]) -> JobReturn:
+    """What Hydra's sweeper is given of a job that has such a result: its AUROC, or None of one that failed."""
+    found = JobReturn(job.overrides, status=JobStatus.COMPLETED)
+    found.return_value = (result.get("metrics") or {}).get("test/auroc") if result["status"] == "ok" else None
+    return found

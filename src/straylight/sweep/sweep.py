@@ -1,0 +1,295 @@
+"""A sweep while it runs: jobs that wait, run and have ended, each exactly once, by any engine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from straylight import checks, config
+from straylight.engines.base import Ended, Engine, Running
+from straylight.errors import ConfigError
+from straylight.folder import RunFolder
+from straylight.job.order import Order, placed
+from straylight.result import headline
+from straylight.sweep.board import Board
+from straylight.sweep.command import Command
+from straylight.sweep.job import Job
+from straylight.sweep.outcome import settled
+from straylight.sweep.points import Points, returned
+
+TICK_S = 0.2  # between two looks at a deadline
+AHEAD = 64  # jobs that are composed while another one waits for its kind of place
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What becomes of jobs that do not end well.
+
+    Args:
+        retry: how often a job that failed is tried again.
+        timeout_s: seconds after which a job is stopped and counts as failed.
+        fail_fast: whether the first job that fails ends the sweep.
+        grace_s: seconds for a job to leave a checkpoint when it is stopped.
+
+    Raises:
+        ConfigError: if a number is out of its range.
+    """
+
+    retry: int = 0
+    timeout_s: float | None = None
+    fail_fast: bool = False
+    grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        checks.number("hydra.launcher.retry", self.retry, whole=True, zero=True)
+        checks.number("hydra.launcher.timeout_s", self.timeout_s, null=True)
+        checks.number("hydra.launcher.grace_s", self.grace_s, zero=True)
+
+
+@dataclass
+class History:
+    """What batches of jobs of one sweep know of earlier ones: jobs by their identity; whether the sweep is to end."""
+
+    seen: dict[str, Job] = field(default_factory=dict)
+    over: bool = False
+
+
+class Sweep:
+    """Jobs that wait, run and have ended.
+
+    Args:
+        jobs: in their order.
+        points: composes them and tells them apart.
+        engine: runs them.
+        policy: for those that do not end well.
+        board: shows them.
+        history: of earlier batches.
+        command: counts failures.
+    """
+
+    def __init__(
+        self,
+        jobs: list[Job],
+        points: Points,
+        engine: Engine,
+        policy: Policy,
+        board: Board,
+        history: History,
+        command: Command,
+    ) -> None:
+        self.jobs, self.points, self.engine, self.policy = jobs, points, engine, policy
+        self.board, self.history, self.command = board, history, command
+        self.waiting = deque([] if history.over else jobs)
+        self.running: list[Job] = []
+
+    def run(self) -> None:
+        """Until all have ended.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, after all jobs were ended and marked.
+        """
+        try:
+            while self.waiting or self.running:
+                self._step()
+        except BaseException:  # Ctrl-C, or a fault of ours
+            self._interrupt()
+            raise
+        for job in self.jobs:
+            if job.same is not None:
+                job.returned = job.same.returned
+
+    def _step(self) -> None:
+        composed = self._fill()
+        if self.running and composed:
+            self._look(0.0)  # the next one's config was composed while others work
+        else:
+            self._look(TICK_S)
+
+    # starting
+
+    def _fill(self) -> bool:
+        """Start what there is room for, in order; whether a config was composed on the way, which takes its time.
+
+        A job that waits for a GPU keeps those behind it from the GPUs, and from nothing else.
+        """
+        full: set[bool] = set()
+        for ahead, job in enumerate(list(self.waiting)):
+            if ahead > (AHEAD if True in full else 1):
+                break
+            fresh = job.config is None
+            if not fresh or self._ready(job):
+                on_gpu = bool(job.asked.gpus)
+                if on_gpu not in full and not self._start(job):
+                    full.add(on_gpu)
+            if self.history.over or len(full) == 2 or (fresh and self.running):
+                return fresh
+        return False
+
+    def _ready(self, job: Job) -> bool:
+        """Whether the job is composed, and is to run."""
+        try:
+            seen = self.points.ready(job)
+        except ConfigError as error:
+            self._refuse(job, str(error))
+            return False
+        if seen is not None:
+            self.waiting.remove(job)
+            self.board.end(job.number, "known", seen)
+        return seen is None
+
+    def _start(self, job: Job) -> bool:
+        """Whether the job no longer waits: it runs, or cannot."""
+        assert job.folder is not None
+        try:
+            if job.id is None or not self._goes_on(job.id):
+                job.order = job.order or self._placed(job)
+                job.id = self.engine.submit(job.folder, job.asked)
+                if job.id is None:
+                    return False
+                job.order.started(job.folder, self.engine.name, job.id)
+        except (ConfigError, OmegaConfBaseException, OSError) as error:
+            self._refuse(job, config.explain(error) or str(error))
+            return True
+        job.attempts += 1
+        job.stopped = job.timed_out = False
+        job.started = time.monotonic()
+        self.waiting.remove(job)
+        self.running.append(job)
+        self.board.start(job.number, job.what)
+        return True
+
+    @staticmethod
+    def _placed(job: Job) -> Order:
+        assert job.folder is not None
+        HydraConfig.instance().set_config(job.config)
+        ranks, gpus = job.asked.ranks, job.asked.gpus
+        return placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus)
+
+    def _goes_on(self, id: str) -> bool:
+        """Whether a job that a launcher started which has died still runs."""
+        return isinstance(self.engine.look([id]).get(id), Running)
+
+    # ending
+
+    def _look(self, seconds: float) -> None:
+        if not self.running:
+            time.sleep(seconds)  # other sweeps have the GPUs
+            return
+        ids = {job.id: job for job in self.running if job.id is not None}
+        if seconds:
+            self.engine.wait(ids, seconds)
+        for id, state in self.engine.look(ids).items():
+            job = ids[id]
+            if isinstance(state, Ended):
+                self._end(job, state)
+                continue
+            self.board.progress(job.number, state.line)
+            late = self.policy.timeout_s is not None and time.monotonic() - job.started > self.policy.timeout_s
+            if late and not job.stopped:
+                job.timed_out = True
+                self._stop(job)
+
+    def _stop(self, job: Job) -> None:
+        """Tell a job to end, once."""
+        if job.id is not None and not job.stopped:
+            job.stopped = True
+            self.engine.stop(job.id, self.policy.grace_s)
+
+    def _end(self, job: Job, ended: Ended) -> None:
+        assert job.folder is not None
+        self.running.remove(job)
+        job.id = job.order = None
+        late = (
+            f"It was stopped after {self.policy.timeout_s:g} s (hydra.launcher.timeout_s)." if job.timed_out else None
+        )
+        result: Mapping[str, Any]
+        try:
+            result = settled(job.folder, job.fields, ended, late, job.stopped)
+        except OSError as error:
+            result = {"status": "failed", "reason": f"{job.folder} cannot be written: {error.strerror}."}
+        asked = job.stopped and not job.timed_out
+        if result["status"] == "ok" or asked or self.history.over:
+            self._conclude(job, result)
+        elif ended.reused and not job.timed_out:  # what others left behind may be why
+            job.asked, job.attempts = job.asked._replace(alone=True), job.attempts - 1
+            self._again(job, result)
+        elif job.attempts <= self.policy.retry:
+            self._again(job, result)
+        else:
+            self._conclude(job, result)
+
+    def _again(self, job: Job, result: Mapping[str, Any]) -> None:
+        job.resume = result["status"] == "interrupted"
+        self.board.end(job.number, "again", str(result.get("reason") or result["status"]))
+        self.waiting.append(job)
+
+    def _conclude(self, job: Job, result: Mapping[str, Any]) -> None:
+        """The job is not tried again."""
+        job.config = None
+        job.returned = returned(job, result)
+        status = str(result["status"])
+        said = headline(result) if status == "ok" else f"{job.what}: {result.get('reason') or ''}".rstrip(": ")
+        self.board.end(job.number, status, said)
+        if status != "ok" and not (job.stopped and not job.timed_out):  # nobody asked it to
+            self._failed(job, f"#{job.number} {said}")
+
+    def _refuse(self, job: Job, reason: str) -> None:
+        """The job cannot be started."""
+        assert job.folder is not None
+        self.waiting.remove(job)
+        failed = {"metrics": {}, "latency": [], **job.fields, "status": "failed", "reason": reason}
+        job.folder.write_result(failed)
+        self.board.end(job.number, "failed", f"{job.what}: {reason}")
+        self._failed(job, f"#{job.number} {job.what}: {reason}")
+
+    def _failed(self, job: Job, said: str) -> None:
+        job.config = None
+        print(f"Error: {said}", file=sys.stderr)
+        self.command.failures += 1
+        if self.policy.fail_fast and not self.history.over:
+            self.history.over = True
+            self.board.say(f"#{job.number} failed, and with hydra.launcher.fail_fast the sweep ends.")
+            self._forget_waiting()
+            for other in self.running:
+                self._stop(other)
+
+    def _forget_waiting(self) -> None:
+        for job in self.waiting:
+            if job.claimed and not job.attempts and job.folder is not None:
+                _give_up(job.folder)
+        self.waiting.clear()
+
+    def _interrupt(self) -> None:
+        """End all jobs, with a checkpoint where there is time for one; a second Ctrl-C does not wait."""
+        self.history.over = True
+        while True:
+            try:
+                self._forget_waiting()
+                for job in self.running:
+                    self._stop(job)
+                while self.running:
+                    self._look(TICK_S)
+                return
+            except KeyboardInterrupt:
+                for job in self.running:
+                    if job.id is not None:
+                        job.stopped = True
+                        self.engine.stop(job.id, 0.0)
+
+
+def _give_up(folder: RunFolder) -> None:
+    """Give up the folder of a job that was never started."""
+    with suppress(OSError):
+        for path in (folder.job, folder.config, folder.hydra, folder.overrides):
+            path.unlink(missing_ok=True)
+        if folder.config.parent.is_dir():
+            folder.config.parent.rmdir()
+        folder.path.rmdir()
