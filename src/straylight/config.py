@@ -123,8 +123,9 @@ def settle_paths(cfg: DictConfig, start: str | Path = ".") -> None:
         start: the folder that relative paths are meant from.
     """
     own = [f"paths.{name}" for name in cfg.get("paths") or {}]
+    own += [key for key in KEYS if not key.startswith("hydra.")]
     with read_write(cfg), open_dict(cfg):
-        for key in (*own, *KEYS):
+        for key in own:
             value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False) if entry(key).path else None
             if isinstance(value, str) and value and not Path(value).is_absolute():
                 OmegaConf.update(cfg, key, str((Path(start) / value).absolute()))

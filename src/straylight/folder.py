@@ -27,6 +27,7 @@ LEFT = (
     "figures/**/*.png",
     "figures/**/extremes.csv",
     "tensorboard/**/events.out.tfevents.*",
+    "tensorboard/**/hparams.yaml",
     "tensorboard/**/projector_config.pbtxt",
     "tensorboard/**/*.tsv",
     "tensorboard/**/sprite.png",
@@ -127,8 +128,8 @@ class RunFolder:
 
     @property
     def used(self) -> bool:
-        """Whether a run has been here."""
-        return any(path.is_file() for path in (self.result, self.job, self.shape))
+        """Whether a run has been here and left something."""
+        return self.result.is_file() or self.shape.is_file()
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""

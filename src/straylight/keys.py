@@ -104,8 +104,8 @@ def meaning(config: Mapping[str, Any], *, seed: bool, ranged: Collection[str] = 
     Example:
         >>> meaning({"threads": 2, "data": {"workers": 1, "n": 5}, "seed": 0}, seed=False)
         {'data': {'n': 5}}
-        >>> meaning({"threads": 2, "seed": 0}, seed=True, ranged={"threads"})
-        {'threads': 2, 'seed': 0}
+        >>> meaning({"threads": 2, "seed": 0}, seed=False, ranged={"threads", "seed"})
+        {'threads': 2}
     """
     kept_kinds = {Kind.MEANING, Kind.SEED} if seed else {Kind.MEANING}
 
@@ -116,7 +116,7 @@ def meaning(config: Mapping[str, Any], *, seed: bool, ranged: Collection[str] = 
             if isinstance(value, Mapping) and value:
                 if below := kept(value, key):
                     found[str(name)] = below
-            elif key in ranged or entry(key).kind in kept_kinds:
+            elif (kind := entry(key).kind) in kept_kinds or (key in ranged and kind is not Kind.SEED):
                 found[str(name)] = value
         return found
 

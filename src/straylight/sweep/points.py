@@ -40,8 +40,9 @@ class Points:
     def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job], resume: bool) -> None:
         self.cfg, self.loader, self.seen = cfg, loader, seen
         self.folder = SweepFolder(Path(cfg.hydra.sweep.dir).absolute())
-        params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
-        self.ranged = ranged([*cfg.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())])
+        asked: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
+        params = asked["sweeper"].get("params") or {}
+        self.ranged = ranged([*asked["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())])
         self._known = dict(self._before()) if resume else {}
 
     def ready(self, job: Job) -> str | None:
