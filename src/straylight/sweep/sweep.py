@@ -149,7 +149,7 @@ class Sweep:
         """Whether the job no longer waits: it runs, or cannot."""
         assert job.folder is not None
         try:
-            if job.id is None or not self._goes_on(job.id):
+            if job.id is None or not self._goes_on(job.id, job.folder):
                 job.order = job.order or self._placed(job)
                 job.id = self.engine.submit(job.folder, job.asked)
                 if job.id is None:
@@ -173,9 +173,9 @@ class Sweep:
         ranks, gpus = job.asked.ranks, job.asked.gpus
         return placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus)
 
-    def _goes_on(self, id: str) -> bool:
-        """Whether a job that a launcher started which has died still runs."""
-        return isinstance(self.engine.look([id]).get(id), Running)
+    def _goes_on(self, id: str, folder: RunFolder) -> bool:
+        """Whether a job that a launcher started which has died still runs, or has ended by itself in the meantime."""
+        return isinstance(self.engine.look([id]).get(id), Running) or folder.result.is_file()
 
     # ending
 
