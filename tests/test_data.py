@@ -168,6 +168,16 @@ def test_training_weights_are_one_on_average_and_keep_their_ratios():
     torch.testing.assert_close(train.weight / train.weight[0], weight[train.x[:, 0].long()] / weight[int(train.x[0])])
 
 
+def test_validation_weights_are_on_the_scale_of_the_training_weights():
+    """A loss on validation rows is compared with one on training rows: a weight means the same in both."""
+    weight = torch.arange(1.0, 401)
+    data = Rows(torch.arange(400.0)[:, None], torch.arange(400) % 2, weight, val_fraction=0.3, seed=3)
+    train, val = data.splits.train, data.splits.val
+    per_unit = train.weight / weight[train.x[:, 0].long()]
+    torch.testing.assert_close(val.weight / weight[val.x[:, 0].long()], per_unit[:1].expand(len(val)))
+    assert abs(float(val.weight.mean()) - 1) > 0.01, "and not one on average"
+
+
 def test_without_validation_rows_there_is_no_validation_loader():
     data = Rows(torch.rand(40, 2), torch.arange(40) % 2, val_fraction=0.0)
     assert data.val_dataloader() == data.calibration_dataloader() == []

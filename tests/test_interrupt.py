@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks import Interrupt
 from straylight.callbacks.interrupt import SIGNALS
+from straylight.commands.retime import retime
 from straylight.data import Blobs
 from straylight.detectors import KNN, VAE
 from straylight.folder import RunFolder
@@ -139,6 +141,21 @@ def test_a_finished_run_can_be_trained_longer(straylight_train) -> None:
     again = RunFolder(short.run).read()
     assert again["metrics"] == whole.result["metrics"] and "trainer.max_epochs=4" in again["overrides"]
     assert Run.open(short.run).cfg.trainer.max_epochs == 4
+
+
+def test_a_run_on_a_relative_path_is_resumed_opened_and_timed_from_anywhere(straylight_train, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", X=random.normal(size=(200, 2)), y=np.repeat([0, 1], [180, 20]))
+    first = straylight_train("data=file", "data.path=mine.npz", "data.label=y", "hydra.run.dir=here", epochs=1)
+    assert first.status == 0, first.err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    longer = straylight_train("resume=../here", "trainer.max_epochs=2")
+    assert longer.status == 0, longer.err
+    run = Run.open("../here")
+    assert run.result["epochs"] == 2 and Path(run.cfg.data.path) == tmp_path / "mine.npz"
+    assert retime(Path("../here")) == 0
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == []
 
 
 def test_a_fitted_detector_finishes_its_pass(tmp_path, trainer) -> None:

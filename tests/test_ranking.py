@@ -1,5 +1,8 @@
 """Ranking metrics against scikit-learn, against their definitions, and under what must not change them."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -294,6 +297,9 @@ def test_what_is_not_resolvable_says_how_many_nominal_events_would_resolve_it():
         "of 1e-05"
     )
     assert needed(1e-5) == 1_000_000 and needed(0.1) == 100 and needed(1) == 10
+    assert needed(1 - 0.9) == 100, "a rate that was computed is a little off"
+    for fpr in ("0.0999", "0.3", "0.07", "7e-4", "3.3e-5", "0.99999"):
+        assert needed(float(fpr)) == math.ceil(10 / Fraction(fpr)), fpr
     tied = tpr_at_fpr(np.repeat([0, 1], [500, 500]), [1, 2], 0.1)
     assert "shared by too many" in tied.remark()
     assert tpr_at_fpr(np.arange(1000), [1], 0.1).remark() is None

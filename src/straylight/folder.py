@@ -42,6 +42,12 @@ class RunFolder:
     Args:
         path: of the folder, which need not be there yet.
 
+    Attributes:
+        result: what the run reached; `job`: what it is to do.
+        config, hydra, overrides: the composed config, what Hydra knew of the command, and what was typed.
+        shape: what the events are like that the detector was built for.
+        scores, calibration: the scores of the test rows, and those that thresholds were set on.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as path:
@@ -53,53 +59,19 @@ class RunFolder:
 
     def __init__(self, path: str | Path | RunFolder) -> None:
         self.path: Path = path.path if isinstance(path, RunFolder) else Path(path)
+        self.result = self.path / RESULT
+        self.job = self.path / JOB
+        self.config = self.path / CONFIG
+        self.hydra = self.config.with_name("hydra.yaml")
+        self.overrides = self.config.with_name("overrides.yaml")
+        self.shape = self.path / "shape.json"
+        self.scores = self.path / "scores.parquet"
+        self.calibration = self.path / "calibration.parquet"
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     __str__ = __fspath__
-
-    # what is where
-
-    @property
-    def result(self) -> Path:
-        """What the run reached."""
-        return self.path / RESULT
-
-    @property
-    def job(self) -> Path:
-        """What the run is to do."""
-        return self.path / JOB
-
-    @property
-    def config(self) -> Path:
-        """The composed config."""
-        return self.path / CONFIG
-
-    @property
-    def hydra(self) -> Path:
-        """What Hydra knew of the command."""
-        return self.path / ".hydra" / "hydra.yaml"
-
-    @property
-    def overrides(self) -> Path:
-        """What was typed."""
-        return self.path / ".hydra" / "overrides.yaml"
-
-    @property
-    def shape(self) -> Path:
-        """What the events are like that the detector was built for."""
-        return self.path / "shape.json"
-
-    @property
-    def scores(self) -> Path:
-        """The scores of the test rows."""
-        return self.path / "scores.parquet"
-
-    @property
-    def calibration(self) -> Path:
-        """The scores that thresholds were set on."""
-        return self.path / "calibration.parquet"
 
     def checkpoint(self, name: str) -> Path:
         """The checkpoint of the `best` epoch, of the `last`, or where training was stopped, `interrupt`."""
@@ -201,25 +173,17 @@ class SweepFolder:
 
     Args:
         path: of the folder.
+
+    Attributes:
+        multirun: what Hydra knew of the command.
+        leaderboard, table: a row for each detector on each data set, and one for each run.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-
-    @property
-    def multirun(self) -> Path:
-        """What Hydra knew of the command."""
-        return self.path / "multirun.yaml"
-
-    @property
-    def leaderboard(self) -> Path:
-        """A row for each detector on each data set."""
-        return self.path / "leaderboard.csv"
-
-    @property
-    def table(self) -> Path:
-        """A row for each run."""
-        return self.path / "runs.parquet"
+        self.multirun = self.path / "multirun.yaml"
+        self.leaderboard = self.path / "leaderboard.csv"
+        self.table = self.path / "runs.parquet"
 
     def runs(self) -> list[RunFolder]:
         """The runs in the folder and below it, in the order of their names, numbers by value."""

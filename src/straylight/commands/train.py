@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from straylight import config
 from straylight.errors import ConfigError, Interrupted, StraylightError
 from straylight.folder import RunFolder, SweepFolder
-from straylight.groups import CONFIG_DIR, FOLDER, config_folders
+from straylight.groups import CONFIG_DIR, FOLDER, GROUPS, config_folders
 from straylight.job.attempt import attempt
 from straylight.job.devices import asked_for
 from straylight.job.order import Order, fields_of, placed
@@ -149,7 +149,7 @@ def resume(command: Command, folder: RunFolder, overrides: list[str]) -> None:
     if result and result["status"] == "ok" and not overrides:
         print(f"{folder} is finished; there is nothing to resume.")
         return
-    if unknown := [o for o in overrides if "=" not in o or not entry(key_of(o)).resumable]:
+    if unknown := [o for o in overrides if "=" not in o or key_of(o) in GROUPS or not entry(key_of(o)).resumable]:
         may = [key for key, known in KEYS.items() if known.resumable and not entry(key.rpartition(".")[0]).resumable]
         raise ConfigError(
             f"A run is resumed with its own data and detector: {unknown[0]!r} cannot be changed, only values of "

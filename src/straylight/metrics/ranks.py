@@ -31,7 +31,7 @@ def needed(fpr: float) -> int:
     """
     if not 0 < fpr <= 1:
         raise ValueError(f"no number of nominal events resolves a false-positive rate of {fpr}")
-    return int(np.ceil(RESOLVABLE / fpr * (1 - 1e-13)))  # 10 / 1e-5 is 1000000.0000000001
+    return int(np.ceil(RESOLVABLE / fpr * (1 - 1e-13)))  # 10 / (1 - 0.9) is 100.00000000000003
 
 
 class Working(NamedTuple):
