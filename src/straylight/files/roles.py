@@ -35,13 +35,13 @@ class Roles(NamedTuple):
         context, meta: columns.
     """
 
-    features: tuple[str, ...]
-    array: str | None
-    label: str | None
-    weight: str | None
-    group: str | None
-    context: tuple[str, ...]
-    meta: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    array: str | None = None
+    label: str | None = None
+    weight: str | None = None
+    group: str | None = None
+    context: tuple[str, ...] = ()
+    meta: tuple[str, ...] = ()
 
     @property
     def others(self) -> list[str]:
@@ -163,7 +163,7 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     return found, ["nominal", *names]
 
 
-def complete(column: Any, name: str, role: str, source: Source) -> Any:
+def complete(column: Any, name: str, role: str) -> Any:
     """A column, once it is certain that no row lacks a value.
 
     Raises:
@@ -177,7 +177,7 @@ def complete(column: Any, name: str, role: str, source: Source) -> Any:
         missing += pc.sum(pc.is_nan(column)).as_py() or 0
     if missing:
         raise DataError(
-            f"{source.path}: {missing:,} of {len(column):,} rows lack a value of column {name!r}, the {role}; remove "
+            f"{missing:,} of {len(column):,} rows lack a value of column {name!r}, the {role}; remove "
             "these rows or fill them in."
         )
     return column
