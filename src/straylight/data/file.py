@@ -240,15 +240,9 @@ class File(AnomalyDataModule):
         if array is None:
             return source.on_disk(names, (source.rows_of(names[0]), len(names)))
         x = source.events(array, self.memory_mb * 2**20)
-        if not names:
+        if list(names) == source.array_columns(array):
             return x
-        there = source.array_columns(array)
-        if there == list(names):
-            return x
-        place = {name: i for i, name in enumerate(there)}
-        for name in names:
-            source.find(name)
-        keep = torch.tensor([place[name] for name in names])
+        keep = torch.tensor([source.find(name)[1] for name in names])
 
         def pick(x: Tensor) -> Tensor:
             return x[:, keep]
