@@ -121,8 +121,10 @@ class Recipe:
             held = np.zeros(len(values) + 1, dtype=bool)
             held[codes[np.asarray(rows, dtype=np.int64)]] = True
             categories[name] = [value for value, there in zip(values, held[:-1], strict=True) if there]
-        types = {name: type_name(table[name]) for name in roles.features}
-        return cls(roles, types, categories, missing)
+        recipe = cls(roles, {name: type_name(table[name]) for name in roles.features}, categories, missing)
+        if twice := [name for name, times in Counter(recipe.names).items() if times > 1]:
+            raise DataError(f"two features are called {twice[0]!r}, of a column and of a category; rename the column.")
+        return recipe
 
     @property
     def names(self) -> list[str]:
@@ -171,7 +173,7 @@ class Recipe:
             for name in wanted:
                 source.find(name)
             width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
-            rows = max(1, BYTES // (8 * width))
+            rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
             chunks = source.chunks(wanted, rows // multiple * multiple or rows)
             yield from self.apply(chunks, lambda sentence: log.warning(f"{path}: {sentence}"))
 
