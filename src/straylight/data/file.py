@@ -148,12 +148,11 @@ class File(AnomalyDataModule):
         if label is None:
             return None, None
         held = [(s, t) for s, t in ((source, table), (tested, others)) if s and t and label in t.column_names]
-        columns = []
         for s, t in held:
             with about(s.path):
-                columns.append(complete(t[label], label, "label"))
+                complete(t[label], label, "label")
         with about(self.path):
-            y, kinds = labels(columns, label, self.nominal)
+            y, kinds = labels([t[label] for _, t in held], label, self.nominal)
         self.kinds = tuple(kinds)
         return (y[0], y[1] if len(y) > 1 else None) if held[0][0] is source else (None, y[0])
 
@@ -201,12 +200,11 @@ class File(AnomalyDataModule):
 
     def _features(self, source: Source, train: NDArray) -> Tensor | Mapped:
         """The features of all rows, of which those that train say how they are made."""
+        names = self.columns = self.roles.features
         self._recipe = Recipe(self.roles, missing=self.missing_values)
-        self._by_column = self._encoded(source)
-        self.columns = self.roles.features
-        if not self._by_column:
+        if not self._encoded(source):
             return self._values(source)
-        table = source.table(self.roles.features)
+        table = source.table(names)
         with about(source.path):
             self._recipe = Recipe.fit(
                 table, self.roles, train, categorical=self.categorical, missing=self.missing_values
@@ -216,7 +214,7 @@ class File(AnomalyDataModule):
 
     def _tested_features(self, tested: Source, x: Tensor | Mapped) -> Tensor | Mapped:
         """The features of all rows of the second file, as those of the first, `x`, were made."""
-        if self._by_column:
+        if self._recipe.types:
             with about(tested.path):
                 return self._recipe.features(tested.chunks(self.roles.features, CHUNK), self.notice)
         values = self._values(tested)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from straylight.errors import DataError
 from straylight.files.source import Source, listed, meant
-from straylight.files.table import numbers, texts
+from straylight.files.table import is_numeric, numbers, texts
 
 #: What labels are called, without case, blanks and underscores.
 LABELS = re.compile(
@@ -129,7 +129,7 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     import pyarrow as pa
 
     wanted = [nominal] if isinstance(nominal, Value) else list(nominal)
-    text = [not _numeric(column.type) for column in columns]
+    text = [not is_numeric(column.type) for column in columns]
     if any(text):
         values: list[NDArray] = [texts(column) for column in columns]
         asked: list[Any] = [str(value) for value in wanted]
@@ -181,9 +181,3 @@ def complete(column: Any, name: str, role: str) -> Any:
             "these rows or fill them in."
         )
     return column
-
-
-def _numeric(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.cache import converted
-from straylight.files.table import numbers
+from straylight.files.table import is_numeric, numbers
 from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
@@ -120,25 +120,21 @@ class Source:
         import pyarrow as pa
 
         self._check_rows(names)
-        held: list[pa.Table] = []
+        held: pa.Table | None = None
         with self._damage_named():
             for piece in self._pieces(names):
-                joined = pa.concat_tables([*held, piece])
-                whole = joined.num_rows // rows * rows
-                yield from (joined.slice(start, rows) for start in range(0, whole, rows))
-                held = [joined.slice(whole)]
-            if not held:
-                raise DataError(f"{self.path} holds no rows of data.")
-            if held[0].num_rows:
-                yield held[0]
+                held = piece if held is None else pa.concat_tables([held, piece])
+                while len(held) > rows:
+                    yield held.slice(0, rows)
+                    held = held.slice(rows)
+        if held is None:
+            raise DataError(f"{self.path} holds no rows of data.")
+        yield held
 
     def numeric(self, names: Sequence[str]) -> bool:
         """Whether columns hold numbers, as their first rows say."""
-        import pyarrow.types as types
-
         with self._damage_named():
-            kinds = next(self._pieces(names)).schema.types
-        return all(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) for kind in kinds)
+            return all(map(is_numeric, next(self._pieces(names)).schema.types))
 
     def events(self, array: str, memory: float) -> Tensor | Mapped:
         """An array as float32; on disk if it takes more bytes than `memory` and its format can be read in pieces."""

@@ -128,12 +128,18 @@ def written_as(values: Sequence[str], kind: str) -> list[str]:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is one of text."""
-    import pyarrow as pa
+    import pyarrow.types as t
 
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(is_it(kind) for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)) or (
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    )
+    kind = kind.value_type if t.is_dictionary(kind) else kind
+    kinds = (t.is_string, t.is_large_string, t.is_string_view, t.is_binary, t.is_large_binary)
+    return any(is_it(kind) for is_it in kinds)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a type is one of numbers."""
+    import pyarrow.types as t
+
+    return any(is_it(kind) for is_it in (t.is_integer, t.is_floating, t.is_boolean, t.is_decimal))
 
 
 def check_number(name: str, kind: pa.DataType) -> None:
@@ -142,9 +148,9 @@ def check_number(name: str, kind: pa.DataType) -> None:
     Raises:
         DataError: if it holds something else.
     """
-    import pyarrow as pa
+    import pyarrow.types as types
 
-    if pa.types.is_temporal(kind):
+    if types.is_temporal(kind):
         raise DataError(
             f"column {name!r} holds dates or times ({kind}), which are no features: turn it into numbers, such as "
             "seconds or the hour of the day, or leave it out, by listing the others in data.features or by "
@@ -152,13 +158,7 @@ def check_number(name: str, kind: pa.DataType) -> None:
         )
     if is_text(kind):
         raise DataError(f"column {name!r} must hold numbers, and holds text.")
-    if not (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_null(kind)
-    ):
+    if not is_numeric(kind) and not types.is_null(kind):
         raise DataError(
             f"column {name!r} holds {kind}, and not a number or a text in each row; leave it out, by listing the "
             "others in data.features."
