@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from straylight.data import File
 from straylight.errors import ConfigError, DataError
 from straylight.files.formats import open_file
-from straylight.files.recipe import prepared
+from straylight.files.recipe import Recipe
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 from straylight.run import Run
@@ -282,7 +282,14 @@ def test_a_category_of_the_second_file_makes_no_feature(tmp_path):
     assert any("10 rows hold a category of column 's'" in notice for notice in data.notices)
 
 
-# another file, prepared as the first was
+# another file, by the recipe of the first
+
+
+def read(path, recipe):
+    """All events of a file in one piece."""
+    parts = list(Recipe.from_json(recipe).read(path))
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "context")}
+    return Events.of(**whole)
 
 
 @pytest.mark.parametrize("missing", ["error", "median", "indicator"])
@@ -294,7 +301,7 @@ def test_a_recipe_makes_the_same_events_of_the_file_it_is_of(tmp_path, missing):
     data, splits = loaded(path, features=["s", "a", "w"], label="y", context="mass", meta="b", missing=missing)
     recipe = json.loads(json.dumps(data.recipe()))
     again = {name: table[name] for name in ("w", "mass", "s", "a")}  # in another order, and without a label
-    events = prepared(write(tmp_path / "new.csv", again), recipe)
+    events = read(write(tmp_path / "new.csv", again), recipe)
     assert (events.y == -1).all() and recipe["kinds"] == ["nominal", "1", "2"]
     for part in splits:
         assert torch.equal(part.x, events.x[part.meta["b"]])
@@ -307,11 +314,11 @@ def test_a_recipe_holds_for_arrays(tmp_path):
     x[:, 1] = np.arange(N) % 8 == 0
     np.save(tmp_path / "mine.npy", x)
     data, _splits = loaded(tmp_path / "mine.npy", label=1, meta=0, features=["2", "0"])
-    events = prepared(tmp_path / "mine.npy", data.recipe())
+    events = read(tmp_path / "mine.npy", data.recipe())
     np.testing.assert_array_equal(events.x, x[:, [2, 0]])
     path, images, _ = arrays(tmp_path, ".h5", shape=(1, 5, 3))
     data, _ = loaded(path, label="y")
-    np.testing.assert_array_equal(prepared(path, data.recipe()).x, images)
+    np.testing.assert_array_equal(read(path, data.recipe()).x, images)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +340,7 @@ def test_a_file_that_does_not_fit_the_recipe_is_refused(tmp_path, change, said):
     else:
         write(tmp_path / "new.csv", new)
     with pytest.raises(DataError) as error:
-        prepared(tmp_path / "new.csv", data.recipe())
+        read(tmp_path / "new.csv", data.recipe())
     assert said in str(error.value) and "new.csv" in str(error.value)
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from straylight.data import AnomalyDataModule
-from straylight.data.steps import missing as page
-from straylight.data.steps.missing import filling, lacking, medians
 from straylight.errors import DataError
+from straylight.rows import missing as page
 from straylight.rows.batch import Events, Splits
 from straylight.rows.mapped import Mapped
+from straylight.rows.missing import filling, lacking, medians
 
 few = settings(deadline=None, max_examples=60)
 NAN = float("nan")

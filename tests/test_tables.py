@@ -16,7 +16,9 @@ from sklearn.utils import Bunch
 from straylight.data import HousePrices, KDDCup99
 from straylight.data.kddcup99 import ATTACKS, COLUMNS, FILE, LOGGED, RATES, TEXT
 from straylight.errors import DataError
-from straylight.files.table import Coding, numbers, texts
+from straylight.files.recipe import Recipe
+from straylight.files.roles import Roles
+from straylight.files.table import numbers, texts
 
 
 def refused(make):
@@ -29,6 +31,15 @@ def refused(make):
 
 # columns
 
+
+def fitted(table, rows, **options):
+    return Recipe.fit(table, Roles(tuple(table.column_names)), rows, missing="median", **options)
+
+
+def encoded(recipe, table):
+    return recipe.features([table], lambda _: None).tolist()
+
+
 words = st.text(st.characters(codec="utf-8"), max_size=4).map("x".__add__)  # which is no number
 tables = st.lists(st.tuples(st.floats(width=32, allow_nan=False), st.sampled_from("abcde") | st.none()), min_size=1)
 
@@ -40,39 +51,40 @@ def test_encoded_rows_say_what_the_table_says(rows, data):
     table = pa.table({"x": pa.array(value, pa.float64()), "s": pa.array(word, pa.string())})
     train = data.draw(st.lists(st.integers(0, len(rows) - 1), unique=True))
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1)))
-    coding = Coding.fit(table, ["s", "x"], train)
+    recipe = Recipe.fit(table, Roles(("s", "x")), train, missing="median")
     held = sorted({word[i] for i in train} - {None})
-    assert coding.names == [*(f"s={w}" for w in held), "x"]
-    x = coding.encode(table, chosen)
+    assert recipe.names == [*(f"s={w}" for w in held), "x"]
+    notices = []
+    x = recipe.features([table.take(pa.array(chosen, pa.int64()))], notices.append).numpy()
     assert x.dtype == np.float32 and x.shape == (len(chosen), len(held) + 1)
     assert x[:, -1].tolist() == [value[i] for i in chosen]
     back = [held[int(row[:-1].argmax())] if row[:-1].any() else None for row in x]
     assert back == [word[i] if word[i] in held else None for i in chosen] and (x[:, :-1].sum(1) <= 1).all()
     strange = sum(word[i] is not None and word[i] not in held for i in chosen)
-    assert coding.unknown(table, np.array(chosen, dtype=int), "s") == strange
+    assert [notice.partition(" ")[0] for notice in notices] == [str(strange)] * bool(strange)
 
 
 @settings(deadline=None)
 @given(st.lists(words | st.none(), min_size=1))
 def test_texts_come_back_as_they_were(values):
     assert texts(pa.chunked_array([pa.array(values, pa.string())])).tolist() == values
-    coding = Coding.fit(pa.table({"s": pa.array(values, pa.string())}), ["s"], range(len(values)))
-    assert coding.categories["s"] == sorted(set(values) - {None}, key=lambda text: text.encode())
+    recipe = fitted(pa.table({"s": pa.array(values, pa.string())}), range(len(values)))
+    assert recipe.categories["s"] == sorted(set(values) - {None}, key=lambda text: text.encode())
 
 
 def test_categories_of_other_rows_make_no_feature():
     table = pa.table({"s": ["u", "v", "test only"]})
-    coding = Coding.fit(table, ["s"], [0, 1])
-    assert coding.names == ["s=u", "s=v"] and coding.encode(table).tolist() == [[1, 0], [0, 1], [0, 0]]
+    recipe = fitted(table, [0, 1])
+    assert recipe.names == ["s=u", "s=v"] and encoded(recipe, table) == [[1, 0], [0, 1], [0, 0]]
 
 
 def test_numbers_that_are_categories_are_ordered_as_numbers():
     table = pa.table({"port": [80, 443, 9, None]})
-    coding = Coding.fit(table, ["port"], range(4), categorical=["port"])
-    assert coding.names == ["port=9", "port=80", "port=443"]
-    assert coding.encode(table)[3].tolist() == [0, 0, 0]
+    recipe = fitted(table, range(4), categorical=["port"])
+    assert recipe.names == ["port=9", "port=80", "port=443"]
+    assert encoded(recipe, table)[3] == [0, 0, 0]
     again = pa.table({"port": [443.0, float("nan")]})  # the same numbers, read as another type
-    assert coding.encode(again).tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert encoded(recipe, again) == [[0, 0, 1], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -106,12 +118,12 @@ def test_every_kind_of_number_is_one(column, expected):
     ids=lambda value: str(getattr(value, "type", "")),
 )
 def test_what_is_neither_a_number_nor_a_category_is_refused(column, said):
-    assert said in refused(lambda: Coding.fit(pa.table({"n": column}), ["n"], [0, 1]))
+    assert said in refused(lambda: fitted(pa.table({"n": column}), [0, 1]))
 
 
 def test_dictionaries_are_text():
     table = pa.table({"s": pa.array(["u", "v", None]).dictionary_encode()})
-    assert Coding.fit(table, ["s"], [0, 1, 2]).encode(table).tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert encoded(fitted(table, [0, 1, 2]), table) == [[1, 0], [0, 1], [0, 0]]
 
 
 # KDD Cup 1999

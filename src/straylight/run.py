@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from straylight import config
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
-from straylight.files.recipe import prepared
+from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
 from straylight.job.train import load
 from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal
@@ -68,7 +68,8 @@ class Run:
     def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
         """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.
 
-        Columns are found by name, in any order; text is encoded and missing values are filled in as in the run.
+        Columns are found by name, in any order; text is encoded and missing values are filled in as in the run. The
+        file is read in chunks, so that it may be larger than memory.
 
         Raises:
             ConfigError: if the run's data were not `data=file`.
@@ -77,8 +78,9 @@ class Run:
         recipe = self.known.get("recipe", {})  # which runs of earlier versions lack
         if "features" not in recipe:
             raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events to score().")
-        events = prepared(path, recipe)
-        return self.score(events.x[:], events.context, batch_size=batch_size)
+        size = min(batch_size, self.detector.rows_at_once)
+        chunks = Recipe.from_json(recipe).read(path, size)
+        return np.concatenate([self.score(part.x[:], part.context, batch_size=size) for part in chunks])
 
     @torch.inference_mode()
     def score(self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:

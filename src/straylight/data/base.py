@@ -16,13 +16,13 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from straylight.data.steps.contamination import contaminate
-from straylight.data.steps.missing import Missing, filling, lacking, medians
 from straylight.data.steps.overlap import found_in
 from straylight.data.steps.splits import Places, halves, nominal_only, unsupervised
 from straylight.errors import DataError
 from straylight.rows.batch import HIDDEN, Batch, Events, Group, Splits
 from straylight.rows.loaders import BatchLoader, GroupLoader
 from straylight.rows.mapped import CHUNK, Mapped
+from straylight.rows.missing import Missing, filling, lacking, medians
 
 log = logging.getLogger(__name__)
 

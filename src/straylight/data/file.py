@@ -16,11 +16,12 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.steps.splits import Places, nominal_only
 from straylight.errors import DataError
 from straylight.files.formats import open_file, stem
+from straylight.files.recipe import Recipe
 from straylight.files.roles import Roles, Value, assign, complete, labels
-from straylight.files.source import Source, listed
-from straylight.files.table import Coding, features_of, numbers, texts
+from straylight.files.source import Source, about, listed
+from straylight.files.table import numbers, texts
 from straylight.rows.batch import HIDDEN, Events, Splits
-from straylight.rows.mapped import Mapped
+from straylight.rows.mapped import CHUNK, Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,7 +94,6 @@ class File(AnomalyDataModule):
         self.features = features if features is None else _names(features)
         self.nominal, self.categorical = nominal, _names(categorical)
         self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
-        self.coding: Coding | None = None
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -115,36 +115,29 @@ class File(AnomalyDataModule):
         table = source.table(roles.others) if roles.others else None
         others = tested.table(self.roles.others) if tested and self.roles.others else None
         y, y_tested = self._labels(source, table, tested, others)
-        rows = source.rows_of(roles.features[0] if roles.features else str(roles.array))
-        bare = self._bare(source, table, rows, y)
+        bare = self._bare(source, table, y)
+        places = self._all_but_tested(bare) if tested else self.divide(bare.y, bare.meta.get("group"))
+        x = self._features(source, places.train)
+        splits = places.of(replace(bare, x=x))
         if tested is None:
-            places = self.divide(bare.y, bare.meta.get("group"))
-            return self._featured(source, places, list(places.of(bare)))
-        rows = tested.rows_of(roles.features[0] if roles.features else str(roles.array))
-        places = self._all_but_tested(bare)
-        parts = [bare.take(part) for part in places]
-        parts[2] = self._bare(tested, others, rows, y_tested)
-        self._shared_groups(bare, parts[2])
-        return self._featured(source, places, parts, tested)
+            return splits
+        test = self._bare(tested, others, y_tested)
+        self._shared_groups(bare, test)
+        return splits._replace(test=replace(test, x=self._tested_features(tested, x)))
 
     def recipe(self) -> dict[str, Any]:
-        """What turns another file of this kind into events: plain values, for JSON.
-
-        Of columns: the features' columns in their order, and the categories of those that have some; or the array that
-        holds the features and its columns; what columns of other roles are called; which label is which kind; and
-        what a feature is where it is missing.
-        """
+        """What turns another file of this kind into events, as plain values: see `Recipe`."""
         self.splits  # noqa: B018, of which the recipe is
-        return {
-            **{name: list(v) if isinstance(v, tuple) else v for name, v in self.roles._asdict().items()},
-            "categories": {} if self.coding is None else {k: list(v) for k, v in self.coding.categories.items()},
-            "nominal": self.nominal if isinstance(self.nominal, Value) else list(self.nominal),
-            "kinds": list(self.kinds),
-            "columns": list(self.columns),
-            "missing": self.missing_values,
-            "filled": dict(self.filled),
-            "medians": dict(self.medians),
-        }
+        nominal = self.nominal if isinstance(self.nominal, Value) else list(self.nominal)
+        return replace(
+            self._recipe,
+            roles=self.roles,
+            medians=dict(self.medians),
+            filled=dict(self.filled),
+            columns=list(self.columns),
+            nominal=nominal,
+            kinds=list(self.kinds),
+        ).to_json()
 
     # parts of load
 
@@ -155,40 +148,37 @@ class File(AnomalyDataModule):
         if label is None:
             return None, None
         held = [(s, t) for s, t in ((source, table), (tested, others)) if s and t and label in t.column_names]
-        columns = [complete(t[label], label, "label", s) for s, t in held]
-        try:
-            y, kinds = labels(columns, label, self.nominal)
-        except DataError as error:
-            raise DataError(f"{self.path}: {error}") from error
+        for s, t in held:
+            with about(s.path):
+                complete(t[label], label, "label")
+        with about(self.path):
+            y, kinds = labels([t[label] for _, t in held], label, self.nominal)
         self.kinds = tuple(kinds)
         return (y[0], y[1] if len(y) > 1 else None) if held[0][0] is source else (None, y[0])
 
-    def _bare(self, source: Source, table: pa.Table | None, rows: int, y: NDArray | None) -> Events:
+    def _bare(self, source: Source, table: pa.Table | None, y: NDArray | None) -> Events:
         """What the rows are but for their features."""
         r = self.roles
-        if table is not None and table.num_rows != rows:
+        rows = source.rows_of(r.features[0] if r.features else str(r.array))
+        if table is None:
+            return Events.of(np.empty((rows, 0)), _unknown(rows))
+        if table.num_rows != rows:
             raise DataError(
                 f"{source.path}: {table.column_names[0]!r} has {table.num_rows:,} rows, and the features have {rows:,}."
             )
-
-        def column(name: str, role: str) -> NDArray:
-            assert table is not None
-            try:
-                return np.array(numbers(complete(table[name], name, role, source), name))
-            except DataError as error:
-                raise DataError(str(error) if str(source.path) in str(error) else f"{source.path}: {error}") from error
-
-        meta = {} if table is None else {name: _plain(table[name]) for name in r.meta if name in table.column_names}
-        if r.group is not None:
-            assert table is not None
-            meta["group"] = _plain(complete(table[r.group], r.group, "group", source))
-        return Events.of(
-            np.empty((rows, 0)),
-            _unknown(rows) if y is None else y.astype(np.int8) if y.max(initial=0) < 128 else y,
-            np.stack([column(name, "context") for name in r.context], 1) if r.context else None,
-            None if r.weight is None else column(r.weight, "weight"),
-            meta,
-        )
+        with about(source.path):
+            meta = {name: _plain(table[name]) for name in r.meta if name in table.column_names}
+            if r.group is not None:
+                meta["group"] = _plain(complete(table[r.group], r.group, "group"))
+            context = [numbers(complete(table[name], name, "context"), name) for name in r.context]
+            weight = None if r.weight is None else numbers(complete(table[r.weight], r.weight, "weight"), r.weight)
+            return Events.of(
+                np.empty((rows, 0)),
+                _unknown(rows) if y is None else y.astype(np.int8) if y.max(initial=0) < 128 else y,
+                np.stack(context, 1) if context else None,
+                None if weight is None else np.array(weight),
+                meta,
+            )
 
     def _all_but_tested(self, bare: Events) -> Places:
         places = nominal_only(
@@ -208,30 +198,30 @@ class File(AnomalyDataModule):
         if shared:
             self.notice(f"{shared:,} groups have rows in both data.path and data.test_path.")
 
-    def _featured(self, source: Source, places: Places, parts: list[Events], tested: Source | None = None) -> Splits:
-        """The splits with their features."""
-        if self._encoded(source):
-            names = self.roles.features
-            coded, self.coding = features_of(
-                self,
-                source.table(names),
-                names,
-                places,
-                categorical=self.categorical,
-                tested=None if tested is None else tested.table(names),
+    def _features(self, source: Source, train: NDArray) -> Tensor | Mapped:
+        """The features of all rows, of which those that train say how they are made."""
+        names = self.columns = self.roles.features
+        self._recipe = Recipe(self.roles, missing=self.missing_values)
+        if not self._encoded(source):
+            return self._values(source)
+        table = source.table(names)
+        with about(source.path):
+            self._recipe = Recipe.fit(
+                table, self.roles, train, categorical=self.categorical, missing=self.missing_values
             )
-            return Splits(*(replace(part, x=torch.from_numpy(x)) for part, x in zip(parts, coded, strict=True)))
-        x = self._values(source)
-        self.columns = self.roles.features
-        chosen = list(places.of(Events.of(x)))
-        if tested is not None:
-            chosen[2] = Events.of(self._values(tested))
-            if chosen[2].x.shape[1:] != x.shape[1:]:
-                shapes = tuple(chosen[2].x.shape[1:]), tuple(x.shape[1:])
-                raise DataError(
-                    f"events of {self.test_path} have the shape {shapes[0]}, and of {self.path} {shapes[1]}."
-                )
-        return Splits(*(replace(part, x=c.x) for part, c in zip(parts, chosen, strict=True)))
+            self.columns = self._recipe.names
+            return self._recipe.features([table], self.notice)
+
+    def _tested_features(self, tested: Source, x: Tensor | Mapped) -> Tensor | Mapped:
+        """The features of all rows of the second file, as those of the first, `x`, were made."""
+        if self._recipe.types:
+            with about(tested.path):
+                return self._recipe.features(tested.chunks(self.roles.features, CHUNK), self.notice)
+        values = self._values(tested)
+        if values.shape[1:] != x.shape[1:]:
+            shapes = tuple(values.shape[1:]), tuple(x.shape[1:])
+            raise DataError(f"events of {self.test_path} have the shape {shapes[0]}, and of {self.path} {shapes[1]}.")
+        return values
 
     def _encoded(self, source: Source) -> bool:
         """Whether columns become features one by one; otherwise they are one array, maybe on disk."""
@@ -248,16 +238,9 @@ class File(AnomalyDataModule):
         if array is None:
             return source.on_disk(names, (source.rows_of(names[0]), len(names)))
         x = source.events(array, self.memory_mb * 2**20)
-        if not names:
+        if list(names) == source.array_columns(array):
             return x
-        there = source.array_columns(array)
-        if there == list(names):
-            return x
-        place = {name: i for i, name in enumerate(there)}
-        for name in names:
-            if name not in place:
-                source.rows_of(name)
-        keep = torch.tensor([place[name] for name in names])
+        keep = torch.tensor([source.find(name)[1] for name in names])
 
         def pick(x: Tensor) -> Tensor:
             return x[:, keep]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 from straylight.files.formats import open_file
-from straylight.files.source import meant
-from straylight.files.table import features_of, texts
+from straylight.files.recipe import Recipe
+from straylight.files.roles import Roles
+from straylight.files.source import about, meant
+from straylight.files.table import texts
 from straylight.rows.batch import Events, Splits
 
 COURSE = "house_prices.csv", ("Neighborhood", "LotArea", "SalePrice", "OverallCond")
@@ -97,6 +97,8 @@ class HousePrices(Stored):
         table, where = table.take(rows), where[rows]
         y = np.array([label[name] for name in where])
         places = self.divide(y)
-        x, _ = features_of(self, table, self.features, places)
-        bare = Events.of(np.empty((len(y), 0)), y, meta={"neighborhood": where})
-        return Splits(*(replace(part, x=torch.from_numpy(f)) for part, f in zip(places.of(bare), x, strict=True)))
+        with about(path):
+            recipe = Recipe.fit(table, Roles(self.features), places.train, missing=self.missing_values)
+        self.columns = recipe.names
+        x = recipe.features([table], self.notice)
+        return places.of(Events.of(x, y, meta={"neighborhood": where}))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
-from straylight.files.table import features_of, texts
+from straylight.files.recipe import Recipe
+from straylight.files.roles import Roles
+from straylight.files.source import about
+from straylight.files.table import texts
 from straylight.rows.batch import Events, Splits
 
 if TYPE_CHECKING:
@@ -158,9 +159,10 @@ class KDDCup99(Stored):
         y = np.array([number[name] for name in attack])
         meta = {"attack": attack, **({"service": texts(table["service"])} if "service" in table.column_names else {})}
         places = self.divide(y)
-        x, _ = features_of(self, table, table.column_names, places)
-        bare = Events.of(np.empty((len(y), 0)), y, meta=meta)
-        return Splits(*(replace(part, x=torch.from_numpy(f)) for part, f in zip(places.of(bare), x, strict=True)))
+        with about(self.root / FILE):
+            recipe = Recipe.fit(table, Roles(tuple(table.column_names)), places.train, missing=self.missing_values)
+        self.columns = recipe.names
+        return places.of(Events.of(recipe.features([table], self.notice), y, meta=meta))
 
     def _chosen(self) -> tuple[pa.Table, NDArray]:
         """The subset's columns and each row's attack without its full stop, `(N,)`."""

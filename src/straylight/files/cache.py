@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 STAMP = "source.json"
 
 
-def converted(source: Path, recipe: str, make: Callable[[Path], None]) -> Path:
+def converted(path: Path, made_as: str, make: Callable[[Path], None]) -> Path:
     """The folder with what `make` writes of a file; made anew when the file has changed since.
 
     It lies in `.straylight` beside the file, or, where nothing can be written there, in the user's cache folder
@@ -28,8 +28,8 @@ def converted(source: Path, recipe: str, make: Callable[[Path], None]) -> Path:
     nothing, and of two at once one is kept.
 
     Args:
-        source: the file.
-        recipe: what is made of it, with a number that changes when the recipe does.
+        path: the file.
+        made_as: what is made of it, with a number that changes when the way of making it does.
         make: writes into the folder that it is given.
 
     Raises:
@@ -37,36 +37,36 @@ def converted(source: Path, recipe: str, make: Callable[[Path], None]) -> Path:
     """
     from filelock import FileLock
 
-    place = _place(source) / f"{source.name}.{recipe}"
-    if _made_of(source, place):
+    place = _place(path) / f"{path.name}.{made_as}"
+    if _made_of(path, place):
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_name(f".{place.name}.lock")):  # the system's: it ends with the process
-            if not _made_of(source, place):  # by whoever held it before
-                log.info(f"{source} is converted to {place}, once.")
-                _convert(source, place, make)
+            if not _made_of(path, place):  # by whoever held it before
+                log.info(f"{path} is converted to {place}, once.")
+                _convert(path, place, make)
     except OSError as error:
-        if error.filename in (None, str(source)):
+        if error.filename in (None, str(path)):
             raise
         raise DataError(
-            f"{source} has to be converted once, but {place.parent} cannot be written to ({error.strerror}); set "
+            f"{path} has to be converted once, but {place.parent} cannot be written to ({error.strerror}); set "
             "STRAYLIGHT_CACHE to a folder that can."
         ) from error
     return place
 
 
-def _convert(source: Path, place: Path, make: Callable[[Path], None]) -> None:
+def _convert(path: Path, place: Path, make: Callable[[Path], None]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
-        before = source.stat()
+        before = path.stat()
         made = temporary / "made"
         made.mkdir()
         make(made)
-        _stamp(made, before, sha256(source))
-        after = source.stat()
+        _stamp(made, before, sha256(path))
+        after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise DataError(f"{source} changed while it was being converted; try again when it is whole.")
+            raise DataError(f"{path} changed while it was being converted; try again when it is whole.")
         if place.exists():
             place.rename(temporary / "old")  # whoever reads it still can
         made.rename(place)
@@ -85,13 +85,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _made_of(source: Path, place: Path) -> bool:
+def _made_of(path: Path, place: Path) -> bool:
     try:
         stamp = json.loads((place / STAMP).read_text())
-        now = source.stat()
+        now = path.stat()
         if (now.st_size, now.st_mtime_ns) == (stamp["size"], stamp["mtime_ns"]):
             return True
-        if now.st_size != stamp["size"] or sha256(source) != stamp["sha256"]:
+        if now.st_size != stamp["size"] or sha256(path) != stamp["sha256"]:
             return False
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -100,12 +100,12 @@ def _made_of(source: Path, place: Path) -> bool:
     return True
 
 
-def _place(source: Path) -> Path:
+def _place(path: Path) -> Path:
     chosen = os.environ.get("STRAYLIGHT_CACHE")
-    beside = source.parent / ".straylight"
-    if not chosen and os.access(beside if beside.exists() else source.parent, os.W_OK):  # another may make it now
+    beside = path.parent / ".straylight"
+    if not chosen and os.access(beside if beside.exists() else path.parent, os.W_OK):  # another may make it now
         return beside
     import pooch
 
-    folder = hashlib.sha256(str(source.parent.resolve()).encode()).hexdigest()[:12]
+    folder = hashlib.sha256(str(path.parent.resolve()).encode()).hexdigest()[:12]
     return Path(chosen or pooch.os_cache("straylight")).expanduser() / folder

@@ -10,6 +10,8 @@ import gzip
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +20,22 @@ from numpy.typing import NDArray
 
 from straylight.errors import DataError
 from straylight.files.source import BYTES, Source, arrow, listed
-from straylight.files.table import is_number, numbers
+from straylight.files.table import is_number
 from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
+
+
+BLOCK = 2**22  # of text that is read together
 
 
 class Text(Source):
-    """CSV, or TSV, with the columns' names in the first line; `.gz` too."""
+    """CSV, or TSV, with the columns' names in the first line; `.gz` too.
+
+    What a column of a table in memory holds is found out from all of its rows; in pieces every one is text.
+    """
 
     what = "a table in text"
 
@@ -35,48 +44,66 @@ class Text(Source):
         super().__init__(path)
 
     def _look(self) -> None:
-        names = self._header()
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{self.path} has more than one column {twice[0]!r}; give each a name of its own.")
+        opened = gzip.open if self.path.suffix == ".gz" else open
+        with opened(self.path, "rt", encoding="utf-8-sig", newline="") as file:
+            names: list[str] = next(filter(None, csv.reader(file, delimiter=self._delimiter)), [])
+        self._check_names(names)
         if all(map(is_number, names)) and names != [str(i) for i in range(len(names))]:
             raise DataError(
                 f"{self.path} has numbers in its first line ({listed(names[:3])}), where the columns' names must be."
             )
         if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
             raise DataError(f"{self.path} has one column {names[0]!r}; separate columns by commas, or by tabs in .tsv.")
-        self._table = self._read()
-        self.columns = dict.fromkeys(self._table.column_names, self._table.num_rows)
+        self.columns = dict.fromkeys(names)
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        return self._table.select(names)
+    def table(self, names: Sequence[str]) -> pa.Table:
+        self._check_rows(names)
+        return self._whole.select(names)
 
-    @property
-    def _delimiter(self) -> str:
-        return "\t" if set(self.path.suffixes) & {".tsv", ".tab"} else ","
-
-    def _header(self) -> list[str]:
-        opened = gzip.open if self.path.suffix == ".gz" else open
-        with opened(self.path, "rt", encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file, delimiter=self._delimiter), [])
-
-    def _read(self) -> pa.Table:
+    @cached_property
+    def _whole(self) -> pa.Table:
         import pyarrow as pa
         import pyarrow.csv
 
         # what a column holds is found out from the first block; if a later one does not fit, from all of them
         whole = min(2**31 - 1, 1032 * self.path.stat().st_size)  # gzip packs no better than that
-        for block in (2**22, max(2**22 + 1, whole)):
+        with self._damage_named():
             try:
-                return pyarrow.csv.read_csv(
-                    self.path,
-                    pyarrow.csv.ReadOptions(block_size=block),
-                    pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
-                    pyarrow.csv.ConvertOptions(strings_can_be_null=self.empty_text),
-                )
+                table = pyarrow.csv.read_csv(self.path, *self._options(BLOCK))
             except pa.ArrowInvalid as error:
-                if "conversion error" not in str(error) or block > 2**22:
+                if "conversion error" not in str(error):
                     raise
-        raise AssertionError
+                table = pyarrow.csv.read_csv(self.path, *self._options(max(BLOCK + 1, whole)))
+        if not table.num_rows:
+            raise DataError(f"{self.path} holds no rows of data.")
+        return table
+
+    def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        with pyarrow.csv.open_csv(self.path, *self._options(BLOCK, names)) as reader:
+            for batch in reader:
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
+
+    def _options(self, block: int, names: Sequence[str] = ()) -> tuple[Any, Any, Any]:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        return (
+            pyarrow.csv.ReadOptions(block_size=block),
+            pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(
+                strings_can_be_null=self.empty_text,
+                include_columns=list(names),
+                column_types=dict.fromkeys(names, pa.string()),
+            ),
+        )
+
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if set(self.path.suffixes) & {".tsv", ".tab"} else ","
 
 
 class Parquet(Source):
@@ -90,148 +117,161 @@ class Parquet(Source):
 
         with pyarrow.parquet.ParquetFile(self.path) as file:
             names, rows = file.schema_arrow.names, file.metadata.num_rows
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"{self.path} has more than one column {twice[0]!r}; give each a name of its own.")
+        self._check_names(names)
         self.columns = dict.fromkeys(names, rows)
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            return file.read(columns=list(names))
-
-    def numeric(self, names: Sequence[str]) -> bool:
-        """Whether columns hold numbers, as their types say."""
-        import pyarrow.parquet
-        import pyarrow.types as types
-
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            kinds = [file.schema_arrow.field(name).type for name in names]
-        return all(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) for kind in kinds)
-
-    def _chunks(self, names: Sequence[str]) -> Iterator[NDArray]:
+    def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self.path) as file:
+        # a file that is buffered before it is read is held whole in the end
+        with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
             rows = max(1, BYTES // (8 * len(names)))
             for batch in file.iter_batches(batch_size=rows, columns=list(names)):
-                table = pa.Table.from_batches([batch])
-                yield np.stack([numbers(table[name], name) for name in names], 1)
+                yield pa.Table.from_batches([batch]).select(names)
 
 
-class Arrays(Source):
+class ArraySource(Source):
+    """Arrays by their names, of which rows are read by slices. A format writes `_opened`."""
+
+    def _opened(self) -> AbstractContextManager[Mapping[str, Any]]:
+        """What is read by slices, from the first row to the last, by its name."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        with self._opened() as held:
+            for name, array in held.items():
+                self._found(name, array.shape)
+
+    def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        places = {name: self.find(name) for name in names}
+        with self._opened() as held:
+            own = {array: held[array] for array, _ in places.values()}
+            # chunks of HDF5 are read whole: one that is touched twice is decompressed twice
+            whole = max((getattr(array, "chunks", None) or (1,))[0] for array in own.values())
+            width = sum(math.prod(self.arrays.get(name, ())[1:]) for name in own)
+            step = max(whole, BYTES // (8 * width) // whole * whole)
+            for start in range(0, self.rows_of(names[0]), step):
+                read = {name: array[start : start + step] for name, array in own.items()}
+                for name in read.keys() & self.arrays.keys():
+                    if read[name].dtype.kind not in "biuf":
+                        raise DataError(
+                            f"{self.path} must hold numbers in {name or 'its array'}, not {read[name].dtype}."
+                        )
+                values = {n: read[own] if i is None else read[own][:, i] for n, (own, i) in places.items()}
+                yield pa.table({name: pa.chunked_array([arrow(part)]) for name, part in values.items()})
+
+
+class Arrays(ArraySource):
     """NPZ: arrays by their names."""
 
     what = "an .npz file of plain arrays"
 
-    def _look(self) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[Mapping[str, Any]]:
         if not zipfile.is_zipfile(self.path):  # numpy would advise to trust what is none
             raise DataError(f"{self.path} is no .npz file, or a damaged one.")
-        with np.load(self.path, allow_pickle=False) as file:
-            self._held = {name: file[name] for name in file.files}
-        for name, array in self._held.items():
-            self._found(name, array.shape)
-
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        return _table({name: self._held[name] for name in names})
-
-    def _array(self, name: str) -> Any:
-        return _numeric(self._held[name], name, self.path)
+        with zipfile.ZipFile(self.path) as archive, ExitStack() as stack:
+            files = {name: stack.enter_context(archive.open(name)) for name in archive.namelist()}
+            yield {name.removesuffix(".npy"): Member(file) for name, file in files.items()}
 
 
-class OneArray(Source):
+class Member:
+    """An array of an .npz file, unpacked as it is read, from the first row to the last.
+
+    One that is laid out by columns, or whose header is of an unusual version, is unpacked whole.
+
+    Args:
+        file: the member, opened.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+            np.lib.format.read_magic(file)
+        )
+        self.shape: tuple[int, ...] = ()
+        by_columns = header is None
+        if header is not None:
+            self.shape, by_columns, self._dtype = header(file)
+        if by_columns or self._dtype.hasobject:
+            file.seek(0)
+            self._file = np.lib.format.read_array(file, allow_pickle=False)
+            self.shape = self._file.shape
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        if isinstance(self._file, np.ndarray):
+            return self._file[rows]
+        start, stop, _ = rows.indices(self.shape[0])
+        shape = (stop - start, *self.shape[1:])
+        read = self._file.read(math.prod(shape) * self._dtype.itemsize)
+        return np.frombuffer(read, self._dtype).reshape(shape)
+
+
+class OneArray(ArraySource):
     """NPY: one array, which stays on disk; its columns are called `0`, `1` and so on, or as its fields are."""
 
     what = "an .npy file of a plain array"
 
-    def _look(self) -> None:
-        array = self._mapped()
-        if array.dtype.names:
-            self.columns = dict.fromkeys(array.dtype.names, len(array))
-        else:
-            self._found("0" if array.ndim == 1 else "", array.shape)
-
-    def _mapped(self) -> NDArray:
+    def _opened(self) -> AbstractContextManager[Mapping[str, Any]]:
         # numpy looks for an array that is not plain in a file that is none, and advises to trust it
         with self.path.open("rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise DataError(f"{self.path} is no .npy file.")
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        fields = array.dtype.names
+        return nullcontext(
+            {name: array[name] for name in fields} if fields else {"0" if array.ndim == 1 else "": array}
+        )
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        array = self._mapped() if names else None
-        return _table({name: np.array(array[name] if array.dtype.names else array) for name in names})  # type: ignore[union-attr,index]
-
-    def _array(self, name: str) -> Any:
-        array = _numeric(self._mapped(), "its array", self.path)
-        if not array.dtype.isnative or array.dtype.itemsize > 8:
-            return array
-        return Mapped.open(self.path)
+    def events(self, array: str, memory: float) -> Tensor | Mapped:
+        with self._damage_named(), self._opened() as held:
+            dtype = held[array].dtype
+            if dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf":
+                return Mapped.open(self.path)
+        return super().events(array, memory)
 
 
-class HDF5(Source):
+class HDF5(ArraySource):
     """HDF5: data sets by their paths; the fields of a compound one are columns."""
 
     what = "HDF5"
     convertible = True
 
-    def _look(self) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[Mapping[str, Any]]:
         import h5py
 
-        self._fields: dict[str, str] = {}
+        held: dict[str, Any] = {}
 
         def look(path: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and item.shape:
-                for field in item.dtype.names or ():
-                    self._fields[field] = path
-                    self._found(field, item.shape[:1])
-                if not item.dtype.names:
-                    self._found(path, item.shape)
+            if not isinstance(item, h5py.Dataset) or not item.shape:
+                return
+            if names := item.dtype.names:
+                held.update({name: DataSet(item, item.fields(name)) for name in names})
+            else:
+                held[path] = DataSet(item, item.asstr() if h5py.check_string_dtype(item.dtype) else item)
 
         with h5py.File(self.path) as file:
             file.visititems(look)
+            yield held
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        import h5py
 
-        def read(file: h5py.File, name: str) -> NDArray:
-            if name in self._fields:
-                return file[self._fields[name]][name]
-            return file[name].asstr()[()] if h5py.check_string_dtype(file[name].dtype) else file[name][()]
+class DataSet:
+    """A data set of an HDF5 file, or a field of a compound one, read by slices.
 
-        with h5py.File(self.path) as file:
-            return _table({name: read(file, name) for name in names})
+    Args:
+        item: the data set.
+        view: of it, that gives what is wanted.
+    """
 
-    def _array(self, name: str) -> Any:
-        import h5py
+    def __init__(self, item: Any, view: Any) -> None:
+        self.shape, self.chunks, self._view = item.shape, item.chunks, view
 
-        with h5py.File(self.path) as file:
-            return _numeric(file[name][()], name, self.path)
-
-    def _array_columns(self, name: str, places: Sequence[int]) -> NDArray:
-        return np.concatenate([chunk[:, places] for chunk in self._chunks([name])])
-
-    def numeric(self, names: Sequence[str]) -> bool:
-        """Whether columns hold numbers, and can be read in pieces."""
-        import h5py
-
-        with h5py.File(self.path) as file:
-            return all(name not in self._fields and file[name].dtype.kind in "biuf" for name in names)
-
-    def _chunks(self, names: Sequence[str]) -> Iterator[NDArray]:
-        import h5py
-
-        with h5py.File(self.path) as file:
-            parts = [file[name] for name in names]
-            whole = max(part.chunks[0] if part.chunks else 1 for part in parts)
-            # chunks are read whole: one that is touched twice is decompressed twice
-            rows = max(1, BYTES // (8 * sum(math.prod(part.shape[1:]) for part in parts)))
-            rows = max(whole, rows // whole * whole)
-            for start in range(0, len(parts[0]), rows):
-                read = [_numeric(part[start : start + rows], part.name, self.path) for part in parts]
-                yield np.stack(read, 1) if read[0].ndim == 1 else read[0]
+    def __getitem__(self, rows: slice) -> NDArray:
+        return self._view[rows]
 
 
 FORMATS = {
@@ -279,15 +319,3 @@ def stem(path: Path) -> str:
     """
     name = path.name.removesuffix(".gz")
     return name[: -len(Path(name).suffix)] if Path(name).suffix else name
-
-
-def _table(columns: Mapping[str, NDArray]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table({name: pa.chunked_array([arrow(values)]) for name, values in columns.items()})
-
-
-def _numeric(values: NDArray, name: str, path: Path) -> NDArray:
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{path} must hold numbers in {name}, not {values.dtype}.")
-    return values

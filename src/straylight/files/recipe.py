@@ -1,63 +1,246 @@
-"""Rows of another file, made into events as those of a run were.
+"""How the columns of a file become events: learnt from training rows, and then the same for every row.
 
-`N` rows, `*shape` one event.
+`N` rows, `n` of them in a chunk, `D` features, `*shape` one event, `C` columns of context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from straylight.data.steps.missing import filling
 from straylight.errors import DataError
 from straylight.files.formats import open_file
-from straylight.files.roles import complete
-from straylight.files.table import Coding, numbers
+from straylight.files.roles import Roles, Value, complete
+from straylight.files.source import BYTES, about, tensors
+from straylight.files.table import (
+    check_categories,
+    check_number,
+    coded,
+    is_number,
+    is_text,
+    numbers,
+    parsed,
+    type_name,
+    written_as,
+)
 from straylight.rows.batch import HIDDEN, Events
+from straylight.rows.missing import Missing, filling
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 
-def prepared(path: Path | str, recipe: Mapping[str, Any]) -> Events:
-    """Features and context of all rows, in memory; nothing else of the file is needed or read.
+@dataclass(frozen=True)
+class Recipe:
+    """How columns become events: a number is one feature, a column of K categories is K, one of which is 1.
+
+    A category that no training row holds, and one that is missing, are K zeros. Features that are missing get the
+    median of training rows. A row becomes the same event alone, in whatever chunk, and in a file of another format.
 
     Args:
-        path: a file as `File` takes it, with the same columns, in any order.
-        recipe: what `File.recipe` returned for the file of the run.
+        roles: which columns are features, in their order, or which array, and which are context.
+        types: what the columns of features held where training rows are.
+        categories: of those columns that have some, in their order.
+        missing: what is done about a value that is missing; see `AnomalyDataModule`.
+        medians: of all features by their names, if what is missing is filled in.
+        filled: those of features that some training row lacks.
+        columns: names of the features as served.
+        nominal: the label, or labels, of nominal rows.
+        kinds: names of the labels.
 
     Raises:
-        DataError: if a column is missing, holds something else than there, or lacks a value and the run did not fill
-            such in.
+        DataError: if a column holds neither numbers nor categories, or text where training rows hold numbers, or lacks
+            a value that nothing fills in.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> table = pa.table({"bytes": [5, 7, 9], "service": ["http", "smtp", "dns"]})
+        >>> recipe = Recipe.fit(table, Roles(("bytes", "service")), rows=[0, 1])
+        >>> recipe.names
+        ['bytes', 'service=http', 'service=smtp']
+        >>> new = pa.table({"service": ["smtp", "dns"], "bytes": ["7", "9.5"]})
+        >>> [events.x.tolist() for events in recipe.apply([new], notice=print)]
+        1 row holds a category of column 'service' that no training row has, which is 0 in all of its features.
+        [[[7.0, 0.0, 1.0], [9.5, 0.0, 0.0]]]
     """
-    source = open_file(path)
-    features, array = list(recipe["features"]), recipe["array"]
-    if array is None or recipe["categories"]:
-        try:
-            coding = Coding(tuple(features), recipe["categories"])
-            x, names = torch.from_numpy(coding.encode(source.table(features))), coding.names
-        except DataError as error:
-            raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    elif features:
-        table = source.table(features)
-        x, names = torch.from_numpy(np.stack([numbers(table[name], name) for name in features], 1)), features
-    else:
-        source.rows_of(array)
-        x = source.events(array, float("inf"))[:]
-        names = [str(i) for i in range(x[0].numel())]
-    values = torch.tensor([recipe["medians"].get(name, float("nan")) for name in names])
-    texts = recipe["categories"] if recipe["missing"] == "error" else ()
-    lacks = [name for name in texts if source.table([name])[name].null_count]
-    indicate = None
-    if recipe["missing"] == "indicator" and recipe["filled"]:
-        indicate = torch.tensor([name in recipe["filled"] for name in names])
-    x = filling(values.view(x.shape[1:]), indicate)(x)
-    gone = x.flatten(1).isnan().any(0).nonzero().flatten().tolist()
-    if lacks or gone:
-        raise DataError(f"{path} lacks values of column {(lacks or [names[i] for i in gone])[0]!r}; fill them in.")
-    context = None
-    if recipe["context"]:
-        table = source.table(recipe["context"])
-        context = np.stack([numbers(complete(table[n], n, "context", source), n) for n in recipe["context"]], 1)
-    return Events.of(x, np.full(len(x), HIDDEN), context)
+
+    roles: Roles
+    types: Mapping[str, str] = field(default_factory=dict)
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    missing: Missing = "error"
+    medians: Mapping[str, float] = field(default_factory=dict)
+    filled: Mapping[str, float] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    nominal: Value | Sequence[Value] = 0
+    kinds: Sequence[str] = ()
+
+    @classmethod
+    def fit(
+        cls,
+        table: pa.Table,
+        roles: Roles,
+        rows: ArrayLike,
+        *,
+        categorical: Sequence[str] = (),
+        missing: Missing = "error",
+    ) -> Recipe:
+        """Learn types and categories; what fills features in is learnt where they are served.
+
+        Args:
+            table: with `N` rows and the columns of features.
+            roles: see above.
+            rows: positions of training rows, of which categories are.
+            categorical: columns of numbers that are categories nevertheless; those of text are so anyway.
+            missing: see above.
+        """
+        categories = {}
+        for name in roles.features:
+            if name not in categorical and not is_text(table[name].type):
+                check_number(name, table[name].type)
+                continue
+            values, codes = coded(table[name])
+            if name not in categorical:
+                check_categories(name, values, codes)
+            if missing == "error" and (lacks := int((codes == -1).sum())):
+                raise DataError(
+                    f"column {name!r} lacks {lacks:,} value{'s' if lacks > 1 else ''}; fill in, or set "
+                    "data.missing=median, by which a missing category is like one that no training row holds."
+                )
+            held = np.zeros(len(values) + 1, dtype=bool)
+            held[codes[np.asarray(rows, dtype=np.int64)]] = True
+            categories[name] = [value for value, there in zip(values, held[:-1], strict=True) if there]
+        recipe = cls(roles, {name: type_name(table[name]) for name in roles.features}, categories, missing)
+        if twice := [name for name, times in Counter(recipe.names).items() if times > 1]:
+            raise DataError(f"two features are called {twice[0]!r}, of a column and of a category; rename the column.")
+        return recipe
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names before what is missing is filled in, `service=http` for a category."""
+        return [
+            feature
+            for name in self.roles.features
+            for feature in ([f"{name}={c}" for c in self.categories[name]] if name in self.categories else [name])
+        ]
+
+    def features(self, chunks: Iterable[pa.Table], notice: Callable[[str], None]) -> Tensor:
+        """The features of all rows in memory, `(N, D)`, NaN where a number is missing: what a data set serves."""
+        parts = [x for _, x in self._encoded(chunks, notice)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def apply(self, chunks: Iterable[pa.Table], notice: Callable[[str], None] = log.warning) -> Iterator[Events]:
+        """Features and context as training had them, complete, a chunk at a time.
+
+        Args:
+            chunks: tables of `n` rows with the columns of features and context; numbers may be written as text.
+            notice: is told of categories that no training row has, at the end.
+        """
+        for chunk, x in self._encoded(chunks, notice):
+            names = self.names or [str(i) for i in range(x[0].numel())]
+            values = torch.tensor([self.medians.get(name, float("nan")) for name in names])
+            indicate = None
+            if self.missing == "indicator" and self.filled:
+                indicate = torch.tensor([name in self.filled for name in names])
+            x = filling(values.view(x.shape[1:]), indicate)(x)
+            if gone := x.flatten(1).isnan().any(0).nonzero().flatten().tolist():
+                raise _lacks(names[gone[0]])
+            context = [self._number(chunk, name, "context") for name in self.roles.context]
+            yield Events.of(x, np.full(len(x), HIDDEN), np.stack(context, 1) if context else None)
+
+    def read(self, path: Path | str, multiple: int = 1) -> Iterator[Events]:
+        """What `apply` makes of a file, a chunk of bounded memory at a time; nothing else of it is needed or read.
+
+        Args:
+            path: a file as `File` takes it, with the same columns, in any order.
+            multiple: of which the rows of a chunk are, where so many are not too large.
+        """
+        path = Path(path)
+        wanted = [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
+        with about(path):
+            source = open_file(path)
+            for name in wanted:
+                source.find(name)
+            width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
+            rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
+            chunks = source.chunks(wanted, rows // multiple * multiple or rows)
+            yield from self.apply(chunks, lambda sentence: log.warning(f"{path}: {sentence}"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a run keeps them."""
+        return {
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in self.roles._asdict().items()},
+            **{name: value for name, value in vars(self).items() if name != "roles"},
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Recipe:
+        """The recipe that a run kept, maybe of a version that kept no types."""
+        roles = Roles._make(tuple(v) if isinstance(v := kept[name], list) else v for name in Roles._fields)
+        types = {name: _type(held) for name, held in kept["categories"].items()}
+        rest = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        return cls(**{"roles": roles, "types": types, **rest})
+
+    def _encoded(self, chunks: Iterable[pa.Table], notice: Callable[[str], None]) -> Iterator[tuple[pa.Table, Tensor]]:
+        """Each chunk with its features, `(n, D)` or `(n, *shape)`, NaN where a number is missing."""
+        unseen: Counter[str] = Counter()
+        for chunk in chunks:
+            if not self.roles.features:
+                yield chunk, torch.tensor(tensors(chunk[self.roles.array]))
+                continue
+            x = np.zeros((chunk.num_rows, len(self.names)), dtype=np.float32)
+            start = 0
+            for name in self.roles.features:
+                if name not in self.categories:
+                    x[:, start] = self._number(chunk, name)
+                    start += 1
+                    continue
+                place = self._places(chunk[name], name)
+                known = np.flatnonzero(place >= 0)
+                x[known, start + place[known]] = 1
+                start += len(self.categories[name])
+                unseen[name] += int((place == -1).sum())
+            yield chunk, torch.from_numpy(x)
+        for name, count in unseen.items():
+            if count:
+                notice(
+                    f"{count:,} row{'s' if count > 1 else ''} hold{'' if count > 1 else 's'} a category of column "
+                    f"{name!r} that no training row has, which is 0 in all of its features."
+                )
+
+    def _number(self, chunk: pa.Table, name: str, role: str = "") -> NDArray[np.float32]:
+        column = parsed(chunk[name], name)
+        return numbers(complete(column, name, role) if role else column, name)
+
+    def _places(self, column: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
+        """Where among its categories each row's is, `(n,)`; -1 if it is not there, -2 if it is missing."""
+        values, codes = coded(column)
+        if self.missing == "error" and (codes == -1).any():
+            raise _lacks(name)
+        if type_name(column) != self.types[name]:
+            values = written_as(values, self.types[name])
+        place = {category: i for i, category in enumerate(self.categories[name])}
+        return np.array([*(place.get(value, -1) for value in values), -2])[codes]
+
+
+def _lacks(name: str) -> DataError:
+    return DataError(
+        f"the file lacks values of column {name!r}; fill them in, or train with data.missing=median, which does so."
+    )
+
+
+def _type(categories: Sequence[str]) -> str:
+    """What a column of categories held, as far as these tell."""
+    whole = all(value.removeprefix("-").isdigit() for value in categories)
+    return "int64" if whole else "double" if all(map(is_number, categories)) else "string"

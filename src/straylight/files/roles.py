@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from straylight.errors import DataError
 from straylight.files.source import Source, listed, meant
-from straylight.files.table import numbers, texts
+from straylight.files.table import is_numeric, numbers, texts
 
 #: What labels are called, without case, blanks and underscores.
 LABELS = re.compile(
@@ -35,13 +35,13 @@ class Roles(NamedTuple):
         context, meta: columns.
     """
 
-    features: tuple[str, ...]
-    array: str | None
-    label: str | None
-    weight: str | None
-    group: str | None
-    context: tuple[str, ...]
-    meta: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    array: str | None = None
+    label: str | None = None
+    weight: str | None = None
+    group: str | None = None
+    context: tuple[str, ...] = ()
+    meta: tuple[str, ...] = ()
 
     @property
     def others(self) -> list[str]:
@@ -129,7 +129,7 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     import pyarrow as pa
 
     wanted = [nominal] if isinstance(nominal, Value) else list(nominal)
-    text = [not _numeric(column.type) for column in columns]
+    text = [not is_numeric(column.type) for column in columns]
     if any(text):
         values: list[NDArray] = [texts(column) for column in columns]
         asked: list[Any] = [str(value) for value in wanted]
@@ -163,7 +163,7 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     return found, ["nominal", *names]
 
 
-def complete(column: Any, name: str, role: str, source: Source) -> Any:
+def complete(column: Any, name: str, role: str) -> Any:
     """A column, once it is certain that no row lacks a value.
 
     Raises:
@@ -177,13 +177,7 @@ def complete(column: Any, name: str, role: str, source: Source) -> Any:
         missing += pc.sum(pc.is_nan(column)).as_py() or 0
     if missing:
         raise DataError(
-            f"{source.path}: {missing:,} of {len(column):,} rows lack a value of column {name!r}, the {role}; remove "
+            f"{missing:,} of {len(column):,} rows lack a value of column {name!r}, the {role}; remove "
             "these rows or fill them in."
         )
     return column
-
-
-def _numeric(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.cache import converted
+from straylight.files.table import is_numeric, numbers
 from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BYTES = 2**25  # of a file that are read together where it is converted
+BYTES = 2**25  # of a file that are read together where it is read in pieces
 SHOWN = 20  # names that are listed in an error
 
 
@@ -36,7 +37,7 @@ class Source:
         path: the file.
 
     Attributes:
-        columns: the names of its columns, with their rows.
+        columns: the names of its columns, with their rows; `None` of text, whose rows are counted when it is read.
         arrays: the names of its arrays of two axes or more, with their shapes.
 
     Raises:
@@ -48,15 +49,15 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.columns: dict[str, int] = {}
+        self.columns: dict[str, int | None] = {}
         self.arrays: dict[str, tuple[int, ...]] = {}
-        with self._reading():
+        with self._damage_named():
             self._look()
         self._places = {
             name: {f"{name}[{i}]" if name else str(i): i for i in range(shape[1])} if len(shape) == 2 else {}
             for name, shape in self.arrays.items()
         }
-        if not any(self.columns.values()) and not self.arrays:
+        if not self.arrays and all(rows == 0 for rows in self.columns.values()):
             raise DataError(f"{path} holds no rows of data.")
 
     # what a format writes
@@ -65,29 +66,9 @@ class Source:
         """Find the names and shapes of what is there."""
         raise NotImplementedError
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        """Read columns."""
+    def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Read columns, those of arrays too, and arrays as columns of tensors, as many rows at a time as suits it."""
         raise NotImplementedError
-
-    def _array(self, name: str) -> Any:
-        """Read an array, or open it; numpy's, or `Mapped`."""
-        raise NotImplementedError
-
-    def _array_columns(self, name: str, places: Sequence[int]) -> NDArray:
-        """Read columns of an array, `(N, k)`; of one on disk no more than these are held in memory."""
-        values = self._array(name)
-        if not isinstance(values, Mapped):
-            return values[:, places]
-        (source,) = values.sources
-        return np.concatenate([part[:, places].numpy() for part in source.split(BYTES // (8 * source.shape[1]) + 1)])
-
-    def _chunks(self, names: Sequence[str]) -> Iterator[NDArray]:
-        """Read columns, or one array, in pieces of `(n, *shape)`."""
-        raise NotImplementedError
-
-    def numeric(self, names: Sequence[str]) -> bool:
-        """Whether columns hold numbers and can be read in pieces."""
-        return False
 
     # what is written once
 
@@ -100,59 +81,89 @@ class Source:
         """All names of columns, those of arrays among them."""
         return [*self.columns, *(column for name in self.arrays for column in self.array_columns(name))]
 
-    def rows_of(self, name: str) -> int:
-        """The rows of a column or an array.
+    def find(self, name: str) -> tuple[str, int | None]:
+        """Where a column is: under its own name, as is an array, or in an array, at a place.
 
         Raises:
             DataError: if there is no such column, with one that is called almost so.
         """
         if name in self.columns or name in self.arrays:
-            return self.columns[name] if name in self.columns else self.arrays[name][0]
-        for array, shape in self.arrays.items():
-            if name in self._places[array]:
-                return shape[0]
+            return name, None
+        for array, places in self._places.items():
+            if name in places:
+                return array, places[name]
         named = [*self.columns, *(name for name in self.arrays if name)] or self.names
         raise DataError(f"{self.path} has no column {name!r}{meant(name, self.names)}; it has {listed(named)}.")
+
+    def rows_of(self, name: str) -> int:
+        """The rows of a column or an array."""
+        rows = self._rows(name)
+        return self.table([name]).num_rows if rows is None else rows
+
+    def _rows(self, name: str) -> int | None:
+        own, _ = self.find(name)
+        return self.columns[own] if own in self.columns else self.arrays[own][0]
 
     def table(self, names: Sequence[str]) -> pa.Table:
         """Columns in memory, in this order; those of arrays too."""
         import pyarrow as pa
 
-        sizes = {name: self.rows_of(name) for name in names}
-        if len(set(sizes.values())) > 1:
-            few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-            raise DataError(f"{self.path}: {few!r} has {sizes[few]:,} rows, and {many!r} has {sizes[many]:,}.")
-        with self._reading():
-            plain = self._columns([name for name in names if name in self.columns])
-            read = {name: plain[name] for name in names if name in self.columns}
-            for array, places in self._places.items():
-                if own := {name: places[name] for name in names if name in places and name not in read}:
-                    read |= zip(own, map(arrow, self._array_columns(array, list(own.values())).T), strict=True)
-            return pa.table({name: read[name] for name in names})
+        self._check_rows(names)
+        with self._damage_named():
+            return pa.concat_tables(self._pieces(names))
+
+    def chunks(self, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Columns, those of arrays too, and whole arrays as columns of tensors, so many rows at a time.
+
+        Of CSV all columns are text as it stands in the file, since no part of it says what the others hold.
+        """
+        import pyarrow as pa
+
+        self._check_rows(names)
+        held: pa.Table | None = None
+        with self._damage_named():
+            for piece in self._pieces(names):
+                held = piece if held is None else pa.concat_tables([held, piece])
+                while len(held) > rows:
+                    yield held.slice(0, rows)
+                    held = held.slice(rows)
+        if held is None:
+            raise DataError(f"{self.path} holds no rows of data.")
+        yield held
+
+    def numeric(self, names: Sequence[str]) -> bool:
+        """Whether columns hold numbers, as their first rows say."""
+        with self._damage_named():
+            return all(map(is_numeric, next(self._pieces(names)).schema.types))
 
     def events(self, array: str, memory: float) -> Tensor | Mapped:
         """An array as float32; on disk if it takes more bytes than `memory` and its format can be read in pieces."""
         shape = self.arrays[array]
         if self.convertible and 4 * math.prod(shape) > memory:
             return self.on_disk([array], shape)
-        with self._reading():
-            values = self._array(array)
-        return values if isinstance(values, Mapped) else torch.from_numpy(_float32(values))
+        whole = np.empty(shape, dtype=np.float32)
+        with self._damage_named():
+            self._write(whole, [array])
+        return torch.from_numpy(whole)
 
     def on_disk(self, names: Sequence[str], shape: Sequence[int]) -> Mapped:
         """An array, or columns of numbers as one, of this shape, from a copy on disk that is made at the first time."""
 
         def make(folder: Path) -> None:
             whole = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=tuple(shape))
-            start = 0
-            for chunk in self._chunks(names):
-                whole[start : start + len(chunk)] = _float32(chunk)
-                start += len(chunk)
+            self._write(whole, names)
             whole.flush()
 
-        recipe = hashlib.sha256("\n".join([str(len(shape)), *names]).encode()).hexdigest()[:12]
-        with self._reading():
-            return Mapped.open(converted(self.path, f"float32-{recipe}-1", make) / "x.npy")
+        which = hashlib.sha256("\n".join([str(len(shape)), *names]).encode()).hexdigest()[:12]
+        with self._damage_named():
+            return Mapped.open(converted(self.path, f"float32-{which}-1", make) / "x.npy")
+
+    def _write(self, whole: NDArray[np.float32], names: Sequence[str]) -> None:
+        start = 0
+        for piece in self._pieces(names):
+            columns = [tensors(piece[n]) if n in self.arrays else numbers(piece[n], n) for n in names]
+            whole[start : start + len(piece)] = columns[0] if names[0] in self.arrays else np.stack(columns, 1)
+            start += len(piece)
 
     def _found(self, name: str, shape: tuple[int, ...]) -> None:
         if len(shape) == 1:
@@ -160,8 +171,19 @@ class Source:
         elif len(shape) > 1 and all(shape):
             self.arrays[name] = shape
 
+    def _check_names(self, names: Sequence[str]) -> None:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{self.path} has more than one column {twice[0]!r}; give each a name of its own.")
+
+    def _check_rows(self, names: Sequence[str]) -> None:
+        """Make sure that columns are there and have equally many rows."""
+        sizes = {name: self._rows(name) or 0 for name in names}
+        if len(set(sizes.values())) > 1:
+            few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+            raise DataError(f"{self.path}: {few!r} has {sizes[few]:,} rows, and {many!r} has {sizes[many]:,}.")
+
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _damage_named(self) -> Iterator[None]:
         try:
             yield
         except DataError:
@@ -172,6 +194,15 @@ class Source:
                 f"{self.path} cannot be read as {self.what} ({said or type(error).__name__}); it may be damaged, or "
                 "not what its name says."
             ) from error
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """What is wrong with the data of a file is said with its name."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def meant(name: str, options: Iterable[str]) -> str:
@@ -189,9 +220,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 def arrow(values: NDArray) -> pa.Array:
-    """Values in one column."""
+    """Values in one column, `(N,)`, or tensors of float32, `(N, *shape)`."""
     import pyarrow as pa
 
+    if values.ndim > 1:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and named as such
+            large = values.dtype.kind in "iu" and values.dtype.itemsize == 8  # see `numbers`
+            values = np.ascontiguousarray(values.astype(np.float64) if large else values, dtype=np.float32)
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
@@ -201,6 +237,6 @@ def arrow(values: NDArray) -> pa.Array:
     return pa.array(np.ascontiguousarray(values))
 
 
-def _float32(values: NDArray) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and named as such
-        return np.ascontiguousarray(values, dtype=np.float32)
+def tensors(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of tensors as they were, `(N, *shape)`."""
+    return column.combine_chunks().to_numpy_ndarray()

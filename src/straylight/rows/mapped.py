@@ -141,7 +141,7 @@ class Mapped:
         places = places if order is None else places[order]
         cuts = np.searchsorted(places, self._starts)
         parts = [
-            source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))).float()
+            _float32(source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))))
             for source, start, low, high in zip(self.sources, self._starts[:-1], cuts[:-1], cuts[1:], strict=True)
             if high > low
         ]
@@ -157,3 +157,8 @@ class Mapped:
     def _check(self, rows: np.ndarray) -> None:
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"there are {len(self)} rows, and none at {rows.min()} or {rows.max()}")
+
+
+def _float32(rows: Tensor) -> Tensor:
+    """As `straylight.files.table.numbers` has it: large whole numbers have the same bits as where they are text."""
+    return rows.float() if rows.is_floating_point() or rows.dtype.itemsize < 8 else rows.double().float()
