@@ -83,7 +83,7 @@ def placed(
     """Put into its folder what a job is to do: `job.json`, and the config as it was composed, its paths absolute.
 
     Args:
-        cfg: the composed config; with `hydra` in it, that is kept beside it.
+        cfg: the composed config, whose paths are made absolute; with `hydra` in it, that is kept beside it.
         folder: of the job.
         fields: what `result.json` is to say of what was asked for.
         resume: whether it goes on with what an earlier attempt left there.
@@ -92,25 +92,24 @@ def placed(
     Raises:
         OmegaConfBaseException: if a value of the config cannot be resolved.
     """
-    whole = copy.deepcopy(cfg)
-    config.settle_paths(whole)
-    own: Any = {}
-    if "hydra" in whole:
-        own = OmegaConf.to_container(whole.hydra, resolve=True, enum_to_str=True)
-        for key in ("help", "hydra_help"):  # whose templates are longer than all else
-            own.pop(key, None)
-        _save(folder.hydra, {"hydra": OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)})
-        _save(folder.overrides, whole.hydra.overrides.task)
-    with read_write(whole), open_dict(whole):
-        whole.pop("hydra", None)
-        _save(folder.config, whole)
-        whole.paths.run = str(folder.path.absolute())
-    plain: Any = OmegaConf.to_container(whole, resolve=True)
+    config.settle_paths(cfg)
+    with read_write(cfg), open_dict(cfg):
+        hydra = cfg.pop("hydra") if "hydra" in cfg else None
+        save(folder.config, cfg)
+        cfg.paths.run = str(folder.path.absolute())
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        own: Any = {}
+        if hydra is not None:
+            cfg.hydra = hydra
+            own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
+    for key in ("help", "hydra_help"):  # whose templates are longer than all else
+        own.pop(key, None)
     run = (folder.run if resume else None) or new_run()
     return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
 
 
-def _save(path: Path, node: Any) -> None:
+def save(path: Path, node: Any) -> None:
+    """Write a config, or a part of one, as YAML."""
     with replacing(path) as aside:
         aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
 
@@ -125,21 +124,20 @@ def fields_of(
     """What `result.json` says of what was asked for.
 
     Args:
-        cfg: the composed config.
+        cfg: the composed config, whose paths are made absolute.
         choices: of each config group, as Hydra knows them.
         overrides: as typed.
         command: what was typed behind `straylight train`, where that is not the overrides.
         ranged: keys that the sweep ranges over.
     """
-    settled = copy.deepcopy(cfg)
-    config.settle_paths(settled)
+    config.settle_paths(cfg)
     return {
         "detector": choices.get("detector"),
         "data": choices.get("data"),
         "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": list(overrides),
         "ranged": sorted(ranged),
-        "config_hash": config.identity(settled, ranged=ranged),
-        "variant": config.identity(settled, seed=False, ranged=ranged),
+        "config_hash": config.identity(cfg, ranged=ranged),
+        "variant": config.identity(cfg, seed=False, ranged=ranged),
         "command": shlex.join(["straylight", "train", *(overrides if command is None else command)]),
     }

@@ -13,7 +13,7 @@ from typing import Any
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
-from straylight.job.order import Order
+from straylight.job.order import Order, save
 from straylight.result import headline
 
 #: How a process ends whose job went well, failed, or was interrupted.
@@ -87,6 +87,8 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
         cfg.hydra = OmegaConf.merge(of_hydra, order.hydra)
     JobRuntime.instance().set("name", cfg.hydra.job.name)
     HydraConfig.instance().set_config(cfg)
+    save(folder.hydra, {"hydra": order.hydra})
+    save(folder.overrides, order.hydra["overrides"]["task"])
     callbacks, here = Callbacks(cfg), Path.cwd()
     if cfg.hydra.job.chdir:
         os.chdir(folder)

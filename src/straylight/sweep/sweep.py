@@ -134,11 +134,13 @@ class Sweep:
         return False
 
     def _ready(self, job: Job) -> bool:
-        """Whether the job is composed, and is to run."""
+        """Whether the job is composed, its folder says what to do, and it is to run."""
         try:
             seen = self.points.ready(job)
-        except ConfigError as error:
-            self._refuse(job, str(error))
+            if seen is None and job.id is None:
+                job.order = self._placed(job)
+        except (ConfigError, OmegaConfBaseException, OSError) as error:
+            self._refuse(job, config.explain(error) or str(error))
             return False
         if seen is not None:
             self.waiting.remove(job)
