@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pytest
 import pytorch_lightning as pl
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from fresh import Programs, server
 from straylight import app
 from straylight.data import AnomalyDataModule
 from straylight.job.train import quiet
@@ -22,13 +23,33 @@ from straylight.rows.batch import Events, Splits
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session")
+def _pools() -> ThreadpoolController:
+    import sklearn.ensemble  # noqa: F401  which brings the last of the libraries with threads
+
+    return ThreadpoolController()  # looks through all libraries, which takes longer than many a test
+
+
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread(_pools) -> Iterator[None]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     quiet()
-    with threadpool_limits(1):  # scikit-learn's threads wait for each other on a busy machine
+    with _pools.limit(limits=1):  # scikit-learn's threads wait for each other on a busy machine
         yield
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and any("fresh" in getattr(i, "fixturenames", ()) for i in session.items):
+        server()  # it imports while other tests run
+
+
+@pytest.fixture
+def fresh() -> Iterator[Programs]:
+    """Starts commands and programs in processes of their own, without the time that imports take."""
+    programs = Programs()
+    yield programs
+    programs.close()
 
 
 @pytest.fixture
