@@ -50,7 +50,10 @@ class Program:
         cwd: the folder it runs in; this one.
         env: the whole of its environment; a copy of ours.
         merged: what it says on standard error comes with the rest.
+        silent: what it says is lost.
     """
+
+    stdin = None
 
     def __init__(
         self,
@@ -59,17 +62,21 @@ class Program:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         merged: bool = False,
+        silent: bool = False,
     ) -> None:
         context = server()
         self.args = [os.fspath(a) for a in arguments]
-        self.stdout, out = _pipe(context)
-        self.stderr, err = (None, None) if merged else _pipe(context)
+        self.stdout, out = (None, None) if silent else _pipe(context)
+        self.stderr, err = (None, None) if silent or merged else _pipe(context)
         given = (self.args, _search_path(), os.fspath(cwd or Path.cwd()), dict(os.environ if env is None else env))
-        self._process = context.Process(target=_child, args=(*given, out, err), daemon=False)
+        begun, begin = context.Pipe(duplex=False)
+        self._process = context.Process(target=_child, args=(*given, begin, out, err), daemon=False)
         self._process.start()
         self.pid: int = self._process.pid
-        for end in filter(None, (out, err)):
+        for end in filter(None, (begin, out, err)):
             end.close()
+        with begun, suppress(EOFError):
+            begun.recv_bytes()  # from here on its signals and its group are its own
 
     @property
     def returncode(self) -> int | None:
@@ -167,19 +174,28 @@ def _search_path() -> list[str]:
 
 
 def _child(
-    arguments: list[str], path: list[str], cwd: str, env: dict[str, str], out: Connection, err: Connection | None
+    arguments: list[str],
+    path: list[str],
+    cwd: str,
+    env: dict[str, str],
+    begin: Connection,
+    out: Connection | None,
+    err: Connection | None,
 ) -> NoReturn:
     os.setpgid(0, 0)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _take_signals_as_at_first()
+    with begin:
+        begin.send_bytes(b"")
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    os.dup2(out.fileno(), 1)
-    os.dup2((err or out).fileno(), 2)
-    for end in filter(None, (out, err)):
-        end.close()
+    with Path(os.devnull).open("w") if out is None else out as to:
+        os.dup2(to.fileno(), 1)
+        os.dup2((err or to).fileno(), 2)
+    if err is not None:
+        err.close()
     unbuffered = bool(env.get("PYTHONUNBUFFERED"))
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -279,6 +295,8 @@ def _run(arguments: list[str], main: types.ModuleType) -> None:
                 said = option[2:] or rest.pop(0)
                 sys.warnoptions.append(said)
                 warnings._processoptions([said])
+            case "-X":  # how it imports
+                rest = rest if option[2:] else rest[1:]
             case "-c":
                 text, *rest = rest
                 sys.argv = ["-c", *rest]
