@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,24 @@ def _one_thread(_pools) -> Iterator[None]:
     quiet()
     with _pools.limit(limits=1):  # scikit-learn's threads wait for each other on a busy machine
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="the first case of each test, and none that is marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "fresh" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+    if config.option.quick:
+        first: dict[str, pytest.Item] = {}
+        for item in items:
+            if item.get_closest_marker("slow") is None:
+                first.setdefault(item.nodeid.partition("[")[0], item)
+        kept = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -150,5 +169,5 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
     yield run
     signal.signal(signal.SIGTERM, before)
     for name, module in list(sys.modules.items()):  # a test's own, whose name another test may give to its own
-        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}{os.sep}"):
             del sys.modules[name]
