@@ -4,10 +4,10 @@ BIN = .venv/bin
 STAMP = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-quick lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP) ## make .venv and install straylight with what its development needs
 
@@ -16,14 +16,17 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "Straylight needs Python 3.11 or later; say which with PYTHON=python3.11 make ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, about a minute
 	$(BIN)/straylight train -m detector=autoencoder,vae,maf,isolation_forest,knn data=digits seed=0,1,2
 
-test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+test: $(STAMP) ## run all tests, and say which took longest
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=30
+
+test-quick: $(STAMP) ## run one case of each test that is not slow, in under two minutes
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --quick
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check src tests

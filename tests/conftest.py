@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import pytest
 import pytorch_lightning as pl
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from fresh import Programs, server
 from straylight.commands.train import main as train
 from straylight.data import AnomalyDataModule
 from straylight.folder import SweepFolder
@@ -22,13 +24,51 @@ from straylight.rows.batch import Events, Splits
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session")
+def _pools() -> ThreadpoolController:
+    import sklearn.ensemble  # noqa: F401  which brings the last of the libraries with threads
+
+    return ThreadpoolController()  # looks through all libraries, which takes longer than many a test
+
+
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread(_pools) -> Iterator[None]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     quiet()
-    with threadpool_limits(1):  # scikit-learn's threads wait for each other on a busy machine
+    with _pools.limit(limits=1):  # scikit-learn's threads wait for each other on a busy machine
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="the first case of each test, and none that is marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "fresh" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+    if config.option.quick:
+        first: dict[str, pytest.Item] = {}
+        for item in items:
+            if item.get_closest_marker("slow") is None:
+                first.setdefault(item.nodeid.partition("[")[0], item)
+        kept = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and any("fresh" in getattr(i, "fixturenames", ()) for i in session.items):
+        server()  # it imports while other tests run
+
+
+@pytest.fixture
+def fresh() -> Iterator[Programs]:
+    """Starts commands and programs in processes of their own, without the time that imports take."""
+    programs = Programs()
+    yield programs
+    programs.close()
 
 
 @pytest.fixture
@@ -128,5 +168,5 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
     yield run
     signal.signal(signal.SIGTERM, before)
     for name, module in list(sys.modules.items()):  # a test's own, whose name another test may give to its own
-        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}{os.sep}"):
             del sys.modules[name]

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+
+from straylight import config
+from straylight.config import HYDRA
+from straylight.errors import StraylightError
+from straylight.groups import FOLDER
 
 
 def sentence(ended) -> str:
@@ -12,6 +20,26 @@ def sentence(ended) -> str:
     assert len(lines) == 1, ended.err
     assert lines[0].startswith("Error: ") and "Traceback" not in ended.err
     return lines[0]
+
+
+def refusal(*overrides: str) -> str:
+    """What is said of a command line by all that looks at it before anything is trained or written."""
+    try:
+        with initialize_config_dir(version_base=HYDRA, config_dir=str(FOLDER)):
+            cfg = compose("train", overrides=[*overrides, "paths.run=."])
+        config.check(cfg)
+        data = config.build(cfg, "data")
+        data.setup()
+        optimizer = config.build(cfg, "optimizer")
+        config.build(cfg, "detector", shape=data.shape, context=data.context, optimizer=optimizer)
+        config.build(cfg, "trainer")
+    except StraylightError as error:
+        return str(error)
+    except Exception as error:
+        said = config.explain(error)
+        assert said is not None, error
+        return said
+    raise AssertionError(f"nothing is said of {' '.join(overrides)}")
 
 
 @pytest.mark.parametrize(
@@ -47,9 +75,32 @@ def sentence(ended) -> str:
         ("data.train_fraction=1", ("no nominal row",)),
     ],
 )
-def test_a_typo_or_a_bad_value_is_answered_with_the_choices(override, words, straylight_train) -> None:
-    said = sentence(straylight_train(*override.split()))
-    assert all(word in said for word in words), said
+def test_a_typo_or_a_bad_value_is_answered_with_the_choices(override, words) -> None:
+    said = refusal(*override.split())
+    assert "\n" not in said and all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "detector=vea",
+        "detectr=vae",
+        "detector.latnt=3",
+        "detector.activation=rel",
+        "seed=-1",
+        "optimizer.lr=-1",
+        "data.contamination=2",
+        "data.train_fraction=0",
+        "trainer.accelerator=gpuu",
+    ],
+)  # one of each kind: a config, a group, a key, a type, a parameter's own check, the data, the Trainer
+def test_the_command_says_the_same_and_nothing_else(override, straylight_train) -> None:
+    assert sentence(straylight_train(override)) == f"Error: {refusal(override)}"
+
+
+def test_a_prefixed_key_that_there_is_not_is_refused_by_the_command(straylight_train) -> None:
+    said = sentence(straylight_train("+detector.latnt=3"))
+    assert "'latent'" in said and "hidden" in said
 
 
 @pytest.mark.parametrize(
@@ -75,11 +126,8 @@ def table(n: int = 200, d: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(0).normal(size=(n, d)), (np.arange(n) % 10 == 0).astype(int)
 
 
-@pytest.mark.parametrize(
-    "what", ["nan", "inf", "no labels", "all anomalous", "all nominal", "text", "truncated", "empty"]
-)
-def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, straylight_train, tmp_path) -> None:
-    path = tmp_path / "mine.npz"
+def spoilt(what: str, path: Path) -> tuple[str, ...]:
+    """Write a file in which something is wrong; words that must be said of it."""
     x, y = table()
     words: tuple[str, ...] = ("mine",)
     arrays = {"X": x, "y": y}
@@ -104,9 +152,24 @@ def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, straylight_train, tm
         path.write_bytes(path.read_bytes()[:100])
     if what == "empty":
         path.write_bytes(b"")
-    ended = straylight_train("data=adbench", f"data.path={path}")
-    said = sentence(ended)
-    assert all(word in said for word in words), said
+    return words
+
+
+@pytest.mark.parametrize(
+    "what", ["nan", "inf", "no labels", "all anomalous", "all nominal", "text", "truncated", "empty"]
+)
+def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, tmp_path) -> None:
+    words = spoilt(what, tmp_path / "mine.npz")
+    said = refusal("data=adbench", f"data.path={tmp_path}/mine.npz")
+    assert "\n" not in said and all(word in said for word in words), said
+
+
+@pytest.mark.parametrize("what", ["nan", "truncated"])  # of what is in it, and of the file itself
+def test_a_run_on_a_bad_file_is_recorded_as_failed(what, straylight_train, tmp_path) -> None:
+    spoilt(what, tmp_path / "mine.npz")
+    asked = ("data=adbench", f"data.path={tmp_path}/mine.npz")
+    ended = straylight_train(*asked)
+    assert sentence(ended) == f"Error: {refusal(*asked)}"
     assert ended.result["status"] == "failed"
 
 

@@ -7,11 +7,11 @@ import io
 import json
 import shutil
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
 import warnings
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fresh import Programs
 from straylight.callbacks import Figures, TensorBoard, drawings
 from straylight.callbacks.drawings import DRAWINGS
 from straylight.callbacks.material import Material
@@ -247,7 +248,8 @@ def run_of_twenty_epochs(tmp_path_factory):
     command = [sys.executable, "-m", "straylight", "train", "-m", "detector=vae", "data=digits", "seed=0,1"]
     command += ["trainer.max_epochs=20", f"hydra.sweep.dir={root}/sweep", "callbacks.tensorboard.graph=true"]
     command += ["callbacks.latency.runtimes=[eager]", "callbacks.latency.budget_s=0.01"]
-    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    with closing(Programs()) as fresh:
+        ended = fresh.run(command, cwd=root)
     assert ended.returncode == 0, ended.stderr
     yield root / "sweep"
     shutil.rmtree(root)
@@ -292,14 +294,14 @@ def test_the_projector_has_a_line_of_labels_for_every_point(run_of_twenty_epochs
         assert picture.size == (8 * side, 8 * side) and max(picture.size) <= 8192
 
 
-def test_a_running_tensorboard_serves_every_tag(run_of_twenty_epochs) -> None:
+def test_a_running_tensorboard_serves_every_tag(run_of_twenty_epochs, fresh) -> None:
     result = json.loads((run_of_twenty_epochs / "0" / "result.json").read_text())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run_of_twenty_epochs)]
     command += ["--port", str(port), "--host", "127.0.0.1", "--load_fast", "false"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = fresh.start(command, silent=True)
 
     def ask(path: str, body: dict | None = None):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/data/{path}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -86,7 +85,7 @@ def test_a_second_signal_does_not_wait(trainer, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_train) -> None:
+def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_train, fresh) -> None:
     common = [
         "detector=vae",
         "data=blobs",
@@ -96,7 +95,7 @@ def test_the_command_is_interrupted_and_resumed(number, tmp_path, straylight_tra
         "callbacks.latency.runtimes=[eager]",
     ]
     command = [sys.executable, "-m", "straylight", "train", *common, "trainer.max_epochs=3000", "paths.output=out"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = fresh.start(command, cwd=tmp_path)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("out/runs/*/checkpoints/last.ckpt")):
         assert time.monotonic() < until and process.poll() is None, process.communicate()
