@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -26,6 +27,7 @@ SMALL = {
     "small_job.py": ["--rows", "200"],
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
+    "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
 }
 
@@ -45,3 +47,11 @@ def test_a_benchmark_ends_with_its_ratio(script, tmp_path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     unmeasured = "|not measured, PyOD is not installed" if script == "adbench.py" else ""
     assert re.fullmatch(rf"ratio: ([\d.]+{unmeasured})", ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_says_so_in_a_sentence() -> None:
+    ended = subprocess.run([sys.executable, str(FOLDER / "gpu.py")], capture_output=True, text=True)
+    assert ended.returncode == 1 and not ended.stdout
+    assert ended.stderr.splitlines()[-1].startswith("There is no GPU here; --device cpu")
