@@ -4,10 +4,10 @@ BIN = .venv/bin
 STAMP = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-gpu lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP) ## make .venv and install straylight with what its development needs
 
@@ -24,6 +24,9 @@ demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, about a m
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-gpu: $(STAMP) ## run what must hold on a GPU; STRAYLIGHT_GPU_AS=cpu tries it without one
+	$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check src tests

@@ -64,7 +64,7 @@ def test_every_command_is_looked_at() -> None:
 
 
 def test_targets_of_make_and_extras_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert {c.split()[1] for c in of("make")} <= targets
     extras = set(re.findall(r"straylight\[(\w+)\]", README))
     import tomllib
