@@ -4,7 +4,7 @@ BIN = .venv/bin
 STAMP = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format clean
+.PHONY: help setup demo test test-quick test-gpu lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ test: $(STAMP) ## run all tests, and say which took longest
 
 test-quick: $(STAMP) ## run one case of each test that is not slow, in under two minutes
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --quick
+
+test-gpu: $(STAMP) ## run what must hold on a GPU; STRAYLIGHT_GPU_AS=cpu tries it without one
+	$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check src tests

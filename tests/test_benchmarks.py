@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -27,6 +28,7 @@ SMALL = {
     "small_job.py": ["--rows", "200"],
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
+    "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.
@@ -62,3 +64,11 @@ def test_a_benchmark_ends_with_its_ratio(script, tmp_path, fresh, monkeypatch, c
         said = fresh.run([sys.executable, FOLDER / script, *given], check=True).stdout
     unmeasured = "|not measured, PyOD is not installed" if script == "adbench.py" else ""
     assert re.fullmatch(rf"ratio: ([\d.]+{unmeasured})", said.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_says_so_in_a_sentence(fresh) -> None:
+    ended = fresh.run([sys.executable, str(FOLDER / "gpu.py")])
+    assert ended.returncode == 1 and not ended.stdout
+    assert ended.stderr.splitlines()[-1].startswith("There is no GPU here; --device cpu")

@@ -110,6 +110,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.notices: list[str] = []  # what whoever reads the results should know of the data
         self.medians: dict[str, float] = {}  # of all features, if what is missing is filled in
         self.filled: dict[str, float] = {}  # those of features that some training row lacks
+        self._training: GroupLoader | None = None
         self.shared_rows: dict[str, int] | None = None  # test rows that stand in another split too, if looked for
 
     # what a subclass writes
@@ -210,7 +211,7 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> GroupLoader:
         rank, world = self._place
-        return GroupLoader(
+        self._training = GroupLoader(
             self._resident(self.splits.train),
             batch_size=self.batch_size,
             group=self.group,
@@ -219,6 +220,12 @@ class AnomalyDataModule(pl.LightningDataModule):
             world=world,
             workers=self.workers,
         )
+        return self._training
+
+    def teardown(self, stage: str) -> None:
+        """Leave the GPU to the test: the Trainer keeps its training loader as long as it lives."""
+        if stage == "fit" and self._training is not None:
+            self._training.events = self.splits.train
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The half of validation that selects; nothing where there is no validation."""

@@ -118,9 +118,10 @@ class GroupedTraining(pl.LightningModule):
         """Clip the gradients, set the learning rate of this step, and take it."""
         recipe = self.optimization
         if recipe.clip is not None:
-            if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
-                scaler.unscale_(optimizer.optimizer)
-            self.gradient_norm = self.clip_gradients(optimizer, recipe.clip)
+            # gradients of 16-mixed are scaled, and Lightning's own step would not have them unscaled before
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            self.gradient_norm = self.clip_gradients(optimizer, recipe.clip * scale) / scale
         if not recipe.constant:
             rate = recipe.rate(self.steps_taken, self.total_steps())
             for parameters in optimizer.param_groups:
