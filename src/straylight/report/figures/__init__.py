@@ -1,4 +1,14 @@
-"""Figures: pure functions from arrays to a matplotlib figure."""
+"""Figures: pure functions from arrays to a matplotlib figure.
+
+What they take, where a figure does not say otherwise, of `N` events:
+    x: the events, `(N, *shape)`.
+    y: their labels, `(N,)`: -1 unknown, 0 nominal, 1..K the kind of anomaly.
+    scores: `(N,)`, larger is stranger.
+    weight: `(N,)` event weights; None is one each.
+    kinds: names of the labels.
+    columns: names of the features.
+    thresholds: scores above which a rule flags, by its name.
+"""
 
 from straylight.report.figures.agreement import agreement
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
