@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -21,6 +21,15 @@ def headed(*headings: str, left: int = 1, **options: Any) -> Table:
     for i, heading in enumerate(headings):
         out.add_column(heading, justify="left" if i < left else "right", no_wrap=heading == "detector")
     return out
+
+
+def filled(headings: Sequence[str], rows: Iterable[Sequence[Text | str]]) -> Iterator[Table]:
+    """A table of these rows, if there are any."""
+    out = headed(*headings)
+    for row in rows:
+        out.add_row(*row)
+    if out.row_count:
+        yield out
 
 
 def overview(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -56,10 +65,7 @@ def ranking(result: Mapping[str, Any]) -> Iterator[Part]:
     def cell(name: str) -> str:
         return _with_interval(metrics.get(name), intervals.get(name))
 
-    out = headed("", *whole.values())
-    for kind, name in kinds.items():
-        out.add_row(name, *(cell(f"{m}{kind}") for m in whole))
-    yield out
+    yield from filled(["", *whole.values()], ([kinds[k], *(cell(f"{m}{k}") for m in whole)] for k in kinds))
     for measure, chosen in (("tpr", fprs), ("sic", [f for f in fprs if f"sic@fpr={f}" in metrics])):
         if not chosen:
             continue
@@ -123,16 +129,12 @@ def decisions(result: Mapping[str, Any]) -> Iterator[Part]:
             continue
         if t.get("confusion"):
             (tn, fp), (fn, tp) = t["confusion"]
-            out = headed(asked(t), "not flagged", "flagged")
-            out.add_row("nominal", large(tn), large(fp))
-            out.add_row("anomalous", large(fn), large(tp))
-            yield out
+            counts = (["nominal", large(tn), large(fp)], ["anomalous", large(fn), large(tp)])
+            yield from filled((asked(t), "not flagged", "flagged"), counts)
         recalls = t.get("recall_per_kind") or {}
         if len(recalls) > 1:
-            out = headed("kind", "flagged")
-            for kind, (value, low, high) in recalls.items():
-                out.add_row(Text(kind), _with_interval(value, (low, high)))
-            yield out
+            flagged = ([Text(kind), _with_interval(value, band)] for kind, (value, *band) in recalls.items())
+            yield from filled(("kind", "flagged"), flagged)
         if t.get("report"):
             yield t["report"]
 
@@ -145,15 +147,14 @@ def asked(threshold: Mapping[str, Any]) -> str:
 
 def latency(result: Mapping[str, Any]) -> Iterator[Part]:
     """How fast a batch is scored, by each runtime."""
-    entries = result.get("latency", [])
-    if not entries:
-        return
-    out = headed("runtime", "batch", "p50 us", "p95 us", "p99 us", "mean us", "events/s")
-    for e in entries:
-        runtime = e["runtime"] + ("" if e.get("scaling", True) else ", already scaled")
-        times = (large(e.get(key)) for key in ("p50_us", "p95_us", "p99_us", "mean_us", "events_per_s"))
-        out.add_row(runtime, large(e["batch"]), *times)
-    yield out
+
+    def row(entry: Mapping[str, Any]) -> list[str]:
+        runtime = entry["runtime"] + ("" if entry.get("scaling", True) else ", already scaled")
+        return [runtime, *(large(entry.get(key)) for key in shown)]
+
+    shown = {"batch": "batch", "p50_us": "p50 us", "p95_us": "p95 us", "p99_us": "p99 us", "mean_us": "mean us"}
+    shown |= {"events_per_s": "events/s"}
+    yield from filled(("runtime", *shown.values()), map(row, result.get("latency", [])))
 
 
 def cost(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -188,13 +189,8 @@ def density(result: Mapping[str, Any]) -> Iterator[Part]:
 
 def by_epoch(result: Mapping[str, Any]) -> Iterator[Part]:
     """How the test rows were ranked while training."""
-    entries = result.get("by_epoch", [])
-    if not entries:
-        return
-    out = headed("epoch", "AUROC", "AP")
-    for e in entries:
-        out.add_row(str(e["epoch"]), number(e.get("auroc")), number(e.get("ap")))
-    yield out
+    ranked = ([str(e["epoch"]), number(e.get("auroc")), number(e.get("ap"))] for e in result.get("by_epoch", []))
+    yield from filled(("epoch", "AUROC", "AP"), ranked)
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:

@@ -112,7 +112,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
     found = {}
     for name in RANKED:
-        values = [_metrics(run).get(f"test/{name}") for run in runs]
+        values = [run.get("metrics", {}).get(f"test/{name}") for run in runs]
         if None not in values and (limits := interval([float(v) for v in values])):  # type: ignore[arg-type]
             found[name] = limits
     return found
@@ -123,17 +123,13 @@ def _numbers(runs: list[Run]) -> dict[str, Spread]:
         return Spread.of(get(run) for run in runs)
 
     return {
-        **{name: over(lambda run, name=name: _metrics(run).get(f"test/{name}")) for name in RANKED},
-        **{f"tpr@fpr={fpr}": over(lambda run, fpr=fpr: _resolved(_metrics(run), fpr)) for fpr in FPRS},
+        **{name: over(lambda run, name=name: run.get("metrics", {}).get(f"test/{name}")) for name in RANKED},
+        **{f"tpr@fpr={fpr}": over(lambda run, fpr=fpr: _resolved(run.get("metrics", {}), fpr)) for fpr in FPRS},
         "p50_us": over(lambda run: _timing(run, 1, "p50_us")),
         "events_per_s": over(lambda run: _timing(run, 1024, "events_per_s")),
         "parameters": over(lambda run: run.get("parameters")),
         "duration_s": over(lambda run: run.get("duration_s")),
     }
-
-
-def _metrics(run: Run) -> Mapping[str, Any]:
-    return run.get("metrics", {})
 
 
 def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:

@@ -10,6 +10,8 @@ What they take, where a figure does not say otherwise, of `N` events:
     thresholds: scores above which a rule flags, by its name.
 """
 
+# ruff: noqa: F401 - these are the names that others import
+
 from straylight.report.figures.agreement import agreement
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
 from straylight.report.figures.contributions import contributions
@@ -23,38 +25,3 @@ from straylight.report.figures.plane import by_score, found, line, scatter
 from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
 from straylight.report.figures.training import auroc_by_epoch, loss_curves
 from straylight.report.figures.trend import trend
-
-__all__ = [
-    "agreement",
-    "auroc_by_epoch",
-    "by_contamination",
-    "by_score",
-    "confusion",
-    "contributions",
-    "critical_difference",
-    "curve",
-    "examples",
-    "extremes",
-    "found",
-    "heat_map",
-    "kind_bars",
-    "latent_2d",
-    "latent_3d",
-    "latent_normal",
-    "leading_particles",
-    "line",
-    "loss_curves",
-    "manifold",
-    "pareto",
-    "precision_recall",
-    "reconstructions",
-    "roc",
-    "roc_overlay",
-    "samples",
-    "scatter",
-    "score_histogram",
-    "seeds",
-    "selected_fraction",
-    "significance",
-    "trend",
-]

@@ -44,5 +44,4 @@ def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: 
     left.set(xlabel="true log-density (nats)", ylabel="learned log-density (nats)")
     right.set(xlabel="true log-density (nats)", ylabel="learned minus true (nats)")
     left.set_title(subsampled(len(labels), len(places)), fontsize=9)
-    beside(figure, left)
-    return figure
+    return beside(figure, left)

@@ -90,8 +90,7 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
         axis.set(xscale="log", xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
         axis.xaxis.set_minor_formatter(NullFormatter())  # within one decade their labels would overlap
         axis.set_ylabel("true-positive rate")
-    _legend(figure, axes, names)
-    return figure
+    return _legend(figure, axes, names)
 
 
 def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
@@ -199,8 +198,7 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
         axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
     say_left_out(figure, len(shown_sets), len(sets))
-    beside(figure, *axes, titles=shown_sets)
-    return figure
+    return beside(figure, *axes, titles=shown_sets)
 
 
 def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
@@ -218,7 +216,7 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
         words = [word for word in detector.split() if not word.startswith("data.contamination=")]
         bare = " ".join(words).removesuffix(" (default)")
         for run in runs:
-            value, fraction = _metric(run, metric), run.get("contamination")
+            value, fraction = run.get("metrics", {}).get(metric), run.get("contamination")
             if value is not None and fraction is not None:
                 found.setdefault(data, {}).setdefault(bare, {}).setdefault(round(fraction, 4), []).append(value)
     found = {data: own for data, own in found.items() if any(len(line) > 1 for line in own.values())}
@@ -234,16 +232,11 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
             axis.plot(percent, mean, **drawn.line, marker=drawn.marker, ms=5, label=drawn.name)
             axis.fill_between(percent, low, high, color=drawn.colour, alpha=0.15, lw=0)
         axis.set(xlabel="anomalies in training (%)", ylabel=name)
-    _legend(figure, axes, names)
-    return figure
-
-
-def _metric(run: Mapping[str, Any], metric: str) -> float | None:
-    return run.get("metrics", {}).get(metric)
+    return _legend(figure, axes, names)
 
 
 def _known(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    return [value for run in runs if (value := _metric(run, metric)) is not None]
+    return [value for run in runs if (value := run.get("metrics", {}).get(metric)) is not None]
 
 
 def _ranges(values: Iterable[Sequence[float]]) -> Array:
@@ -271,10 +264,10 @@ def say_left_out(figure: Figure, count: int, sets: int) -> None:
         figure.suptitle(f"the first {count} of {sets} data sets")
 
 
-def _legend(figure: Figure, axes: Sequence[Axes], names: Names) -> None:
+def _legend(figure: Figure, axes: Sequence[Axes], names: Names) -> Figure:
     """Every detector once, whichever panels it is in."""
     there = axes[0].get_legend_handles_labels()[1]
     for drawn in (series(i, cut(name, 40)) for i, name in enumerate(names)):
         if drawn.name not in there:
             axes[0].plot([], [], **drawn.line, label=drawn.name)
-    beside(figure, axes[0], titles=("detector",))
+    return beside(figure, axes[0], titles=("detector",))

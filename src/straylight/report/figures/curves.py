@@ -116,8 +116,7 @@ def roc(
     left.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="false-positive rate", xscale="log", xlim=(least, 1), ylim=(0, 1.02))
     right.xaxis.set_minor_formatter(NullFormatter())
-    beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
-    return figure
+    return beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
 
 
 def resolved(ranks: Ranks) -> float:
@@ -173,8 +172,7 @@ def precision_recall(
         return None
     axis.plot([], [], color="0.4", lw=0.8, ls=":", label="chance")
     axis.set(xlabel="recall (true-positive rate)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
-    return figure
+    return beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
 
 
 def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None) -> Figure | None:
@@ -210,5 +208,4 @@ def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Wei
         return None
     axis.plot(chance := np.linspace(0, 1, 200), np.sqrt(chance), color="0.6", lw=1, ls=":", label="chance")
     axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1), ylim=(0, None))
-    beside(figure, axis, titles=("largest improvement",))
-    return figure
+    return beside(figure, axis, titles=("largest improvement",))

@@ -112,8 +112,7 @@ def extremes(
     for label, drawn in present(np.concatenate([y for _, _, y in both]), kinds):
         count = " / ".join(str(int((y == label).sum())) for _, _, y in both)
         axes[0].scatter([], [], marker="s", s=30, color=drawn.colour, label=f"{drawn.name}: {count}")
-    beside(figure, axes[0], titles=("strangest / most ordinary",))
-    return figure
+    return beside(figure, axes[0], titles=("strangest / most ordinary",))
 
 
 def _tables(
@@ -188,8 +187,7 @@ def reconstructions(
     if len(at) > FEATURES:
         axes[0 if len(s) % 2 and len(s) > 1 else -1].set_xlabel("feature")
     style.rule(*axes)
-    beside(figure, axes[0])
-    return figure
+    return beside(figure, axes[0])
 
 
 def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Names, columns: Names) -> Figure:
@@ -203,8 +201,7 @@ def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Names, colum
     axis.plot(*out.T, "_", ms=4, color="black", label="reconstruction")
     limits(axis, np.concatenate([x, out]), np.zeros(2 * len(x), np.int64))
     axis.set(xlabel=style.named(columns, 0), ylabel=style.named(columns, 1))
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
 def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Names) -> Figure:
@@ -225,8 +222,7 @@ def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array,
     for _, drawn in present(labels, kinds):
         axes[0].scatter([], [], marker="s", color=drawn.colour, label=drawn.name)
     figure.colorbar(last, ax=axes, label="squared error", shrink=0.5, location="left")
-    beside(figure, axes[0])
-    return figure
+    return beside(figure, axes[0])
 
 
 def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Names = ()) -> Figure:
@@ -274,8 +270,7 @@ def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Names = ()) -
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     axes[0].set_ylabel("density", fontsize=8)
-    beside(figure, axes[0])
-    return figure
+    return beside(figure, axes[0])
 
 
 def _sampled_plane(made: Array, events: Array, columns: Names) -> Figure:

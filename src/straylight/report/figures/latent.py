@@ -58,8 +58,7 @@ def latent_2d(
     if len(names) > 1:
         axes[0].set_ylabel(names[1])
         axes[0].set_title(subsampled(len(codes), len(rows)), fontsize=9)
-    beside(figure, *axes, titles=list(seen))
-    return figure
+    return beside(figure, *axes, titles=list(seen))
 
 
 def latent_3d(
@@ -92,8 +91,7 @@ def latent_3d(
             getattr(axis, f"set_{letter}label")(name, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.set_box_aspect(None, zoom=0.88)  # room for the label of z
-    beside(figure, *axes, titles=list(seen))
-    return figure
+    return beside(figure, *axes, titles=list(seen))
 
 
 def latent_normal(z: ArrayLike) -> Figure:
@@ -134,8 +132,7 @@ def latent_normal(z: ArrayLike) -> Figure:
     left.set_title(f"mean {codes.mean():.3f}, standard deviation {codes.std():.3f}", fontsize=9)
     right.set_xlabel("length of a code, |z|")
     right.set_title(f"{n:,} events, {d} dimension{'s' if d > 1 else ''}", fontsize=9)
-    beside(figure, left)
-    return figure
+    return beside(figure, left)
 
 
 def checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDArray[np.intp]]:

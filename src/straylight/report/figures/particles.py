@@ -76,8 +76,7 @@ def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Names = ()) -> Figure:
         left.set_xlabel(f"leading {name} pT [GeV]")
         middle.set_xlabel(f"leading {name} eta")
         right.set_xlabel(f"number of {name}s")
-    beside(figure, axes[0] if axes[0].patches else axes[5])
-    return figure
+    return beside(figure, axes[0] if axes[0].patches else axes[5])
 
 
 def _steps(axis: Axes, kinds: Kinds, of: Span, log: bool = False) -> None:

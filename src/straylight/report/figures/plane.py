@@ -54,8 +54,7 @@ def scatter(
     limits(left, points, labels)
     left.set(xlabel=names[0], ylabel=names[1], title=subsampled(sum(number), len(rows)))
     bars(right, number, [drawn for _, drawn in there])
-    beside(figure, left)
-    return figure
+    return beside(figure, left)
 
 
 def bars(axis: Axes, counts: Sequence[int], looks: Sequence[Look]) -> None:
@@ -187,8 +186,7 @@ def found(
         limits(axis, points, labels)
         axis.set(title=title, xlabel=names[0])
     left.set_ylabel(names[1])
-    beside(figure, left, right, titles=("true", "detected"))
-    return figure
+    return beside(figure, left, right, titles=("true", "detected"))
 
 
 def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
@@ -223,5 +221,4 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Names = (), name: str = "x1") -> Fig
     axis_of.apply(left)
     rule(left)
     bars(right, [int((labels == label).sum()) for label, _ in there], [drawn for _, drawn in there])
-    beside(figure, left)
-    return figure
+    return beside(figure, left)

@@ -58,8 +58,7 @@ def score_histogram(
     for axis in (left, right):
         lines(axis, axis_of, thresholds, named=axis is left)
         dress(axis, axis_of, s)
-    beside(figure, left)
-    return figure
+    return beside(figure, left)
 
 
 def selected_fraction(
@@ -90,8 +89,7 @@ def selected_fraction(
     dress(axis, axis_of, s)
     axis.set_xlabel(_label("threshold on the anomaly score", axis_of))
     axis.set_ylabel("fraction of a kind above the threshold")
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
 def _above(scores: NDArray[np.floating], weight: NDArray[np.float64] | None, at: NDArray[np.float64]) -> NDArray:

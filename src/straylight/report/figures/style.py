@@ -64,7 +64,7 @@ def look(label: int, kinds: Sequence[str] = ()) -> Look:
     if label == 0:
         return Look(kinds[0] if kinds else "nominal", NOMINAL, "o", "-")
     name = kinds[label] if label < len(kinds) else str(label)
-    return _numbered(label - 1, name, DASHES[(label - 1) % len(DASHES)])
+    return series(label - 1, name)
 
 
 def present(y: ArrayLike, kinds: Sequence[str] = ()) -> list[tuple[int, Look]]:
@@ -84,11 +84,8 @@ def present(y: ArrayLike, kinds: Sequence[str] = ()) -> list[tuple[int, Look]]:
 
 def series(number: int, name: str) -> Look:
     """The look of the i-th of several detectors or other series, from 0."""
-    return _numbered(number, name, DASHES[number % len(DASHES)])
-
-
-def _numbered(number: int, name: str, dash: Any) -> Look:
-    return Look(name, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dash)
+    colour, marker, dash = (of[number % len(of)] for of in (COLOURS, MARKERS, DASHES))
+    return Look(name, colour, marker, dash)
 
 
 def panels(
@@ -153,10 +150,10 @@ def band(axis: Axes, x: NDArray[Any], values: NDArray[Any], drawn: Look, **style
         axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0)
 
 
-def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> None:
+def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> Figure:
     """One legend of all named in these panels, to the right, where it covers nothing; none where nothing has a name.
 
-    Panels follow each other in it, each under its title. The figure is made as tall as that takes.
+    Panels follow each other in it, each under its title. The figure is made as tall as that takes, and returned.
     """
     rows: list[tuple[Any, str]] = []
     for axis, title in zip(axes, titles, strict=True):
@@ -167,7 +164,7 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
             rows.append((Line2D([], [], ls=""), title))
         rows += zip(handles, names, strict=True)
     if not rows:
-        return
+        return figure
     alone = titles[0] if len(axes) == 1 else None
     legend = figure.legend(*zip(*rows, strict=True), loc="outside right upper", frameon=False, title=alone)
     for handle in legend.legend_handles:
@@ -175,6 +172,7 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
             handle.set_sizes([24])
             handle.set_alpha(1)
     figure.set_figheight(max(figure.get_figheight(), ROW * (len(rows) + (alone is not None)) + 0.3))
+    return figure
 
 
 def shown(y: ArrayLike, most: int = MOST, seed: int = 0) -> NDArray[np.intp]:

@@ -52,8 +52,7 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
         right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value)))
         right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     _epochs(left, right)
-    beside(figure, left)
-    return figure
+    return beside(figure, left)
 
 
 def auroc_by_epoch(
@@ -82,8 +81,7 @@ def auroc_by_epoch(
         axis.axhline(final, color="black", lw=0.8, ls=":", label=f"as tested: {final:.3f}")
     axis.set_ylabel("AUROC of test rows")
     _epochs(axis)
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
 def _look(kind: str, kinds: Names) -> Look:

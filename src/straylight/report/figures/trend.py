@@ -54,8 +54,7 @@ def trend(
         axis.set(**{f"{letter}scale": "log"})
         _named(axis.xaxis if letter == "x" else axis.yaxis)
     rule(axis, which="both")
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
 def _named(axis: Axis) -> None:
