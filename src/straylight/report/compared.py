@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from straylight.atomic import replacing
 from straylight.folder import RunFolder
 from straylight.metrics.across import Across, across
-from straylight.report.leaderboard import Row, Run, grouped
+from straylight.report.leaderboard import Groups, Row, Run, grouped, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Groups = Mapping[tuple[str, str], list[Run]]  # by data set and detector, the runs of all seeds
 CURVES = 12  # data sets whose scores are read
 DPI = 120
 
@@ -43,16 +42,12 @@ def over_sets(groups: Groups, metric: str = "test/auroc") -> tuple[Across, list[
 
     The value of a data set is the mean over its seeds.
     """
-    means: dict[tuple[str, str], float] = {}
-    for key, runs in groups.items():
-        values = [value for run in runs if (value := run.get("metrics", {}).get(metric)) is not None]
-        if len(values) == len(runs):
-            means[key] = sum(values) / len(values)
-    names = sorted({detector for _, detector in means})
-    sets = [d for d in sorted({data for data, _ in means}) if all((d, name) in means for name in names)]
+    found = means(groups, metric)
+    names = sorted({detector for _, detector in found})
+    sets = [d for d in sorted({data for data, _ in found}) if all((d, name) in found for name in names)]
     if len(names) < 2 or len(sets) < 2:
         return None
-    return across([[means[data, name] for name in names] for data in sets]), names
+    return across([[found[data, name] for name in names] for data in sets]), names
 
 
 def _figures() -> Any:

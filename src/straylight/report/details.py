@@ -23,7 +23,7 @@ def headed(*headings: str, left: int = 1, **options: Any) -> Table:
     return out
 
 
-def filled(headings: Sequence[str], rows: Iterable[Sequence[Text | str]]) -> Iterator[Table]:
+def filled(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Table]:
     """A table of these rows, if there are any."""
     out = headed(*headings)
     for row in rows:

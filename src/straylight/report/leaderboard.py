@@ -47,6 +47,7 @@ class Row(NamedTuple):
 
 
 Run = Mapping[str, Any]
+Groups = Mapping[tuple[str, str], Sequence[Run]]  # by data set and detector, the runs of all seeds
 
 
 def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -61,6 +62,17 @@ def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
             groups.setdefault(key, {})[result.get("seed")] = result  # a seed that was run twice counts once
     named = _names(groups)
     return {(key[0], named[key]): list(runs.values()) for key, runs in groups.items()}
+
+
+def known(runs: Iterable[Run], metric: str) -> list[float]:
+    """A metric of those runs that have it."""
+    return [value for run in runs if (value := run.get("metrics", {}).get(metric)) is not None]
+
+
+def means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
+    """Of a metric over the seeds of each group, where all of them have it."""
+    found = {key: known(runs, metric) for key, runs in groups.items()}
+    return {key: sum(vs) / len(vs) for key, vs in found.items() if vs and len(vs) == len(groups[key])}
 
 
 def rows(results: Iterable[Run]) -> list[Row]:
@@ -112,8 +124,8 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
     found = {}
     for name in RANKED:
-        values = [run.get("metrics", {}).get(f"test/{name}") for run in runs]
-        if None not in values and (limits := interval([float(v) for v in values])):  # type: ignore[arg-type]
+        values = known(runs, f"test/{name}")
+        if len(values) == len(runs) and (limits := interval(values)):
             found[name] = limits
     return found
 

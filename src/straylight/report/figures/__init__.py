@@ -8,6 +8,8 @@ What they take, where a figure does not say otherwise, of `N` events:
     kinds: names of the labels.
     columns: names of the features.
     thresholds: scores above which a rule flags, by its name.
+
+Of shapes that do not fit each other all of them raise ValueError.
 """
 
 # ruff: noqa: F401 - these are the names that others import

@@ -16,12 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.metrics.ranks import RESOLVABLE, Column, Ranks
-from straylight.report.figures.curves import roc_points
+from straylight.report.figures.curves import parts, resolved, roc_points
 from straylight.report.figures.style import Names, band, beside, cut, look, panels, series, tiles
+from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
-Groups = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # by data set and detector, the runs of all seeds
 PANELS = 12
 FLOORS = (0.0, 0.5, 0.9, 0.98, 0.998)
 CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are averaged at
@@ -51,13 +50,11 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
         >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr.tolist()[0]
         1.0
     """
-    s, labels = np.asarray(scores), np.asarray(y)
-    if not (labels == 0).any() or not (labels > 0).any():
+    ranks = next((ranks for _, _, ranks in parts(scores, y)), None)  # of all anomalies
+    if ranks is None:
         return None
-    ranks = Ranks(Column("nominal", s[labels == 0]), Column("anomalous", s[labels > 0]))
-    fpr, tpr = roc_points(ranks)
     just_right = CURVE * (1 + 1e-12)  # at a vertical step the upper corner counts
-    return Curve(np.interp(just_right, fpr, tpr), min(RESOLVABLE / ranks.low.n, 0.1))
+    return Curve(np.interp(just_right, *roc_points(ranks)), resolved(ranks))
 
 
 def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
@@ -103,7 +100,7 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
         >>> heat_map(runs).axes[0].get_title()
         'AUROC, mean over seeds'
     """
-    values = _means(groups, metric)
+    values = means(groups, metric)
     sets = sorted({data for data, _ in values})
     names = sorted({detector for _, detector in values})
     if len(sets) < 2 or len(names) < 2:
@@ -138,7 +135,7 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         >>> seeds({("digits", "knn"): runs}).axes[0].get_xlabel()
         'AUROC'
     """
-    found = {key: values for key, runs in groups.items() if (values := _known(runs, metric))}
+    found = {key: values for key, runs in groups.items() if (values := known(runs, metric))}
     if not any(len(values) > 1 for values in found.values()):
         return None
     sets, names = sorted({data for data, _ in found}), sorted({detector for _, detector in found})
@@ -188,12 +185,12 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
         for j, kind in enumerate(kinds):
             drawn = look(j + 1, ("nominal", *kinds))
             values = {i: found[data][n][kind] for i, n in enumerate(detectors) if kind in found[data][n]}
-            low, means, high = _ranges(values.values())
-            arms = [means - low, high - means]
+            low, mean, high = _ranges(values.values())
+            arms = [mean - low, high - mean]
             least = min(least, float(low.min()))
             places = np.array(list(values)) - 0.4 + width * (j + 0.5)
-            axis.bar(places, means, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
-            axis.errorbar(places, means, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
+            axis.bar(places, mean, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
+            axis.errorbar(places, mean, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
         axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
@@ -235,18 +232,9 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
     return _legend(figure, axes, names)
 
 
-def _known(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    return [value for run in runs if (value := run.get("metrics", {}).get(metric)) is not None]
-
-
 def _ranges(values: Iterable[Sequence[float]]) -> Array:
     """Least, mean and largest of each, `(3, N)`."""
     return np.array([(min(v), np.mean(v), max(v)) for v in values]).T
-
-
-def _means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
-    known = {key: (_known(runs, metric), len(runs)) for key, runs in groups.items()}
-    return {key: float(np.mean(values)) for key, (values, runs) in known.items() if values and len(values) == runs}
 
 
 def of_sets(sets: Sequence[str], **options: Any) -> tuple[Figure, list[Any]]:

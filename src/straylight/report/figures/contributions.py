@@ -30,9 +30,6 @@ def contributions(
         parts: the falls, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
         columns: names of the features or groups.
 
-    Raises:
-        ValueError: if the shapes do not fit.
-
     Example:
         >>> figure = contributions([[1.0, 9.0]], [[0.1, 5.0]], [5.2], [1], ("nominal", "far"), ("energy", "angle"))
         >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]

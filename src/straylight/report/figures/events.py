@@ -85,9 +85,6 @@ def extremes(
         scores: of both, `(N,)` each.
         labels: of both, `(N,)` each, -1 unknown, 0 nominal, 1..K the kind of anomaly.
 
-    Raises:
-        ValueError: if the shapes do not fit.
-
     Example:
         >>> x = np.random.default_rng(0).normal(size=(20, 3))
         >>> figure = extremes(x[:10], x[10:], (range(10), range(10)), ([1] * 10, [0] * 10))
@@ -150,9 +147,6 @@ def reconstructions(
         out: `(N, *shape)`, their reconstructions.
         y: `(N,)` labels, whose colours frame the events.
         scores: `(N,)`, written above each.
-
-    Raises:
-        ValueError: if the shapes do not fit.
 
     Example:
         >>> figure = reconstructions([[0.0, 1.0, 2.0]], [[0.1, 0.8, 2.0]], [0], [0.05])

@@ -38,9 +38,6 @@ def scatter(
         names: of the two axes.
         counts: of the labels that occur, ascending, if `x` are only some of the events.
 
-    Raises:
-        ValueError: if the shapes do not fit.
-
     Example:
         >>> scatter([[0., 0.], [1., 1.]], [0, 1]).axes[0].get_xlabel()
         'x1'

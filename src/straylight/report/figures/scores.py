@@ -56,8 +56,7 @@ def score_histogram(
     right.set_ylabel("density of each kind")
     right.set(**{"ylim": (0, None)} if axis_of.width is None else {"yscale": "log"})
     for axis in (left, right):
-        lines(axis, axis_of, thresholds, named=axis is left)
-        dress(axis, axis_of, s)
+        dress(axis, axis_of, "anomaly score", thresholds, axis_of.left_out(s), named=axis is left)
     return beside(figure, left)
 
 
@@ -85,9 +84,7 @@ def selected_fraction(
         least = min(least, float(np.nanmin(above, initial=1.0)))
         axis.plot(at, above, **drawn.line, label=drawn.name)
     axis.set(yscale="log", ylim=(10 ** np.floor(np.log10(least)), 1.3))
-    lines(axis, axis_of, thresholds)
-    dress(axis, axis_of, s)
-    axis.set_xlabel(_label("threshold on the anomaly score", axis_of))
+    dress(axis, axis_of, "threshold on the anomaly score", thresholds)
     axis.set_ylabel("fraction of a kind above the threshold")
     return beside(figure, axis)
 
@@ -132,21 +129,14 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[float]]]) -> Figure | Non
     return figure
 
 
-def lines(axis: Axes, axis_of: Span, thresholds: Thresholds, named: bool = True) -> None:
-    """Thresholds as vertical lines; one beyond the axis is named and not drawn."""
+def dress(axis: Axes, axis_of: Span, label: str, thresholds: Thresholds, note: str = "", named: bool = True) -> None:
+    """Make an axis' x one of scores, and draw thresholds as vertical lines; one beyond the ends is named only."""
     for i, (name, value) in enumerate((thresholds or {}).items()):
         text = f"{name}: {value:.4g}"
         if axis_of.low <= value <= axis_of.high:
             axis.axvline(value, color="black", lw=1, ls=DASHES[1 + i % 6], label=text if named else None)
         elif named:
             axis.plot([], [], " ", label=f"{text} (off the axis)")
-
-
-def dress(axis: Axes, axis_of: Span, scores: NDArray[np.floating]) -> None:
-    """Limits and label of an axis of scores."""
     axis_of.apply(axis)
-    axis.set_xlabel(_label("anomaly score", axis_of) + axis_of.left_out(scores))
-
-
-def _label(what: str, axis_of: Span) -> str:
-    return what if axis_of.width is None else f"{what} (linear near {axis_of.centre:.3g}, logarithmic beyond)"
+    stretched = f" (linear near {axis_of.centre:.3g}, logarithmic beyond)" if axis_of.width is not None else ""
+    axis.set_xlabel(label + stretched + note)
