@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor
 
 from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking, Record, Thresholds
-from straylight.callbacks.material import Material
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet
@@ -34,28 +33,18 @@ class Study:
         data: the data set.
         result: what a run's `result.json` says: `metrics`, `intervals`, `thresholds`, `density`, `latency`, ...
         material: what figures are drawn from.
+        scores: of the test rows, `(N,)`, larger is stranger.
+        y: of the test rows, `(N,)`: 0 nominal, 1..K the kind of anomaly.
+        kinds: names of the labels.
+        thresholds: scores above which a rule flags, by the rule, such as `quantile 0.95` or `f1`.
     """
 
     def __init__(self, detector: Detector, data: AnomalyDataModule, result: dict[str, Any], gallery: Gallery) -> None:
         assert gallery.material is not None
         self.detector, self.data, self.result = detector, data, result
-        self.material: Material = gallery.material
+        self.material = run = gallery.material
+        self.scores, self.y, self.kinds, self.thresholds = run.scores, run.y, run.kinds, run.thresholds
         self._gallery = gallery
-
-    @property
-    def scores(self) -> NDArray[Any]:
-        """Of the test rows, `(N,)`, larger is stranger."""
-        return self.material.scores
-
-    @property
-    def y(self) -> NDArray[Any]:
-        """Of the test rows, `(N,)`: 0 nominal, 1..K the kind of anomaly."""
-        return self.material.y
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the labels."""
-        return self.material.kinds
 
     @property
     def x(self) -> Tensor:
@@ -78,11 +67,6 @@ class Study:
         """Events that codes stand for, in the data's own units, `(M, Z)` to `(M, *shape)`, if the detector decodes."""
         codes = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.detector.device)
         return self.detector.decode(codes).cpu().numpy()  # type: ignore[operator]
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Scores above which a rule flags, by the rule, such as `quantile 0.95` or `f1`."""
-        return self.material.thresholds
 
     def metric(self, name: str) -> float:
         """A ranking metric of the test rows, such as `auroc`, `ap`, `tpr@fpr=0.01` or `auroc/KIND`.
@@ -139,20 +123,14 @@ def study(
     data.setup()  # some are called by what they hold
     gallery = Gallery()
     ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
-    replaced = tuple(type(callback) for callback in callbacks)
+    kept = [callback for callback in ours if not isinstance(callback, tuple(map(type, callbacks)))]
     with _threads(threads), tempfile.TemporaryDirectory() as folder:
         record = Record(folder, {"detector": type(detector).__name__, "data": data.name, "seed": data.seed})
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
             max_epochs=epochs,
-            callbacks=[
-                *(c for c in ours if not isinstance(c, replaced)),
-                *callbacks,
-                Checkpoint(folder),
-                gallery,
-                record,
-            ],
+            callbacks=[*kept, *callbacks, Checkpoint(folder), gallery, record],
             default_root_dir=folder,
             logger=False,
             enable_progress_bar=False,
@@ -209,27 +187,24 @@ class Comparison:
 
     def pareto(self) -> Figure:
         """AUROC, and TPR at an FPR of 1e-3 where that is resolved, against the latency of one event."""
-        from straylight.report import figures
-
-        return figures.pareto(self.rows)
+        return _figures().pareto(self.rows)
 
     def roc(self) -> Figure | None:
         """ROC curves of all, with a logarithmic FPR."""
-        from straylight.report import figures
-
         curves: dict[str, dict[str, list[Any]]] = {}
         for name, own in self.studies.items():
             for one in own:
-                if (curve := figures.curve(one.scores, one.y)) is not None:
+                if (curve := _figures().curve(one.scores, one.y)) is not None:
                     curves.setdefault(one.data.name, {}).setdefault(name, []).append(curve)
-        return figures.roc_overlay(curves)
+        return _figures().roc_overlay(curves)
 
     def kinds(self) -> Figure | None:
         """AUROC of each kind of anomaly; None where there is one kind."""
-        from straylight.report import figures
+        return _figures().kind_bars({(own[0].data.name, n): [s.result for s in own] for n, own in self.studies.items()})
 
-        groups = {
-            (own[0].data.name, name): [{"metrics": one.result["metrics"]} for one in own]
-            for name, own in self.studies.items()
-        }
-        return figures.kind_bars(groups)
+
+def _figures() -> Any:
+    """What draws, which takes a second to load."""
+    from straylight.report import figures
+
+    return figures

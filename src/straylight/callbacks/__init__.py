@@ -1,5 +1,7 @@
 """Callbacks: they watch and never touch."""
 
+# ruff: noqa: F401 - these are the names that others import
+
 from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent
@@ -14,20 +16,3 @@ from straylight.callbacks.record import Record
 from straylight.callbacks.results_hdf5 import ResultsHDF5
 from straylight.callbacks.tensorboard import TensorBoard
 from straylight.callbacks.thresholds import Thresholds
-
-__all__ = [
-    "Checkpoint",
-    "Density",
-    "Descent",
-    "EarlyStopping",
-    "Figures",
-    "Gallery",
-    "Interrupt",
-    "Latency",
-    "Progress",
-    "Ranking",
-    "Record",
-    "ResultsHDF5",
-    "TensorBoard",
-    "Thresholds",
-]

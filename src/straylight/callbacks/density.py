@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from straylight.callbacks.scored import split_of
 from straylight.metrics.density import density_check, repeating
 from straylight.metrics.two_sample import LEAST, TwoSample, two_sample
 from straylight.rows.batch import Events
@@ -57,7 +58,7 @@ class Density(pl.Callback):
         if not getattr(pl_module, "density", False):
             return
         data = getattr(trainer, "datamodule", None)
-        test = getattr(getattr(data, "splits", None), "test", None)
+        test = split_of(data, "test")
         if trainer.is_global_zero and test is not None:
             self._remarks = []
             rows = self._held_out(test, data)

@@ -7,7 +7,6 @@ what the run has, labels, kinds, a plane, images, particles, codes, reconstructi
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -39,13 +38,13 @@ def data(run: Material) -> Figure | None:
     """Where events lie, by kind: in one dimension, in a plane, or along two principal components of a table."""
     if run.data is None or is_image(run.shape) or _particles(run):
         return None
-    dimensions, counts = math.prod(run.shape), [int((run.y == label).sum()) for label, _ in present(run.y)]
-    if dimensions == 1:
+    if run.dimensions == 1:
         values = run.events(np.arange(len(run.y))).flatten().numpy()
-        return figures.line(values, run.y, run.kinds, run.names(1)[0])
+        return figures.line(values, run.y, run.kinds, run.features[0])
     places = shown(run.y)
     points, names = projected(run.events(places).flatten(1).numpy(), 2, standardise=True)
-    names = tuple(run.names(2)) if dimensions == 2 else names
+    names = tuple(run.features) if run.dimensions == 2 else names
+    counts = [int((run.y == label).sum()) for label, _ in present(run.y)]
     return figures.scatter(points, run.y[places], run.kinds, names, counts)
 
 
@@ -60,21 +59,9 @@ def particles(run: Material) -> Figure | None:
     return figure
 
 
-def losses(run: Material) -> Figure | None:
-    return figures.loss_curves(run.losses)
-
-
 def auroc_by_epoch(run: Material) -> Figure | None:
-    final = (run.measured.get("metrics") or {}).get("test/auroc")
-    return figures.auroc_by_epoch(run.measured.get("by_epoch") or [], run.kinds, final)
-
-
-def scores(run: Material) -> Figure | None:
-    return figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight)
-
-
-def selected(run: Material) -> Figure | None:
-    return figures.selected_fraction(run.scores, run.y, run.kinds, run.thresholds, run.weight)
+    final = run.measured.get("metrics", {}).get("test/auroc")
+    return figures.auroc_by_epoch(run.measured.get("by_epoch", []), run.kinds, final)
 
 
 def confusion(run: Material) -> Figure | None:
@@ -82,21 +69,9 @@ def confusion(run: Material) -> Figure | None:
     return figures.confusion({name: rule["confusion"] for name, rule in known.items() if rule.get("confusion")})
 
 
-def roc(run: Material) -> Figure | None:
-    return figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals)
-
-
-def precision_recall(run: Material) -> Figure | None:
-    return figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals)
-
-
-def significance(run: Material) -> Figure | None:
-    return figures.significance(run.scores, run.y, run.kinds, run.weight)
-
-
 def plane(run: Material) -> Figure | None:
     """Scores in the plane, with contours where the detector needs nothing but a point of it, and is quick."""
-    if math.prod(run.shape) != 2:
+    if run.dimensions != 2:
         return None
     asked = not run.module.context and CELLS**2 * run.seconds_per_event < SECONDS
 
@@ -109,27 +84,18 @@ def plane(run: Material) -> Figure | None:
         run.y[places],
         run.scores[places],
         score if asked else None,
-        next(iter(run.thresholds.items()), None),
+        run.first_threshold,
         run.kinds,
-        run.names(2),
+        run.features,
     )
 
 
 def detected(run: Material) -> Figure | None:
     """What the first of the thresholds finds, in the plane."""
-    threshold = next(iter(run.thresholds.items()), None)
-    if math.prod(run.shape) != 2 or threshold is None:
+    if run.dimensions != 2 or run.first_threshold is None:
         return None
     x = run.events(np.arange(len(run.y))).flatten(1).numpy()
-    return figures.found(x, run.y, run.scores, threshold, run.kinds, run.names(2))
-
-
-def latent_2d(run: Material) -> Figure | None:
-    return _latent(run, figures.latent_2d)
-
-
-def latent_3d(run: Material) -> Figure | None:
-    return _latent(run, figures.latent_3d)
+    return figures.found(x, run.y, run.scores, run.first_threshold, run.kinds, run.features)
 
 
 def _latent(run: Material, draw: Callable[..., Figure | None]) -> Figure | None:
@@ -154,14 +120,14 @@ def reconstructions(run: Material) -> Figure | None:
     """Events of each kind, drawn by seed: a few, as the network sees them; images and a plane in the data's units."""
     if run.data is None or not callable(getattr(run.module, "reconstruct", None)):
         return None
-    image, names = is_image(run.shape), run.names(math.prod(run.shape))
-    places = shown(run.y, ARROWS) if len(names) == 2 else _few_of_each(run, 10 if image else 6)
+    image, plane = is_image(run.shape), run.dimensions == 2
+    places = shown(run.y, ARROWS) if plane else _few_of_each(run, 10 if image else 6)
     x = run.module.scaling(run.events(places).to(run.module.device))
     out = run.module.reconstruct(x)
-    if image or len(names) == 2:
+    if image or plane:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
     before, after = (part.float().cpu().numpy() for part in (x, out))
-    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, names)
+    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.features)
 
 
 def extremes(run: Material) -> Figure | None:
@@ -174,17 +140,16 @@ def extremes(run: Material) -> Figure | None:
         (run.scores[strangest], run.scores[ordinary]),
         (run.y[strangest], run.y[ordinary]),
         run.kinds,
-        run.names(math.prod(run.shape)),
+        run.features,
     )
 
 
 def contributions(run: Material) -> Figure | None:
     """Of the strangest events, as many as can be asked about in three seconds."""
-    if run.data is None or math.prod(run.shape) < 2:
+    if run.data is None or run.dimensions < 2:
         return None
-    features, names = math.prod(run.shape), run.names(math.prod(run.shape))
     size = 3 if _particles(run) else 1
-    groups = torch.arange(features).view(-1, size)
+    groups = torch.arange(run.dimensions).view(-1, size)
     n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(len(groups) * run.seconds_per_event, 1e-12)))
     if n < 1:
         return None
@@ -198,8 +163,7 @@ def contributions(run: Material) -> Figure | None:
         replaced[:, g, group] = usual[group]
     score = run.score(x, context).astype(np.float64)
     without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(len(groups), 0)).reshape(n, -1)
-    if size > 1:
-        names = [name.rpartition(" ")[0] for name in names[::size]]
+    names = run.features if size == 1 else [name.rpartition(" ")[0] for name in run.features[::size]]
     return figures.contributions(x.numpy(), score[:, None] - without, score, run.y[places], run.kinds, names)
 
 
@@ -219,14 +183,14 @@ def samples(run: Material) -> Figure | None:
         except ValueError:  # it has no law to draw from, or a scaling without a way back
             return None
     nominal = np.flatnonzero(run.y <= 0)[: SAMPLES["rows"]]
-    return figures.samples(made, run.events(nominal).numpy(), run.names(math.prod(run.shape)))
+    return figures.samples(made, run.events(nominal).numpy(), run.features)
 
 
 def manifold(run: Material) -> Figure | None:
     """What a decoder makes of codes: of a normal law up to two, else two standard deviations from the mean."""
     latent = getattr(run.module, "latent", 0)
     image, decode = is_image(run.shape), getattr(run.module, "decode", None)
-    if not callable(decode) or latent < 2 or not (image or math.prod(run.shape) == 2):
+    if not callable(decode) or latent < 2 or not (image or run.dimensions == 2):
         return None
     centre, spread, axes = np.zeros(latent), np.ones(latent), np.arange(min(latent, LATENT_AXES))
     note = "codes from -2 to 2" + (", the others 0" if latent > 2 else "")
@@ -250,7 +214,7 @@ def manifold(run: Material) -> Figure | None:
 
 
 def _particles(run: Material) -> bool:
-    return math.prod(run.shape) == PARTICLES and run.columns[:1] == ["MET pT"]
+    return run.dimensions == PARTICLES and run.columns[:1] == ["MET pT"]
 
 
 def _few_of_each(run: Material, n: int) -> Places:
@@ -259,36 +223,34 @@ def _few_of_each(run: Material, n: int) -> Places:
     each = max(1, n // len(labels))
     extra = max(0, n - each * len(labels))
     generator = np.random.default_rng(0)
-    chosen = []
-    for label in labels[:n]:
+
+    def some(label: int) -> Places:
         own = np.flatnonzero(run.y == label)
-        chosen.append(np.sort(generator.choice(own, min(len(own), each + (extra if label == 0 else 0)), replace=False)))
-    return np.concatenate(chosen)
+        return np.sort(generator.choice(own, min(len(own), each + (extra if label == 0 else 0)), replace=False))
+
+    return np.concatenate([some(label) for label in labels[:n]])
 
 
 #: By name, in the order of being drawn.
 DRAWINGS: dict[str, Drawing] = {
-    draw.__name__: draw
-    for draw in (
-        data,
-        particles,
-        losses,
-        auroc_by_epoch,
-        scores,
-        selected,
-        confusion,
-        roc,
-        precision_recall,
-        significance,
-        plane,
-        detected,
-        latent_2d,
-        latent_3d,
-        latent_normal,
-        reconstructions,
-        extremes,
-        contributions,
-        samples,
-        manifold,
-    )
+    "data": data,
+    "particles": particles,
+    "losses": lambda run: figures.loss_curves(run.losses),
+    "auroc_by_epoch": auroc_by_epoch,
+    "scores": lambda run: figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight),
+    "selected": lambda run: figures.selected_fraction(run.scores, run.y, run.kinds, run.thresholds, run.weight),
+    "confusion": confusion,
+    "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
+    "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),
+    "significance": lambda run: figures.significance(run.scores, run.y, run.kinds, run.weight),
+    "plane": plane,
+    "detected": detected,
+    "latent_2d": lambda run: _latent(run, figures.latent_2d),
+    "latent_3d": lambda run: _latent(run, figures.latent_3d),
+    "latent_normal": latent_normal,
+    "reconstructions": reconstructions,
+    "extremes": extremes,
+    "contributions": contributions,
+    "samples": samples,
+    "manifold": manifold,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from straylight.atomic import replacing
 from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.material import Material
-from straylight.callbacks.scored import Scores, gather, scored_by
+from straylight.callbacks.scored import Scores, due, evaluating, gather, said, scored_by
 from straylight.callbacks.tensorboard import log_png
 from straylight.folder import run_of
 
@@ -39,11 +39,7 @@ class Figures(Gallery):
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        only: Sequence[str] | None = None,
-        every_n_epochs: int | None = None,
-        dpi: int = 100,
+        self, folder: str | Path, only: Sequence[str] | None = None, every_n_epochs: int | None = None, dpi: int = 100
     ) -> None:
         super().__init__()
         if every_n_epochs is not None and every_n_epochs < 1:
@@ -65,65 +61,61 @@ class Figures(Gallery):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_start(trainer, pl_module)
-        epoch = trainer.current_epoch
-        if self.every_n_epochs and epoch and not epoch % self.every_n_epochs and getattr(pl_module, "last_phase", True):
+        if due(trainer, self.every_n_epochs) and getattr(pl_module, "last_phase", True):
             self._draw_now(trainer, pl_module)
 
     def _draw_now(self, trainer: pl.Trainer, module: Any) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if data is None:
+        if (data := getattr(trainer, "datamodule", None)) is None:
             return
         scores = gather(scored_by(trainer, module, data.test_dataloader()))
         if trainer.is_global_zero:
-            modes = [(part, part.training) for part in module.modules()]
-            module.eval()
-            with torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
-                list(self._draw(trainer, module, scores, self.folder / f"epoch_{trainer.current_epoch}"))
-            for part, training in modes:
-                part.training = training
+            cards = [module.device] if module.device.type == "cuda" else []
+            with evaluating(module), torch.random.fork_rng(cards), torch.no_grad():
+                self._draw(trainer, module, scores, self.folder / f"epoch_{trainer.current_epoch}")
         trainer.strategy.barrier()
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.drawn, self.failed = [], {}
-        if self._scores is not None and trainer.is_global_zero:
-            self.drawn = list(self._draw(trainer, pl_module, self._scores, self.folder))
-        self._scores = None
-        trainer.strategy.barrier()
+    def after_test(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        self.failed = {}
+        self.drawn = self._draw(trainer, module, scores, self.folder)
 
     # drawing
 
-    @torch.no_grad()
-    def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores, folder: Path) -> Iterator[str]:
+    def _draw(self, trainer: pl.Trainer, module: Any, scores: Scores, folder: Path) -> list[str]:
+        """The names of those that were drawn."""
         if self.only is not None and not self.only:
-            return
+            return []
         material = self._of(trainer, module, scores)
-        bears = {"Run": run} if (run := run_of(folder)) else {}
         try:
             # here, since it takes a second and a run without figures needs none of it
             from straylight.callbacks.drawings import DRAWINGS
         except Exception as error:  # such as a matplotlib that cannot be imported
-            log.warning(f"No figure was drawn: {_said(error)}")
-            return
+            log.warning(f"No figure was drawn: {said(error)}")
+            return []
+        drawn = []
         for name in DRAWINGS if self.only is None else self.only:
             try:
                 with trainer.precision_plugin.forward_context():
                     figure = DRAWINGS[name](material)
-                if figure is None:
-                    continue
-                picture = io.BytesIO()
-                figure.savefig(picture, format="png", dpi=self.dpi, metadata=bears)
-                with replacing(folder / f"{name}.png") as aside:
-                    aside.write_bytes(picture.getvalue())
-                width, height = (round(inches * self.dpi) for inches in figure.get_size_inches())
-                log_png(trainer, f"figures/{name}", picture.getvalue(), width, height)
-                if name == "extremes" and len(material.shape) == 1:
-                    with replacing(folder / "extremes.csv") as aside:
-                        aside.write_bytes(extremes(material, LISTED).encode())
+                if figure is not None:
+                    self._keep(trainer, figure, folder / f"{name}.png")
+                    if name == "extremes" and len(material.shape) == 1:
+                        with replacing(folder / "extremes.csv") as aside:
+                            aside.write_bytes(extremes(material, LISTED).encode())
+                    drawn.append(name)
             except Exception as error:  # a picture never fails a run
-                self.failed[name] = _said(error)
-                log.warning(f"The figure {name} was not drawn: {_said(error)}")
-                continue
-            yield name
+                self.failed[name] = said(error)
+                log.warning(f"The figure {name} was not drawn: {said(error)}")
+        return drawn
+
+    def _keep(self, trainer: pl.Trainer, figure: Any, path: Path) -> None:
+        """In a file, and in TensorBoard."""
+        picture = io.BytesIO()
+        bears = {"Run": run} if (run := run_of(path.parent)) else {}
+        figure.savefig(picture, format="png", dpi=self.dpi, metadata=bears)
+        with replacing(path) as aside:
+            aside.write_bytes(picture.getvalue())
+        width, height = (round(inches * self.dpi) for inches in figure.get_size_inches())
+        log_png(trainer, f"figures/{path.stem}", picture.getvalue(), width, height)
 
 
 def extremes(material: Material, most: int) -> str:
@@ -132,14 +124,10 @@ def extremes(material: Material, most: int) -> str:
 
     file = io.StringIO(newline="")
     out = csv.writer(file)
-    out.writerow(["end", "rank", "row", "score", "kind", *material.names(material.shape[0])])
+    out.writerow(["end", "rank", "row", "score", "kind", *material.features])
     for end, places in zip(("strangest", "ordinary"), material.extremes(most), strict=True):
         for rank, (place, features) in enumerate(zip(places, material.events(places).tolist(), strict=True), 1):
             score = np.format_float_positional(material.scores[place], trim="-", unique=True)
             kind = look(int(material.y[place]), material.kinds).name
             out.writerow([end, rank, int(material.index[place]), score, kind, *features])
     return file.getvalue()
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

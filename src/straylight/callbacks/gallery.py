@@ -1,4 +1,4 @@
-"""What a run is drawn from, kept for whoever asks for a figure of it."""
+"""A gallery of one run: every figure that applies to it, drawn when it is asked for by its name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks.material import Material
-from straylight.callbacks.scored import Scores, TestScores, measured, weights_of
+from straylight.callbacks.scored import AfterTest, Scores, measured, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Gallery(TestScores):
+class Gallery(AfterTest):
     """Keeps losses by epoch and, after the test, all that figures are drawn from; draws them by name.
 
     In a list of callbacks it stands behind those that measure, since figures show what they found.
@@ -41,7 +41,6 @@ class Gallery(TestScores):
         super().__init__()
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self.material: Material | None = None
-        self._scores: Scores | None = None
         self._noted: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -100,13 +99,8 @@ class Gallery(TestScores):
 
     # the test
 
-    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
-        self._scores = scores
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._scores is not None and trainer.is_global_zero:
-            self.material = self._of(trainer, pl_module, self._scores)
-        self._scores = None
+    def after_test(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        self.material = self._of(trainer, module, scores)
 
     def _of(self, trainer: pl.Trainer, module: Any, scores: Scores) -> Material:
         return Material(

@@ -22,11 +22,7 @@ class Latency(pl.Callback):
     the device in the meantime.
 
     Args:
-        batches: batch sizes.
-        runtimes: `eager`, and any of `onnx` and `compile`.
-        budget_s: seconds spent on each size.
-        longest_s: seconds that a call may take; larger batches are left out.
-        clock: seconds; replaced in tests.
+        batches, runtimes, budget_s, longest_s, clock: see there; runtimes are `eager`, `onnx` and `compile`.
 
     Raises:
         ValueError: if a number or a name cannot be used.

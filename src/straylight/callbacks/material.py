@@ -1,12 +1,13 @@
-"""What there is to draw a run's figures from.
+"""The material of a run's figures: its scores, its events, its detector, and what was measured of them.
 
 Shapes: `N` rows of the test split, `M` of them looked at, `Z` numbers in a code, `*shape` one event.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.callbacks.scored import Scores
+from straylight.callbacks.scored import Scores, split_of
 
 Places = NDArray[np.intp]
 TRIED = 64  # rows that tell how long scoring takes
@@ -65,14 +66,14 @@ class Material:
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Of ranking metrics, by name."""
-        found = self.measured.get("intervals") or {}
+        found = self.measured.get("intervals", {})
         return {name.removeprefix("test/"): interval for name, interval in found.items()}
 
     @property
     def rules(self) -> dict[str, Mapping[str, Any]]:
         """What is known of each threshold, by its rule."""
         found = {}
-        for entry in self.measured.get("thresholds") or []:
+        for entry in self.measured.get("thresholds", []):
             asked = " ".join(f"{value:g}" for value in entry["asked"].values())
             found[f"{entry['rule']} {asked}".strip()] = entry
         return found
@@ -82,6 +83,11 @@ class Material:
         """Scores above which a rule flags, by the rule, for those that have one."""
         return {name: entry["value"] for name, entry in self.rules.items() if entry.get("value") is not None}
 
+    @property
+    def first_threshold(self) -> tuple[str, float] | None:
+        """The first of them, its rule and the score."""
+        return next(iter(self.thresholds.items()), None)
+
     # the rows
 
     @property
@@ -90,13 +96,19 @@ class Material:
         return tuple(self.data.shape) if self.data is not None else ()
 
     @property
+    def dimensions(self) -> int:
+        """Numbers in an event."""
+        return math.prod(self.shape)
+
+    @property
     def columns(self) -> list[str]:
         """Names of the features, where the data set has them."""
         return [str(name) for name in getattr(self.data, "columns", ())]
 
-    def names(self, n: int) -> list[str]:
-        """Names of n axes."""
-        return [self.columns[i] if i < len(self.columns) else f"x{i + 1}" for i in range(n)]
+    @property
+    def features(self) -> list[str]:
+        """Names of all features, of a data set without them by number."""
+        return self.columns[: self.dimensions] + [f"x{i + 1}" for i in range(len(self.columns), self.dimensions)]
 
     def events(self, places: Places) -> Tensor:
         """Events in the data's own units, by their place among the scores, `(M, *shape)`, on the CPU."""
@@ -109,7 +121,7 @@ class Material:
     @cached_property
     def classes(self) -> Classes | None:
         """The first column beside the events that sorts them otherwise than their kinds do, into at most 24."""
-        meta = getattr(getattr(getattr(self.data, "splits", None), "test", None), "meta", {})
+        meta = getattr(split_of(self.data, "test"), "meta", {})
         for name, column in meta.items():
             values = np.asarray(column)[self.index]
             found = np.unique(values[:SEEN])
@@ -136,17 +148,17 @@ class Material:
 
     def score(self, x: Tensor, context: Tensor | None = None) -> NDArray[np.float32]:
         """Scores of events in the data's own units, `(M, *shape)` to `(M,)`."""
-        if context is None:
-            context = x.new_zeros(len(x), 0)
-        rows, device = self.module.rows_at_once, self.module.device
-        parts = zip(x.split(rows), context.split(rows), strict=True)
-        return torch.cat([self.module(a.to(device), c.to(device)).float().cpu() for a, c in parts]).numpy()
+        return self._ask(self.module, x, x.new_zeros(len(x), 0) if context is None else context)
 
     def latents(self, places: Places) -> NDArray[np.float32]:
         """Codes of events by their place, `(M, Z)`."""
+        return self._ask(self.module.latents, self.events(places), self.context(places))
+
+    def _ask(self, call: Callable[[Tensor, Tensor], Tensor], x: Tensor, context: Tensor) -> NDArray[np.float32]:
+        """As many rows at once as the detector takes."""
         rows, device = self.module.rows_at_once, self.module.device
-        parts = zip(self.events(places).split(rows), self.context(places).split(rows), strict=True)
-        return torch.cat([self.module.latents(x.to(device), c.to(device)).float().cpu() for x, c in parts]).numpy()
+        parts = zip(x.split(rows), context.split(rows), strict=True)
+        return torch.cat([call(a.to(device), c.to(device)).float().cpu() for a, c in parts]).numpy()
 
     @property
     def encodes(self) -> bool:
@@ -156,7 +168,7 @@ class Material:
     @cached_property
     def seconds_per_event(self) -> float:
         """How long an event takes to be scored among many: as was timed after the test, else tried on a few rows."""
-        timed = [e for e in self.measured.get("latency") or [] if e["runtime"] != "onnx" and e.get("events_per_s")]
+        timed = [e for e in self.measured.get("latency", []) if e["runtime"] != "onnx" and e.get("events_per_s")]
         if timed:
             return 1 / max(timed, key=lambda entry: entry["batch"])["events_per_s"]
         places = np.arange(min(TRIED, len(self.scores)))

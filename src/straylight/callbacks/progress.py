@@ -89,11 +89,8 @@ class Progress(pl.Callback):
     def _losses(self, trainer: pl.Trainer) -> list[str]:
         """The loss where there is one; what a phase has otherwise."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        losses = ("train/loss", "val/loss")
-        named = {n: v for n, v in found.items() if n in losses}
-        named = {n: named[n] for n in losses if n in named} or {
-            n: v for n, v in found.items() if n.startswith("train/")
-        }
+        losses: dict[str, float] = {name: found[name] for name in ("train/loss", "val/loss") if name in found}
+        named = losses or {name: value for name, value in found.items() if name.startswith("train/")}
         return [f"{name.removeprefix('train/')} {value:.4g}" for name, value in named.items()]
 
 

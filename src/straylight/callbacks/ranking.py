@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
+from straylight.callbacks.scored import Scores, TestScores, due, gather, kinds_of, scored_by, weights_of
 from straylight.errors import StraylightError
 from straylight.metrics.ranking import FPRS, MAX_FPR, RESOLVABLE, Ranked, needed
 
@@ -63,16 +63,11 @@ class Ranking(TestScores):
             logger.log_metrics(self.metrics, step=trainer.global_step)
 
     def _ranked(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> Ranked:
-        weight = weights_of(trainer, scores.index)
-        kinds = self._kinds(trainer)
+        kinds, weight = kinds_of(trainer), weights_of(trainer, scores.index)
         try:
             return Ranked(scores.score, scores.y, kinds, weight, fprs=self.fprs, max_fpr=self.max_fpr)
         except ValueError as error:
             raise StraylightError(f"{type(module).__name__} cannot be ranked: {error}.") from error
-
-    @staticmethod
-    def _kinds(trainer: pl.Trainer) -> tuple[str, ...]:
-        return tuple(getattr(getattr(trainer, "datamodule", None), "kinds", ()))
 
     # while training
 
@@ -81,8 +76,7 @@ class Ranking(TestScores):
             raise StraylightError("callbacks.ranking.every_n_epochs needs a data module that serves the test rows.")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # not at the end of the one before: under DDP, ranks share their running statistics only there
-        if self.every_n_epochs and trainer.current_epoch and not trainer.current_epoch % self.every_n_epochs:
+        if due(trainer, self.every_n_epochs):
             self._rank_now(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

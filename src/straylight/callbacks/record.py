@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from straylight.callbacks.scored import Scores, TestScores, measured
+from straylight.callbacks.scored import Scores, TestScores, kinds_of, measured, split_of
 from straylight.folder import RunFolder
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
@@ -51,7 +51,7 @@ class Record(TestScores):
             return
         import pyarrow as pa
 
-        kinds = getattr(getattr(trainer, "datamodule", None), "kinds", ())
+        kinds = kinds_of(trainer)
         names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
         kind = pa.DictionaryArray.from_arrays(pa.array((scores.y + 1).astype("int32")), pa.array(names))
         columns = {"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind}
@@ -94,5 +94,5 @@ class Record(TestScores):
 
 def _contamination(data: Any) -> float | None:
     """The fraction of anomalies among training rows, where somebody knows."""
-    y = getattr(getattr(getattr(data, "splits", None), "train", None), "y", None)
+    y = getattr(split_of(data, "train"), "y", None)
     return None if y is None or not len(y) or int(y.min()) < 0 else float((y > 0).float().mean())

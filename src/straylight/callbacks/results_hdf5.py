@@ -61,13 +61,7 @@ class ResultsHDF5(TestScores):
             self._kinds(file, scores.y[order][scores.y[order] > 0], data.kinds)
 
     def _write(
-        self,
-        file: Any,
-        prefix: str,
-        places: NDArray[np.intp],
-        scores: Scores,
-        trainer: pl.Trainer,
-        module: Any,
+        self, file: Any, prefix: str, places: NDArray[np.intp], scores: Scores, trainer: pl.Trainer, module: Any
     ) -> None:
         index = scores.index[places]
         file[f"{prefix}_index"], file[f"{prefix}_scores"] = index, scores.score[places]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import nn
 
 from straylight.rows.batch import Batch, Scored
 
@@ -46,10 +48,19 @@ def gather(parts: Sequence[Scored]) -> Scores:
     return Scores(*(column[first] for column in columns))
 
 
+def split_of(data: Any, name: str) -> Any:
+    """A split of a data module; `None` where it has none."""
+    return getattr(getattr(data, "splits", None), name, None)
+
+
+def kinds_of(trainer: pl.Trainer) -> tuple[str, ...]:
+    """Names of the labels, where the data module has them."""
+    return tuple(getattr(getattr(trainer, "datamodule", None), "kinds", ()))
+
+
 def weights_of(trainer: pl.Trainer, index: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """The weights of these test rows, `(N,)`; `None` where all are one, or the data module has none."""
-    splits = getattr(getattr(trainer, "datamodule", None), "splits", None)
-    weight = getattr(getattr(splits, "test", None), "weight", None)
+    weight = getattr(split_of(getattr(trainer, "datamodule", None), "test"), "weight", None)
     return None if weight is None or weight.stride(0) == 0 else weight.numpy()[index]
 
 
@@ -64,15 +75,20 @@ def measured(trainer: pl.Trainer, but: pl.Callback | None = None) -> dict[str, A
 
 def scored_by(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Batch]) -> list[Scored]:
     """The batches of a loader as the test would score them, with the weights of now; leaves no trace in the module."""
+    with evaluating(module), torch.no_grad(), trainer.precision_plugin.forward_context():
+        return [module.test_step(batch.to(module.device), i) for i, batch in enumerate(loader)]  # type: ignore[misc]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; afterwards every part of it as it was."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
-    parts: list[Any] = []
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
-        for i, batch in enumerate(loader):
-            parts.append(module.test_step(batch.to(module.device), i))
-    for part, training in modes:
-        part.training = training
-    return parts
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 class TestScores(pl.Callback):
@@ -98,3 +114,39 @@ class TestScores(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.on_scores(trainer, pl_module, gather(self._parts))
         self._parts.clear()
+
+
+class AfterTest(TestScores):
+    """Keeps the scores until the others have measured; the first rank goes on to `after_test`, the others wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scores: Scores | None = None
+
+    def after_test(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        """What the subclass does with the scores of the whole split."""
+        raise NotImplementedError
+
+    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        self._scores = scores
+
+    @torch.no_grad()
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._scores is not None and trainer.is_global_zero:
+            self.after_test(trainer, pl_module, self._scores)
+        self._scores = None
+        trainer.strategy.barrier()
+
+
+def due(trainer: pl.Trainer, every_n_epochs: int | None) -> bool:
+    """Whether so many epochs have ended again, asked at the start of the next.
+
+    Not at the end of the one before: under DDP, ranks share their running statistics only there.
+    """
+    epoch = trainer.current_epoch
+    return bool(every_n_epochs and epoch and not epoch % every_n_epochs)
+
+
+def said(error: Exception, most: int | None = None) -> str:
+    """An error in one line, of so many characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:most]}"

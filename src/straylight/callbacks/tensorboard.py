@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from straylight.callbacks.material import Material
-from straylight.callbacks.scored import Scores, TestScores
+from straylight.callbacks.scored import AfterTest, Scores, said
 
 log = logging.getLogger(__name__)
 DIMENSIONS = 50  # of a code; one of more is given by its principal components
 SPRITES = 8192  # pixels along a side of all sprites, which TensorBoard takes
 
 
-class TensorBoard(TestScores):
+class TensorBoard(AfterTest):
     """Logs test rows to the embedding projector: codes, kinds, scores, classes, and sprites where rows are images.
 
     For detectors that have codes, on the first rank, after the test. What fails is reported, and the run goes on.
@@ -34,25 +34,18 @@ class TensorBoard(TestScores):
         if max_points < 0:
             raise ValueError(f"callbacks.tensorboard.max_points must not be negative, and is {max_points}")
         self.max_points, self.graph = max_points, graph
-        self._scores: Scores | None = None
 
-    def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
-        self._scores = scores
-
-    @torch.no_grad()
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def after_test(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         writers = [lg.experiment for lg in trainer.loggers if isinstance(lg, pl.loggers.TensorBoardLogger)]
-        if trainer.is_global_zero and writers and self._scores is not None:
-            material = Material(self._scores, pl_module, getattr(trainer, "datamodule", None))
-            for what, log_it in (("embedding", self._project), ("graph", self._trace)):
-                try:
-                    with trainer.precision_plugin.forward_context():
-                        log_it(material, writers, trainer.global_step)
-                except Exception as error:  # a picture never fails a run
-                    said = " ".join(str(error).split())[:300]
-                    log.warning(f"The {what} was not logged to TensorBoard: {type(error).__name__}: {said}")
-        self._scores = None
-        trainer.strategy.barrier()
+        if not writers:
+            return
+        material = Material(scores, module, getattr(trainer, "datamodule", None))
+        for what, log_it in (("embedding", self._project), ("graph", self._trace)):
+            try:
+                with trainer.precision_plugin.forward_context():
+                    log_it(material, writers, trainer.global_step)
+            except Exception as error:  # a picture never fails a run
+                log.warning(f"The {what} was not logged to TensorBoard: {said(error, 300)}")
 
     def _project(self, run: Material, writers: list[Any], step: int) -> None:
         if not (self.max_points and run.encodes):
@@ -62,35 +55,26 @@ class TensorBoard(TestScores):
 
         places = spread(run.y, self.max_points)
         codes, _ = projected(run.latents(places), DIMENSIONS)
-        header = ["kind", "score", "row"]
-        columns = [
-            [look(int(label), run.kinds).name for label in run.y[places]],
-            [f"{score:.6g}" for score in run.scores[places]],
-            [str(row) for row in run.index[places]],
-        ]
+        columns = {
+            "kind": [look(int(label), run.kinds).name for label in run.y[places]],
+            "score": [f"{score:.6g}" for score in run.scores[places]],
+            "row": [str(row) for row in run.index[places]],
+        }
         if run.classes is not None:
-            header.append(run.classes.name)
-            columns.append([str(value) for value in run.classes.values[places]])
-        rows = [list(row) for row in zip(*columns, strict=True)]
+            columns[run.classes.name] = [str(value) for value in run.classes.values[places]]
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        images, codes = sprites(run.events(places)), codes.astype(np.float32)
         for writer in writers:
-            writer.add_embedding(
-                codes.astype(np.float32),
-                metadata=rows,
-                metadata_header=header,
-                label_img=sprites(run.events(places)),
-                global_step=step,
-                tag="latents",
-            )
+            writer.add_embedding(codes, rows, images, step, "latents", list(columns))
 
     def _trace(self, run: Material, writers: list[Any], step: int) -> None:
         if not self.graph:
             return
-        one = np.zeros(1, np.intp)
-        network = _Scores(run.module)
+        one, device = np.zeros(1, np.intp), run.module.device
+        network, inputs = _Scores(run.module), (run.events(one).to(device), run.context(one).to(device))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a trace is of one event, and says that it may not hold for others
             for writer in writers:
-                inputs = run.events(one).to(run.module.device), run.context(one).to(run.module.device)
                 writer.add_graph(network, inputs, use_strict_trace=False)
 
 

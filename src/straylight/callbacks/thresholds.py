@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from straylight.callbacks.scored import Scores, TestScores, gather, scored_by, weights_of
+from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, scored_by, weights_of
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.metrics.conformal import held_nominal
@@ -80,16 +80,15 @@ class Thresholds(TestScores):
         self.found = self.cuts.entries
         if trainer.is_global_zero and self.folder is not None:
             columns = {"index": scores.index, "score": scores.score, "y": scores.y}
-            self.folder.write_columns(
-                self.folder.calibration, columns if weight is None else {**columns, "weight": weight}
-            )
+            columns |= {} if weight is None else {"weight": weight}
+            self.folder.write_columns(self.folder.calibration, columns)
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if self.cuts is None:
             return
-        kinds = tuple(getattr(getattr(trainer, "datamodule", None), "kinds", ()))
+        weight = weights_of(trainer, scores.index)
         try:
-            self.found = self.cuts.applied(scores.score, scores.y, kinds, weights_of(trainer, scores.index))
+            self.found = self.cuts.applied(scores.score, scores.y, kinds_of(trainer), weight)
         except ValueError as error:
             raise StraylightError(f"{type(module).__name__} applies no threshold: {error}.") from error
 

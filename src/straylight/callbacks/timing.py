@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from straylight.callbacks.cost import energy, flops, peak_memory, size
+from straylight.callbacks.scored import said
 from straylight.callbacks.sharing import busy, card, sharing
 from straylight.errors import StraylightError
 from straylight.export import parity, run, session, to_onnx
@@ -23,6 +25,7 @@ from straylight.metrics.latency import measure
 
 Runtime = Literal["eager", "compile", "onnx"]
 Entry = dict[str, Any]
+Score = Callable[[Tensor, Tensor], Any]
 
 
 class Timing:
@@ -92,20 +95,15 @@ class Timing:
         found: dict[str, Any] = {}
         cost: dict[str, Any] = dict(size(detector))
         remarks: list[str] = []
-        synchronise = _synchronise(device)
-        on_card = card(device)
+        synchronise, on_card = _synchronise(device), card(device)
 
-        def sample(n: int) -> tuple[Tensor, Tensor]:
+        def scoring(score: Score, n: int, on: torch.device = device, scaled: bool = False) -> Callable[[], Any]:
             rows = torch.arange(n, device=device) % len(x)
-            return x[rows], context[rows]
+            events = detector.scaling(x[rows]) if scaled else x[rows]  # type: ignore[operator]
+            parts = list(zip(events.to(on).split(at_once), context[rows].to(on).split(at_once), strict=True))
+            return partial(score, *parts[0]) if len(parts) == 1 else lambda: [score(*part) for part in parts]
 
-        def in_parts(score: Callable[[Tensor, Tensor], Any], n: int, rows: Tensor, columns: Tensor) -> Callable:
-            if n <= at_once:
-                return lambda: score(rows, columns)
-            parts = list(zip(rows.split(at_once), columns.split(at_once), strict=True))
-            return lambda: [score(*part) for part in parts]
-
-        def timed(runtime: str, score: Callable, most: int | None = None, on_cpu: bool = False) -> list[Entry]:
+        def timed(runtime: str, score: Score, most: int | None = None, on_cpu: bool = False) -> list[Entry]:
             entries: list[Entry] = []
             where, wait = (torch.device("cpu"), lambda: None) if on_cpu else (device, synchronise)
             for n in self.batches:
@@ -118,9 +116,7 @@ class Timing:
                         f"(callbacks.latency.longest_s={self.longest_s:g})."
                     )
                     continue
-                rows, columns = sample(n)
-                call = in_parts(score, n, rows.to(where), columns.to(where))
-                times = measure(call, events=n, budget_s=self.budget_s, synchronise=wait, clock=self.clock)
+                times = self._measure(scoring(score, n, where), n, wait)
                 entries.append({"runtime": runtime, "batch": n, "scaling": True, **times, "device": str(where)})
             return entries
 
@@ -128,9 +124,9 @@ class Timing:
             with precision():
                 name = "compiled" if getattr(detector, "compiled", False) else "eager"
                 entries = timed(name, detector)
-                unscaled = self._without_scaling(detector, entries, sample, in_parts, synchronise)
+                unscaled = self._without_scaling(detector, entries, scoring, synchronise)
                 largest = max((e["batch"] for e in entries), default=1)
-                call = in_parts(detector, largest, *sample(largest))
+                call = scoring(detector, largest)
                 if (peak := peak_memory(call, device)) is not None:
                     cost["peak_device_memory_bytes"] = peak
                 if on_card is not None and (joules := energy(call, largest, on_card, synchronise=synchronise)):
@@ -151,23 +147,23 @@ class Timing:
             remarks.append("flops_per_event: not counted, the score leaves torch.")
         return entries, {**cost, "shared": found, "remarks": remarks}
 
+    def _measure(self, call: Callable[[], Any], n: int, wait: Callable[[], object]) -> dict[str, float]:
+        return measure(call, events=n, budget_s=self.budget_s, synchronise=wait, clock=self.clock)
+
+    def _quick(self, entries: list[Entry]) -> list[Entry]:
+        """Those of which a call takes no more than ten budgets."""
+        return [entry for entry in entries if entry["p50_us"] <= 1e7 * self.budget_s]
+
     def _without_scaling(
-        self, detector: Any, entries: list[Entry], sample: Callable, in_parts: Callable, synchronise: Callable
+        self, detector: Any, entries: list[Entry], scoring: Callable, wait: Callable[[], object]
     ) -> list[Entry]:
         if getattr(detector.scaling, "method", None) == "none":
             return []
         found = []
-        for entry in entries:
-            if entry["p50_us"] > 1e7 * self.budget_s:
-                continue
-            rows, columns = sample(entry["batch"])
-            rows = detector.scaling(rows)
+        for entry in self._quick(entries):
+            call = scoring(detector, entry["batch"], scaled=True)
             with _unscaled(detector):
-                call = in_parts(detector, entry["batch"], rows, columns)
-                times = measure(
-                    call, events=entry["batch"], budget_s=self.budget_s, synchronise=synchronise, clock=self.clock
-                )
-            found.append({**entry, "scaling": False, **times})
+                found.append({**entry, "scaling": False, **self._measure(call, entry["batch"], wait)})
         return found
 
     def _onnx(
@@ -180,7 +176,7 @@ class Timing:
             with torch.inference_mode(False), tempfile.TemporaryDirectory() as folder:
                 exported = to_onnx(detector, f"{folder}/model.onnx")
                 ready = session(exported.path)
-                quick = [e["batch"] for e in entries if e["p50_us"] <= 1e7 * self.budget_s]
+                quick = [entry["batch"] for entry in self._quick(entries)]
                 sizes = [n for n in quick if n <= (exported.largest or n)][-2:]
                 few = min(256, exported.largest or 256)
                 parity(detector, ready, x[:few].clone(), context[:few].clone(), batches=sizes)
@@ -188,7 +184,7 @@ class Timing:
         except StraylightError as error:
             return str(error)
         except Exception as error:  # a failing export never fails a run
-            return f"left out: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return f"left out: {said(error, 200)}"
         import onnxruntime
 
         return f"ONNX Runtime {onnxruntime.__version__}, one thread"

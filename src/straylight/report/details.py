@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -12,90 +12,91 @@ from straylight.metrics.ranking import RESOLVABLE
 from straylight.report.leaderboard import NOT_RESOLVABLE
 
 Part = Table | str
+SHORT = ("0.1", "0.01")  # FPRs of the short page
 
 
-def table(*headings: str, left: int = 1) -> Table:
-    """An empty table, its first columns to the left and the others to the right."""
-    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def headed(*headings: str, left: int = 1, **options: Any) -> Table:
+    """An empty table, its first columns to the left and the others to the right; `options` are those of rich."""
+    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), **options)
     for i, heading in enumerate(headings):
-        out.add_column(heading, justify="left" if i < left else "right")
+        out.add_column(heading, justify="left" if i < left else "right", no_wrap=heading == "detector")
     return out
+
+
+def filled(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Table]:
+    """A table of these rows, if there are any."""
+    out = headed(*headings)
+    for row in rows:
+        out.add_row(*row)
+    if out.row_count:
+        yield out
 
 
 def overview(result: Mapping[str, Any]) -> Iterator[Part]:
     """AUROC, AP and two working points, overall and per kind."""
-    metrics = {k.removeprefix("test/"): v for k, v in result.get("metrics", {}).items()}
-    intervals = {k.removeprefix("test/"): v for k, v in result.get("intervals", {}).items()}
-    if "auroc" not in metrics:
+    metrics, intervals, kinds = _tested(result)
+    if not kinds:
         return
-    out = table(
-        "",
-        "AUROC",
-        f"{result.get('interval_level', 0.95):.0%} interval".replace("%", " %"),
-        "AP",
-        "TPR @ 1e-1",
-        "TPR @ 1e-2",
-    )
-    for kind in ["", *(k.removeprefix("auroc") for k in metrics if k.startswith("auroc/"))]:
-        low, high = intervals.get(f"auroc{kind}") or (None, None)
-        cells = [number(metrics[f"auroc{kind}"]), "" if low is None else f"{low:.4f}-{high:.4f}"]
-        cells.append(number(metrics.get(f"ap{kind}")))
-        for fpr in ("0.1", "0.01"):
-            enough = metrics.get(f"nominal_above@fpr={fpr}", 0) >= RESOLVABLE
-            cells.append(number(metrics.get(f"tpr@fpr={fpr}{kind}")) if enough else NOT_RESOLVABLE)
-        out.add_row(Text(kind[1:] or "all anomalies"), *cells)
+    level = f"{result.get('interval_level', 0.95):.0%} interval".replace("%", " %")
+    out = headed("", "AUROC", level, "AP", "TPR @ 1e-1", "TPR @ 1e-2")
+    for kind, name in kinds.items():
+        interval = intervals.get(f"auroc{kind}")
+        out.add_row(
+            name,
+            number(metrics[f"auroc{kind}"]),
+            f"{interval[0]:.4f}-{interval[1]:.4f}" if interval else "",
+            number(metrics.get(f"ap{kind}")),
+            *(number(metrics.get(f"tpr@fpr={f}{kind}")) if _resolves(metrics, f) else NOT_RESOLVABLE for f in SHORT),
+        )
     yield out
 
 
 def ranking(result: Mapping[str, Any]) -> Iterator[Part]:
     """How well anomalies are ranked, overall and per kind, with intervals; what is not resolvable, and what would."""
-    metrics = {k.removeprefix("test/"): v for k, v in result.get("metrics", {}).items()}
-    intervals = {k.removeprefix("test/"): v for k, v in result.get("intervals", {}).items()}
-    if "auroc" not in metrics:
+    metrics, intervals, kinds = _tested(result)
+    if not kinds:
         return
-    kinds = ["", *(k.removeprefix("auroc") for k in metrics if k.startswith("auroc/"))]
+    overall = [name for name in metrics if "/" not in name]
     whole = {"auroc": "AUROC", "ap": "AP"}
-    whole |= {
-        name: f"partial AUROC, FPR < {name.partition('=')[2]}"
-        for name in metrics
-        if _overall(name, "partial_auroc@fpr=")
-    }
+    whole |= {n: f"partial AUROC, FPR < {n.partition('=')[2]}" for n in overall if n.startswith("partial_auroc@fpr=")}
     whole |= {"max_sic": "largest SIC"} if "max_sic" in metrics else {}
-    fprs = [name.partition("=")[2] for name in metrics if _overall(name, "tpr@fpr=")]
+    fprs = [name.partition("=")[2] for name in overall if name.startswith("tpr@fpr=")]
 
-    out = table("", *whole.values())
-    for kind in kinds:
-        name = kind[1:] or "all anomalies"
-        cells = [_with_interval(metrics.get(f"{m}{kind}"), intervals.get(f"{m}{kind}")) for m in whole]
-        out.add_row(Text(name), *cells)
-    yield out
-    resolved = {f: metrics.get(f"nominal_above@fpr={f}", 0) >= RESOLVABLE for f in fprs}
-    for measure in ("tpr", "sic"):
-        chosen = fprs if measure == "tpr" else [f for f in fprs if f"sic@fpr={f}" in metrics]
+    def cell(name: str) -> str:
+        return _with_interval(metrics.get(name), intervals.get(name))
+
+    yield from filled(["", *whole.values()], ([kinds[k], *(cell(f"{m}{k}") for m in whole)] for k in kinds))
+    for measure, chosen in (("tpr", fprs), ("sic", [f for f in fprs if f"sic@fpr={f}" in metrics])):
         if not chosen:
             continue
-        out = table("", *(f"{measure.upper()} @ {float(f):.0e}".replace("e-0", "e-") for f in chosen))
-        for kind in kinds:
-            names = {f: f"{measure}@fpr={f}{kind}" for f in chosen}
-            cells = [
-                _with_interval(metrics.get(name), intervals.get(name)) if resolved[f] else NOT_RESOLVABLE
-                for f, name in names.items()
-            ]
-            out.add_row(Text(kind[1:] or "all anomalies"), *cells)
+        out = headed("", *(f"{measure.upper()} @ {float(f):.0e}".replace("e-0", "e-") for f in chosen))
+        for kind, name in kinds.items():
+            cells = (cell(f"{measure}@fpr={f}{kind}") if _resolves(metrics, f) else NOT_RESOLVABLE for f in chosen)
+            out.add_row(name, *cells)
         yield out
     if "max_sic" in metrics:
         yield f"SIC = TPR / sqrt(FPR); the largest, {metrics['max_sic']:.2f}, is at FPR {metrics['max_sic_fpr']:.3g}."
-    if not all(resolved.values()):
+    if unresolved := [f for f in fprs if not _resolves(metrics, f)]:
         needed = result.get("nominal_needed", {})
-        sizes = ", ".join(f"{needed[f]:,} for FPR {f}" for f in fprs if not resolved[f] and f in needed)
+        sizes = ", ".join(f"{needed[f]:,} for FPR {f}" for f in unresolved if f in needed)
         yield (
             f"{NOT_RESOLVABLE}: not resolvable, fewer than ten of {metrics['nominal']:,.0f} nominal rows lie above the "
             f"threshold{'; it takes ' + sizes if sizes else ''}."
         )
 
 
-def _overall(name: str, start: str) -> bool:
-    return name.startswith(start) and "/" not in name
+def _tested(result: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Text]]:
+    """Metrics and intervals of test rows; what their names end with, for all anomalies and each kind."""
+    metrics, intervals = (
+        {name.removeprefix("test/"): value for name, value in result.get(field, {}).items()}
+        for field in ("metrics", "intervals")
+    )
+    kinds = {k.removeprefix("auroc"): Text(k.removeprefix("auroc/")) for k in metrics if k.startswith("auroc/")}
+    return metrics, intervals, {"": Text("all anomalies"), **kinds} if "auroc" in metrics else {}
+
+
+def _resolves(metrics: Mapping[str, Any], fpr: str) -> bool:
+    return metrics.get(f"nominal_above@fpr={fpr}", 0) >= RESOLVABLE
 
 
 def thresholds(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -103,18 +104,14 @@ def thresholds(result: Mapping[str, Any]) -> Iterator[Part]:
     found: Sequence[Mapping[str, Any]] = result.get("thresholds", [])
     if not found:
         return
-    out = table("threshold", "score >", "FPR expected", "observed", "95 % band", "precision", "recall", "F1", "flagged")
+    out = headed(
+        "threshold", "score >", "FPR expected", "observed", "95 % band", "precision", "recall", "F1", "flagged"
+    )
     for t in found:
-        band = t.get("band")
-        out.add_row(
-            Text(asked(t)),
-            number(t.get("value")),
-            number(t.get("expected_fpr")),
-            number(t.get("observed_fpr")),
-            "" if not band else f"{band[0]:.4g} to {band[1]:.4g}",
-            *(number(t.get(name)) for name in ("precision", "recall", "f1")),
-            large(t.get("flagged")),
-        )
+        rates = (number(t.get(name)) for name in ("value", "expected_fpr", "observed_fpr"))
+        band = f"{t['band'][0]:.4g} to {t['band'][1]:.4g}" if t.get("band") else ""
+        decided = (number(t.get(name)) for name in ("precision", "recall", "f1"))
+        out.add_row(Text(asked(t)), *rates, band, *decided, large(t.get("flagged")))
     yield out
     for t in found:
         if t.get("accept_hz") is not None and t.get("expected_hz") is not None:
@@ -132,39 +129,32 @@ def decisions(result: Mapping[str, Any]) -> Iterator[Part]:
             continue
         if t.get("confusion"):
             (tn, fp), (fn, tp) = t["confusion"]
-            out = table(asked(t), "not flagged", "flagged")
-            out.add_row("nominal", large(tn), large(fp))
-            out.add_row("anomalous", large(fn), large(tp))
-            yield out
+            counts = (["nominal", large(tn), large(fp)], ["anomalous", large(fn), large(tp)])
+            yield from filled((asked(t), "not flagged", "flagged"), counts)
         recalls = t.get("recall_per_kind") or {}
         if len(recalls) > 1:
-            out = table("kind", "flagged")
-            for kind, (value, low, high) in recalls.items():
-                out.add_row(Text(kind), _with_interval(value, (low, high)))
-            yield out
+            flagged = ([Text(kind), _with_interval(value, band)] for kind, (value, *band) in recalls.items())
+            yield from filled(("kind", "flagged"), flagged)
         if t.get("report"):
             yield t["report"]
 
 
 def asked(threshold: Mapping[str, Any]) -> str:
     """What a threshold was asked to do, e.g. `fpr 0.01`."""
-    said = threshold.get("asked") or {}
-    return (
-        f"{threshold['rule']} {' '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in said.values())}".strip()
-    )
+    values = (f"{value:g}" if isinstance(value, float) else str(value) for value in threshold["asked"].values())
+    return " ".join([threshold["rule"], *values])
 
 
 def latency(result: Mapping[str, Any]) -> Iterator[Part]:
     """How fast a batch is scored, by each runtime."""
-    entries = result.get("latency", [])
-    if not entries:
-        return
-    out = table("runtime", "batch", "p50 us", "p95 us", "p99 us", "mean us", "events/s")
-    for e in entries:
-        runtime = e["runtime"] + ("" if e.get("scaling", True) else ", already scaled")
-        times = (large(e.get(key)) for key in ("p50_us", "p95_us", "p99_us", "mean_us", "events_per_s"))
-        out.add_row(runtime, large(e["batch"]), *times)
-    yield out
+
+    def row(entry: Mapping[str, Any]) -> list[str]:
+        runtime = entry["runtime"] + ("" if entry.get("scaling", True) else ", already scaled")
+        return [runtime, *(large(entry.get(key)) for key in shown)]
+
+    shown = {"batch": "batch", "p50_us": "p50 us", "p95_us": "p95 us", "p99_us": "p99 us", "mean_us": "mean us"}
+    shown |= {"events_per_s": "events/s"}
+    yield from filled(("runtime", *shown.values()), map(row, result.get("latency", [])))
 
 
 def cost(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -177,8 +167,8 @@ def cost(result: Mapping[str, Any]) -> Iterator[Part]:
         "energy_j_per_million_events": "energy per million events, J",
     }
     for key, label in named.items():
-        if found.get(key) is not None:
-            yield f"{label}: {found[key]:,.6g}" if isinstance(found[key], float) else f"{label}: {found[key]:,}"
+        if (value := found.get(key)) is not None:
+            yield f"{label}: {value:,.6g}" if isinstance(value, float) else f"{label}: {value:,}"
     shared = found.get("shared") or {}
     if shared.get("others"):
         used = f"{shared.get('cpu_cores', 0):g} CPU cores"
@@ -191,8 +181,6 @@ def cost(result: Mapping[str, Any]) -> Iterator[Part]:
 def density(result: Mapping[str, Any]) -> Iterator[Part]:
     """Whether the density is right, in a sentence and in numbers."""
     found = result.get("density") or {}
-    if not found:
-        return
     if found.get("sentence"):
         yield found["sentence"]
     for remark in found.get("remarks") or []:
@@ -201,19 +189,12 @@ def density(result: Mapping[str, Any]) -> Iterator[Part]:
 
 def by_epoch(result: Mapping[str, Any]) -> Iterator[Part]:
     """How the test rows were ranked while training."""
-    entries = result.get("by_epoch", [])
-    if not entries:
-        return
-    out = table("epoch", "AUROC", "AP")
-    for e in entries:
-        out.add_row(str(e["epoch"]), number(e.get("auroc")), number(e.get("ap")))
-    yield out
+    ranked = ([str(e["epoch"]), number(e.get("auroc")), number(e.get("ap"))] for e in result.get("by_epoch", []))
+    yield from filled(("epoch", "AUROC", "AP"), ranked)
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
-    return number(value) + ("" if not interval else f"\n{interval[0]:.3f}-{interval[1]:.3f}")
+    return number(value) + (f"\n{interval[0]:.3f}-{interval[1]:.3f}" if interval and value is not None else "")
 
 
 def number(value: float | None) -> str:
@@ -226,3 +207,8 @@ def number(value: float | None) -> str:
 def large(value: float | None) -> str:
     """A number of things, its thousands set apart."""
     return "" if value is None else f"{value:,.0f}"
+
+
+#: What is shown of a run, in brief and in full.
+BRIEF = (overview, latency)
+FULL = (ranking, thresholds, decisions, by_epoch, density, latency, cost)

@@ -17,9 +17,9 @@ from matplotlib.image import imsave
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.events import is_image
-from straylight.report.figures.latent import by_class, checked
+from straylight.report.figures.latent import Classes, checked, views
 from straylight.report.figures.projection import components, projected
-from straylight.report.figures.style import Look, present, subsampled
+from straylight.report.figures.style import Look, Names, subsampled
 
 if TYPE_CHECKING:
     from ipywidgets import HBox
@@ -30,14 +30,11 @@ SYMBOLS = {"s": "square", "D": "diamond", "^": "diamond-open", "v": "square-open
 SYMBOLS |= {"X": "x"}
 SIDE = 280  # pixels of a picture on the screen
 STEP = 0.1  # standard deviations
+Decode = Callable[[NDArray[np.float32]], ArrayLike]
 
 
 def scatter_3d(
-    z: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    classes: Sequence[object] | None = None,
-    class_name: str = "class",
+    z: ArrayLike, y: ArrayLike, kinds: Names = (), classes: Classes = None, class_name: str = "class"
 ) -> Figure:
     """Codes in three dimensions, to be turned with the mouse: by kind, and by class at the press of a button.
 
@@ -61,20 +58,15 @@ def scatter_3d(
     if codes.shape[1] < 3:
         raise ValueError(f"codes of {codes.shape[1]} dimensions are no cloud in three; see figures.latent_2d")
     points, names = projected(codes, 3)
-    views = {"kind": [(labels == label, drawn) for label, drawn in present(labels, kinds)]}
-    if classes is not None:
-        if len(classes) != len(codes):
-            raise ValueError(f"{len(classes)} classes were given for {len(codes)} codes")
-        views[class_name] = by_class(classes)
-    figure = go.Figure()
-    for view, groups in views.items():
+    figure, seen = go.Figure(), views(labels, kinds, classes, class_name)
+    for view, groups in seen.items():
         for chosen, drawn in groups:
             own = rows[chosen[rows]]
             figure.add_trace(_cloud(go, points[own].astype(np.float32), drawn, own, visible=view == "kind"))
-    owners = [view for view, groups in views.items() for _ in groups]
+    owners = [view for view, groups in seen.items() for _ in groups]
     buttons = [
         {"label": f"by {view}", "method": "restyle", "args": [{"visible": [owner == view for owner in owners]}]}
-        for view in views
+        for view in seen
     ]
     menu = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
     figure.update_layout(
@@ -84,7 +76,7 @@ def scatter_3d(
         title={"text": subsampled(len(codes), len(rows)), "x": 0.5, "font": {"size": 13}},
         scene={f"{axis}axis": {"title": {"text": name}} for axis, name in zip("xyz", names, strict=True)},
         legend={"itemsizing": "constant"},
-        updatemenus=[{**menu, "buttons": buttons}] if len(views) > 1 else [],
+        updatemenus=[{**menu, "buttons": buttons}] if len(seen) > 1 else [],
     )
     return figure
 
@@ -101,13 +93,7 @@ def _cloud(go: Any, points: NDArray[np.float32], drawn: Look, rows: NDArray[np.i
     )
 
 
-def sliders(
-    codes: ArrayLike,
-    decode: Callable[[NDArray[np.float32]], ArrayLike],
-    *,
-    span: float = 3.0,
-    most: int = 8,
-) -> HBox:
+def sliders(codes: ArrayLike, decode: Decode, *, span: float = 3.0, most: int = 8) -> HBox:
     """A slider for each principal component of the codes, and beside them the image that is decoded there.
 
     With the sliders at s the code is z = m + sum_k s_k sigma_k v_k: m the mean of the codes, v_k their k-th principal
@@ -177,7 +163,7 @@ def _needed(module: str) -> Any:
         ) from error
 
 
-def _image(decode: Callable[[NDArray[np.float32]], ArrayLike], z: NDArray[np.float64]) -> NDArray[np.float64]:
+def _image(decode: Decode, z: NDArray[np.float64]) -> NDArray[np.float64]:
     made = np.asarray(decode(z[None].astype(np.float32)), np.float64)
     image = made[None] if made.ndim == 2 else made[0] if made.ndim == 4 and len(made) == 1 else made
     if not is_image(image.shape):

@@ -16,7 +16,7 @@ from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
 
 NOT_RESOLVABLE = "n.r."
-KNOWN = ("auroc_low", "auroc_high", "ap_low", "ap_high")  # 95 % intervals of means over seeds
+RANKED = ("auroc", "ap")  # whose means over seeds have 95 % intervals
 FPRS = ("0.1", "0.01", "0.001", "0.0001", "1e-05", "1e-06")
 
 
@@ -47,6 +47,7 @@ class Row(NamedTuple):
 
 
 Run = Mapping[str, Any]
+Groups = Mapping[tuple[str, str], Sequence[Run]]  # by data set and detector, the runs of all seeds
 
 
 def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -61,6 +62,17 @@ def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
             groups.setdefault(key, {})[result.get("seed")] = result  # a seed that was run twice counts once
     named = _names(groups)
     return {(key[0], named[key]): list(runs.values()) for key, runs in groups.items()}
+
+
+def known(runs: Iterable[Run], metric: str) -> list[float]:
+    """A metric of those runs that have it."""
+    return [value for run in runs if (value := run.get("metrics", {}).get(metric)) is not None]
+
+
+def means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
+    """Of a metric over the seeds of each group, where all of them have it."""
+    found = {key: known(runs, metric) for key, runs in groups.items()}
+    return {key: sum(vs) / len(vs) for key, vs in found.items() if vs and len(vs) == len(groups[key])}
 
 
 def rows(results: Iterable[Run]) -> list[Row]:
@@ -111,9 +123,9 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
     found = {}
-    for name in ("auroc", "ap"):
-        values = [_metrics(run).get(f"test/{name}") for run in runs]
-        if None not in values and (limits := interval([float(v) for v in values])):  # type: ignore[arg-type]
+    for name in RANKED:
+        values = known(runs, f"test/{name}")
+        if len(values) == len(runs) and (limits := interval(values)):
             found[name] = limits
     return found
 
@@ -122,21 +134,14 @@ def _numbers(runs: list[Run]) -> dict[str, Spread]:
     def over(get: Any) -> Spread:
         return Spread.of(get(run) for run in runs)
 
-    numbers = {
-        "auroc": over(lambda run: _metrics(run).get("test/auroc")),
-        "ap": over(lambda run: _metrics(run).get("test/ap")),
+    return {
+        **{name: over(lambda run, name=name: run.get("metrics", {}).get(f"test/{name}")) for name in RANKED},
+        **{f"tpr@fpr={fpr}": over(lambda run, fpr=fpr: _resolved(run.get("metrics", {}), fpr)) for fpr in FPRS},
+        "p50_us": over(lambda run: _timing(run, 1, "p50_us")),
+        "events_per_s": over(lambda run: _timing(run, 1024, "events_per_s")),
+        "parameters": over(lambda run: run.get("parameters")),
+        "duration_s": over(lambda run: run.get("duration_s")),
     }
-    for fpr in FPRS:
-        numbers[f"tpr@fpr={fpr}"] = over(lambda run, fpr=fpr: _resolved(_metrics(run), fpr))
-    numbers["p50_us"] = over(lambda run: _timing(run, 1, "p50_us"))
-    numbers["events_per_s"] = over(lambda run: _timing(run, 1024, "events_per_s"))
-    numbers["parameters"] = over(lambda run: run.get("parameters"))
-    numbers["duration_s"] = over(lambda run: run.get("duration_s"))
-    return numbers
-
-
-def _metrics(run: Run) -> Mapping[str, Any]:
-    return run.get("metrics") or {}
 
 
 def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
@@ -158,13 +163,9 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     names = list(_numbers([]))
     with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
-        out.writerow(
-            [
-                *("data", "detector", "seeds"),
-                *(f"{n}_{part}" for n in names for part in ("mean", "min", "max")),
-                *(*KNOWN, "status", "reason", "folder"),
-            ]
-        )
+        spreads = [f"{name}_{part}" for name in names for part in ("mean", "min", "max")]
+        intervals = [f"{name}_{end}" for name in RANKED for end in ("low", "high")]
+        out.writerow(["data", "detector", "seeds", *spreads, *intervals, "status", "reason", "folder"])
         for row in table:
             ranked = row.numbers["auroc"].mean is not None
             cells = [
@@ -172,9 +173,9 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
                 for name in names
                 for value in row.numbers[name]
             ]
-            limits = [limit for name in ("auroc", "ap") for limit in row.intervals.get(name, ("", ""))]
+            limits = [limit for name in RANKED for limit in row.intervals.get(name, ("", ""))]
             out.writerow([row.data, row.detector, row.seeds, *cells, *limits, "ok", "", ""])
-        empty = [""] * (3 * len(names) + len(KNOWN))
+        empty = [""] * (len(spreads) + len(intervals))
         for run in results:
             if run["status"] != "ok":
                 what = " ".join([str(run.get("detector")), *sorted(_overrides({0: run}))])

@@ -15,7 +15,7 @@ from rich.text import Text
 from straylight.folder import RunFolder, SweepFolder
 from straylight.metrics.across import Across
 from straylight.report.compared import draw, over_sets
-from straylight.report.details import by_epoch, cost, decisions, density, large, latency, overview, ranking, thresholds
+from straylight.report.details import BRIEF, FULL, headed, large
 from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, grouped, rows, write_csv
 from straylight.report.runs import write_parquet
 
@@ -62,8 +62,7 @@ def show_run(folder: Path, console: Console | None = None, details: bool = False
     say(f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}: {result['status']}")
     if result.get("reason"):
         say(f"  {result['reason']}")
-    parts = (ranking, thresholds, decisions, by_epoch, density, latency, cost) if details else (overview, latency)
-    for part in parts:
+    for part in FULL if details else BRIEF:
         for shown in part(result):
             say(shown)
             if details:
@@ -78,36 +77,22 @@ def show_run(folder: Path, console: Console | None = None, details: bool = False
 
 
 def _table(data: str, table: list[Row]) -> Table:
-    out = Table(
-        title=Text(data), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    out.add_column("detector", no_wrap=True)
-    headings = (
-        "AUROC",
-        "AP",
-        "TPR\n@FPR 1e-1",
-        "TPR\n@FPR 1e-2",
-        "p50 us\nbatch 1",
-        "events/s\nbatch 1024",
-        "para-\nmeters",
-    )
-    for heading in (*headings, "seconds", "seeds"):
-        out.add_column(heading, justify="right")
+    reached = ("AUROC", "AP", "TPR\n@FPR 1e-1", "TPR\n@FPR 1e-2")
+    taken = ("p50 us\nbatch 1", "events/s\nbatch 1024", "para-\nmeters", "seconds", "seeds")
+    out = headed("detector", *reached, *taken, title=Text(data), title_justify="left", title_style="bold")
     for row in table:
         n = row.numbers
         spreads = [_spread(n["auroc"], "", 4), _spread(n["ap"], "", 4)]
         without = NOT_RESOLVABLE if n["auroc"].mean is not None else ""  # nothing was ranked
         spreads += [_spread(n[name], without, 3) for name in SHOWN]
         sizes = [large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
-        seconds = "" if n["duration_s"].mean is None else f"{n['duration_s'].mean:.1f}"
+        seconds = "" if (mean := n["duration_s"].mean) is None else f"{mean:.1f}"
         out.add_row(Text(row.detector), *spreads, *sizes, seconds, str(row.seeds))
     return out
 
 
 def _compare(say: Callable[..., None], found: Across, names: Sequence[str]) -> None:
-    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    out.add_column("detector", no_wrap=True)
-    out.add_column("average rank", justify="right", no_wrap=True)
+    out = headed("detector", "average rank")
     for rank, name in sorted(zip(found.average_ranks.tolist(), names, strict=True)):
         out.add_row(Text(name), f"{rank:.2f}")
     say(out)

@@ -13,18 +13,9 @@ from straylight.atomic import write_table
 from straylight.folder import RunFolder
 
 log = logging.getLogger(__name__)
-FIELDS = (
-    "folder",
-    "status",
-    "reason",
-    "detector",
-    "data",
-    "seed",
-    "config_hash",
-    "variant",
-    "duration_s",
-    "parameters",
-)
+SAID = ("folder", "status", "reason")  # of how it went
+FIELDS = (*SAID, "detector", "data", "seed", "config_hash", "variant", "duration_s", "parameters")
+TIMES = ("p50_us", "p99_us", "events_per_s")
 
 
 def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -49,12 +40,10 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
             row |= _flat("config", yaml.safe_load(saved.read_text()))
         except yaml.YAMLError:
             log.warning(f"{saved} cannot be read.")
-    row |= {f"metrics.{name}": value for name, value in (result.get("metrics") or {}).items()}
-    for entry in result.get("latency") or []:
+    row |= {f"metrics.{name}": value for name, value in result.get("metrics", {}).items()}
+    for entry in result.get("latency", []):
         if entry["runtime"] == "eager" and entry.get("scaling", True):
-            row |= {
-                f"latency.{name}@{entry['batch']}": entry.get(name) for name in ("p50_us", "p99_us", "events_per_s")
-            }
+            row |= {f"latency.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
     return row
 
 

@@ -1,4 +1,18 @@
-"""Figures: pure functions from arrays to a matplotlib figure."""
+"""Figures: pure functions from arrays to a matplotlib figure.
+
+What they take, where a figure does not say otherwise, of `N` events:
+    x: the events, `(N, *shape)`.
+    y: their labels, `(N,)`: -1 unknown, 0 nominal, 1..K the kind of anomaly.
+    scores: `(N,)`, larger is stranger.
+    weight: `(N,)` event weights; None is one each.
+    kinds: names of the labels.
+    columns: names of the features.
+    thresholds: scores above which a rule flags, by its name.
+
+Of shapes that do not fit each other all of them raise ValueError.
+"""
+
+# ruff: noqa: F401 - these are the names that others import
 
 from straylight.report.figures.agreement import agreement
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
@@ -13,38 +27,3 @@ from straylight.report.figures.plane import by_score, found, line, scatter
 from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
 from straylight.report.figures.training import auroc_by_epoch, loss_curves
 from straylight.report.figures.trend import trend
-
-__all__ = [
-    "agreement",
-    "auroc_by_epoch",
-    "by_contamination",
-    "by_score",
-    "confusion",
-    "contributions",
-    "critical_difference",
-    "curve",
-    "examples",
-    "extremes",
-    "found",
-    "heat_map",
-    "kind_bars",
-    "latent_2d",
-    "latent_3d",
-    "latent_normal",
-    "leading_particles",
-    "line",
-    "loss_curves",
-    "manifold",
-    "pareto",
-    "precision_recall",
-    "reconstructions",
-    "roc",
-    "roc_overlay",
-    "samples",
-    "scatter",
-    "score_histogram",
-    "seeds",
-    "selected_fraction",
-    "significance",
-    "trend",
-]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from straylight.report.figures.style import beside, canvas, present, shown, subsampled
+from straylight.report.figures.style import Names, beside, panels, present, shown, subsampled
 
 
-def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> Figure:
+def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: Names = ()) -> Figure:
     """Learned against true log-density, and their difference along the true one, in nats.
 
     Args:
         log_true: of nominal events' law at each event, `(N,)`.
         log_density: learned, `(N,)`.
-        y: labels `(N,)`.
-        kinds: names of the labels.
 
     Raises:
         ValueError: if the three differ in length.
@@ -34,8 +30,7 @@ def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: 
             f"both densities and the labels must be of one length, not {true.shape}, {learned.shape}, {labels.shape}"
         )
     places = shown(labels)
-    figure = canvas(1, 2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2, ruled=True)
     for label, drawn in present(labels.astype(np.int64), kinds):
         own = places[labels[places] == label]
         style = {"color": drawn.colour, "marker": drawn.marker, "ls": "", "ms": 3, "alpha": 0.5}
@@ -48,9 +43,5 @@ def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: 
     right.set_yscale("symlog", linthresh=1)
     left.set(xlabel="true log-density (nats)", ylabel="learned log-density (nats)")
     right.set(xlabel="true log-density (nats)", ylabel="learned minus true (nats)")
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-    if note := subsampled(len(labels), len(places)):
-        left.set_title(note, fontsize=9)
-    beside(figure, left)
-    return figure
+    left.set_title(subsampled(len(labels), len(places)), fontsize=9)
+    return beside(figure, left)

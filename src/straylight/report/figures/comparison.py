@@ -6,7 +6,7 @@ A figure with a panel for each data set shows the first twelve, in the order of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.metrics.ranks import RESOLVABLE, Column, Ranks
-from straylight.report.figures.curves import roc_points
-from straylight.report.figures.events import cut
-from straylight.report.figures.style import Look, beside, canvas, look, series
+from straylight.report.figures.curves import parts, resolved, roc_points
+from straylight.report.figures.style import Names, band, beside, cut, look, panels, series, tiles
+from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
-Groups = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # by data set and detector, the runs of all seeds
 PANELS = 12
 FLOORS = (0.0, 0.5, 0.9, 0.98, 0.998)
 CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are averaged at
@@ -52,13 +50,11 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
         >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr.tolist()[0]
         1.0
     """
-    s, labels = np.asarray(scores), np.asarray(y)
-    if not (labels == 0).any() or not (labels > 0).any():
+    ranks = next((ranks for _, _, ranks in parts(scores, y)), None)  # of all anomalies
+    if ranks is None:
         return None
-    ranks = Ranks(Column("nominal", s[labels == 0]), Column("anomalous", s[labels > 0]))
-    fpr, tpr = roc_points(ranks)
     just_right = CURVE * (1 + 1e-12)  # at a vertical step the upper corner counts
-    return Curve(np.interp(just_right, fpr, tpr), min(RESOLVABLE / ranks.low.n, 0.1))
+    return Curve(np.interp(just_right, *roc_points(ranks)), resolved(ranks))
 
 
 def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
@@ -80,23 +76,18 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
     if not there:
         return None
     names = sorted({name for own in there.values() for name in own})
-    figure, panels = _panels(list(there), legend=True)
-    for axis, data in zip(panels, there, strict=False):
+    figure, axes = of_sets(list(there), ruled=True)
+    for axis, data in zip(axes, there, strict=False):
         least = min(c.least for own in there[data].values() for c in own)
         at = least * (1 - 1e-9) <= CURVE
         for name, own in there[data].items():
-            drawn, tpr = series(names.index(name), cut(name, 40)), np.stack([c.tpr[at] for c in own])
-            axis.plot(CURVE[at], tpr.mean(0), color=drawn.colour, ls=drawn.dash, lw=1.5, label=drawn.name)
-            if len(own) > 1:
-                axis.fill_between(CURVE[at], tpr.min(0), tpr.max(0), color=drawn.colour, alpha=0.15, lw=0)
+            band(axis, CURVE[at], np.stack([c.tpr[at] for c in own]), series(names.index(name), cut(name, 40)), lw=1.5)
         axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
         low = floor(min(float(c.tpr[at].min()) for own in there[data].values() for c in own))
         axis.set(xscale="log", xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
         axis.xaxis.set_minor_formatter(NullFormatter())  # within one decade their labels would overlap
         axis.set_ylabel("true-positive rate")
-        axis.grid(alpha=0.25)
-    _legend(figure, panels, names)
-    return figure
+    return _legend(figure, axes, names)
 
 
 def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
@@ -109,7 +100,7 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
         >>> heat_map(runs).axes[0].get_title()
         'AUROC, mean over seeds'
     """
-    values = _means(groups, metric)
+    values = means(groups, metric)
     sets = sorted({data for data, _ in values})
     names = sorted({detector for _, detector in values})
     if len(sets) < 2 or len(names) < 2:
@@ -118,8 +109,8 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
     whole = ~np.isnan(table).any(1)
     order = np.argsort(-(table[whole] if whole.any() else np.nan_to_num(table)).mean(0), kind="stable")
     table, names = table[:, order], [names[i] for i in order]
-    figure = canvas(width=max(3.4, 0.62 * len(names) + 2.6), height=max(2.6, 0.27 * len(sets) + 1.9), legend=False)
-    axis = figure.subplots()
+    width, height = max(3.4, 0.62 * len(names) + 2.6), max(2.6, 0.27 * len(sets) + 1.9)
+    figure, (axis,) = panels(width=width, height=height, legend=False)
     low = min(0.5, float(np.nanmin(table)))
     shades = colormaps["viridis"].with_extremes(bad="0.9")
     image = axis.imshow(table, cmap=shades, vmin=low, vmax=1, aspect="auto")
@@ -144,22 +135,20 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         >>> seeds({("digits", "knn"): runs}).axes[0].get_xlabel()
         'AUROC'
     """
-    found = {key: [v for run in runs if (v := _metric(run, metric)) is not None] for key, runs in groups.items()}
-    found = {key: values for key, values in found.items() if values}
+    found = {key: values for key, runs in groups.items() if (values := known(runs, metric))}
     if not any(len(values) > 1 for values in found.values()):
         return None
     sets, names = sorted({data for data, _ in found}), sorted({detector for _, detector in found})
     most = max(sum(data == own for own, _ in found) for data in sets)
-    figure, panels = _panels(sets, legend=False, width=5.4, height=max(2.2, 0.3 * most + 1.0))
-    for axis, data in zip(panels, sets, strict=False):
+    figure, axes = of_sets(sets, legend=False, width=5.4, height=max(2.2, 0.3 * most + 1.0))
+    for axis, data in zip(axes, sets, strict=False):
         own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
         for place, (mean, detector, values) in enumerate(own):
             drawn = series(names.index(detector), detector)
             axis.plot(values, [place] * len(values), drawn.marker, color=drawn.colour, ms=6, alpha=0.7, mew=0)
             axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
         axis.set_yticks(range(len(own)), [cut(n, 40) for _, n, _ in own], fontsize=8)
-        axis.set_ylim(len(own) - 0.5, -0.5)
-        axis.set_xlabel(name)
+        axis.set(ylim=(len(own) - 0.5, -0.5), xlabel=name)
         axis.grid(alpha=0.25, axis="x")
     return figure
 
@@ -178,9 +167,9 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for (data, detector), runs in groups.items():
         for run in runs:
-            for key, value in (run.get("metrics") or {}).items():
-                if key.startswith(f"{metric}/") and value is not None:
-                    kind = key.removeprefix(f"{metric}/")
+            for key, value in run.get("metrics", {}).items():
+                before, _, kind = key.partition(f"{metric}/")
+                if kind and not before and value is not None:
                     found.setdefault(data, {}).setdefault(detector, {}).setdefault(kind, []).append(value)
     if not found:
         return None
@@ -188,29 +177,25 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     # a row for each data set: what a bar is can then be read below it
     shown_sets = sets[: PANELS // 2]
     most = max(len(found[data]) for data in shown_sets)
-    figure = canvas(len(shown_sets), 1, width=max(5.0, 1.3 * most + 1.5), height=3.0)
-    panels = figure.subplots(len(shown_sets), 1, squeeze=False).ravel()
-    for axis, data in zip(panels, shown_sets, strict=True):
+    figure, axes = panels(len(shown_sets), width=max(5.0, 1.3 * most + 1.5), height=3.0)
+    for axis, data in zip(axes, shown_sets, strict=True):
         detectors = sorted(found[data], key=lambda n: -float(np.mean([np.mean(v) for v in found[data][n].values()])))
         kinds = list(dict.fromkeys(kind for n in detectors for kind in found[data][n]))
         width, least = 0.8 / len(kinds), 1.0
         for j, kind in enumerate(kinds):
             drawn = look(j + 1, ("nominal", *kinds))
-            at, values = zip(
-                *((i, found[data][n][kind]) for i, n in enumerate(detectors) if kind in found[data][n]), strict=True
-            )
-            means = np.array([np.mean(v) for v in values])
-            arms = [means - [min(v) for v in values], np.array([max(v) for v in values]) - means]
-            least = min(least, *(min(v) for v in values))
-            places = np.array(at) - 0.4 + width * (j + 0.5)
-            axis.bar(places, means, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
-            axis.errorbar(places, means, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
+            values = {i: found[data][n][kind] for i, n in enumerate(detectors) if kind in found[data][n]}
+            low, mean, high = _ranges(values.values())
+            arms = [mean - low, high - mean]
+            least = min(least, float(low.min()))
+            places = np.array(list(values)) - 0.4 + width * (j + 0.5)
+            axis.bar(places, mean, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
+            axis.errorbar(places, mean, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
         axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
     say_left_out(figure, len(shown_sets), len(sets))
-    beside(figure, *panels, titles=shown_sets)
-    return figure
+    return beside(figure, *axes, titles=shown_sets)
 
 
 def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
@@ -225,53 +210,40 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
     """
     found: dict[str, dict[str, dict[float, list[float]]]] = {}
     for (data, detector), runs in groups.items():
-        bare = " ".join(w for w in detector.split() if not w.startswith("data.contamination=")).removesuffix(
-            " (default)"
-        )
+        words = [word for word in detector.split() if not word.startswith("data.contamination=")]
+        bare = " ".join(words).removesuffix(" (default)")
         for run in runs:
-            value, fraction = _metric(run, metric), run.get("contamination")
+            value, fraction = run.get("metrics", {}).get(metric), run.get("contamination")
             if value is not None and fraction is not None:
                 found.setdefault(data, {}).setdefault(bare, {}).setdefault(round(fraction, 4), []).append(value)
     found = {data: own for data, own in found.items() if any(len(line) > 1 for line in own.values())}
     if not found:
         return None
     sets, names = sorted(found), sorted({n for own in found.values() for n in own})
-    figure, panels = _panels(sets, legend=True)
-    for axis, data in zip(panels, sets, strict=False):
+    figure, axes = of_sets(sets, ruled=True)
+    for axis, data in zip(axes, sets, strict=False):
         for detector, line in sorted(found[data].items()):
             drawn = series(names.index(detector), cut(detector, 40))
-            x = np.array(sorted(line))
-            low, mean, high = (np.array([f(line[c]) for c in sorted(line)]) for f in (min, np.mean, max))
-            axis.plot(100 * x, mean, color=drawn.colour, ls=drawn.dash, marker=drawn.marker, ms=5, label=drawn.name)
-            axis.fill_between(100 * x, low, high, color=drawn.colour, alpha=0.15, lw=0)
+            percent = 100 * np.array(sorted(line))
+            low, mean, high = _ranges(line[c] for c in sorted(line))
+            axis.plot(percent, mean, **drawn.line, marker=drawn.marker, ms=5, label=drawn.name)
+            axis.fill_between(percent, low, high, color=drawn.colour, alpha=0.15, lw=0)
         axis.set(xlabel="anomalies in training (%)", ylabel=name)
-        axis.grid(alpha=0.25)
-    _legend(figure, panels, names)
-    return figure
+    return _legend(figure, axes, names)
 
 
-def _metric(run: Mapping[str, Any], metric: str) -> float | None:
-    return (run.get("metrics") or {}).get(metric)
+def _ranges(values: Iterable[Sequence[float]]) -> Array:
+    """Least, mean and largest of each, `(3, N)`."""
+    return np.array([(min(v), np.mean(v), max(v)) for v in values]).T
 
 
-def _means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
-    found = {key: [_metric(run, metric) for run in runs] for key, runs in groups.items()}
-    return {k: float(np.mean([v for v in vs if v is not None])) for k, vs in found.items() if None not in vs and vs}
-
-
-def _panels(sets: Sequence[str], legend: bool, width: float = 4.4, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def of_sets(sets: Sequence[str], **options: Any) -> tuple[Figure, list[Any]]:
     """A panel for each of the first twelve data sets, titled."""
-    count = min(len(sets), PANELS)
-    across = min(3, count)
-    down = -(-count // across)
-    figure = canvas(down, across, width=width, height=height, legend=legend)
-    panels = list(figure.subplots(down, across, squeeze=False).ravel())
-    for axis in panels[count:]:
-        axis.set_visible(False)
-    for axis, data in zip(panels, sets, strict=False):
+    figure, axes = tiles(min(len(sets), PANELS), 3, **{"width": 4.4, "height": 3.4, **options})
+    for axis, data in zip(axes, sets, strict=False):
         axis.set_title(cut(data, 40), fontsize=10)
-    say_left_out(figure, count, len(sets))
-    return figure, panels[:count]
+    say_left_out(figure, len(axes), len(sets))
+    return figure, axes
 
 
 def say_left_out(figure: Figure, count: int, sets: int) -> None:
@@ -280,12 +252,10 @@ def say_left_out(figure: Figure, count: int, sets: int) -> None:
         figure.suptitle(f"the first {count} of {sets} data sets")
 
 
-def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -> None:
+def _legend(figure: Figure, axes: Sequence[Axes], names: Names) -> Figure:
     """Every detector once, whichever panels it is in."""
-    known: dict[str, Look] = {name: series(i, cut(name, 40)) for i, name in enumerate(names)}
-    axis = panels[0]
-    there = set(axis.get_legend_handles_labels()[1])
-    for drawn in known.values():
+    there = axes[0].get_legend_handles_labels()[1]
+    for drawn in (series(i, cut(name, 40)) for i, name in enumerate(names)):
         if drawn.name not in there:
-            axis.plot([], [], color=drawn.colour, ls=drawn.dash, label=drawn.name)
-    beside(figure, axis, titles=("detector",))
+            axes[0].plot([], [], **drawn.line, label=drawn.name)
+    return beside(figure, axes[0], titles=("detector",))

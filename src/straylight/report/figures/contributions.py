@@ -8,19 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from straylight.report.figures.events import FEATURES, cut, is_image
+from straylight.report.figures.events import is_image
 from straylight.report.figures.mosaic import pixels
 from straylight.report.figures.span import short
-from straylight.report.figures.style import canvas, look
+from straylight.report.figures.style import Names, bare, cut, look, name_features, panels, telling
 
 
 def contributions(
-    x: ArrayLike,
-    parts: ArrayLike,
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    columns: Sequence[str] = (),
+    x: ArrayLike, parts: ArrayLike, scores: ArrayLike, y: ArrayLike, kinds: Names = (), columns: Names = ()
 ) -> Figure:
     """By how much the score of each event falls when a feature, or a group of them, is replaced by its nominal median.
 
@@ -32,15 +27,8 @@ def contributions(
         M. D. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV 2014, arXiv:1311.2901
 
     Args:
-        x: events, `(N, *shape)`.
         parts: the falls, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
-        scores: `(N,)`.
-        y: `(N,)` labels.
-        kinds: names of the labels.
         columns: names of the features or groups.
-
-    Raises:
-        ValueError: if the shapes do not fit.
 
     Example:
         >>> figure = contributions([[1.0, 9.0]], [[0.1, 5.0]], [5.2], [1], ("nominal", "far"), ("energy", "angle"))
@@ -63,17 +51,13 @@ def contributions(
     # shares of each event's largest: the scores of the strangest differ by orders of magnitude
     largest = np.abs(found).max(1, keepdims=True)
     shares = found / np.where(largest > 0, largest, 1)
-    places = np.arange(found.shape[1])
-    if len(places) > FEATURES:
-        places = np.sort(np.argsort(-np.abs(shares).sum(0), kind="stable")[:FEATURES])
-    figure = canvas(width=max(5.0, 0.3 * len(places) + 3.0), height=max(2.4, 0.28 * n + 1.6), legend=False)
-    axis = figure.subplots()
+    places = telling(np.abs(shares).sum(0))
+    width, height = max(5.0, 0.3 * len(places) + 3.0), max(2.4, 0.28 * n + 1.6)
+    figure, (axis,) = panels(width=width, height=height, legend=False)
     image = axis.imshow(shares[:, places], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     axis.set_yticks(range(n), [f"{cut(drawn.name)}  {short(v)}" for drawn, v in zip(looks, s, strict=True)], fontsize=7)
-    names = [str(columns[i]) if i < len(columns) else str(i) for i in places.tolist()]
-    axis.set_xticks(range(len(places)), [cut(name, 22) for name in names], rotation=90, fontsize=7)
-    axis.set_xlabel("feature")
-    axis.set_ylabel("event: kind and score")
+    name_features(axis, columns, places, 22)
+    axis.set(xlabel="feature", ylabel="event: kind and score")
     figure.colorbar(image, ax=axis, label="fall of the score, in its largest")
     return figure
 
@@ -81,17 +65,13 @@ def contributions(
 def _maps(events: np.ndarray, found: np.ndarray, scores: np.ndarray, colours: Sequence[str]) -> Figure:
     n = len(scores)
     shades, maps = pixels(events), found.reshape(events.shape).sum(1)
-    figure = canvas(2, n, width=1.05, height=1.25, legend=False)
+    figure, axes = panels(2, n, width=1.05, height=1.25, legend=False)
     figure.set_figwidth(figure.get_figwidth() + 0.8)
-    panels = figure.subplots(2, n, squeeze=False)
-    for i in range(n):
+    for i, (above, below) in enumerate(zip(axes[:n], axes[n:], strict=True)):
         largest = float(np.abs(maps[i]).max()) or 1.0
-        panels[0, i].imshow(shades[i], interpolation="nearest")
-        last = panels[1, i].imshow(maps[i] / largest, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        panels[0, i].set_title(f"score\n{short(scores[i])}", fontsize=7)
-        for axis in panels[:, i]:
-            axis.set(xticks=[], yticks=[])
-            for side in axis.spines.values():
-                side.set(color=colours[i], linewidth=2)
-    figure.colorbar(last, ax=list(panels.ravel()), label="fall of the score,\nin its largest", shrink=0.7)
+        above.imshow(shades[i], interpolation="nearest")
+        last = below.imshow(maps[i] / largest, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        above.set_title(f"score\n{short(scores[i])}", fontsize=7)
+        bare(above, below, frame=colours[i])
+    figure.colorbar(last, ax=axes, label="fall of the score,\nin its largest", shrink=0.7)
     return figure

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from straylight.metrics.across import Across, alike
-from straylight.report.figures.events import cut
-from straylight.report.figures.style import canvas
+from straylight.report.figures.style import Names, cut, panels
 
 STEP = 0.26  # inches, between two names
 
 
-def critical_difference(found: Across, names: Sequence[str]) -> Figure:
+def critical_difference(found: Across, names: Names) -> Figure:
     """Average ranks over data sets, best to the left; a bar joins detectors no two of which differ.
 
     References:
@@ -38,28 +35,21 @@ def critical_difference(found: Across, names: Sequence[str]) -> Figure:
     order = np.argsort(found.average_ranks, kind="stable")
     groups = alike(d, found.pairs, found.average_ranks) if found.pairs else []
     lines = -(-d // 2)
-    figure = canvas(width=8.0, height=STEP * (lines + 0.6 * len(groups)) + 1.1, legend=False)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=8.0, height=STEP * (lines + 0.6 * len(groups)) + 1.1, legend=False)
     bottom = 1.0 + 0.6 * len(groups)
     for k, group in enumerate(groups):
-        ends = [found.average_ranks[list(group)].min() - 0.04, found.average_ranks[list(group)].max() + 0.04]
-        axis.plot(ends, [0.5 + 0.6 * k] * 2, color="black", lw=3.5, solid_capstyle="butt", label="_bar")
+        ranks = found.average_ranks[list(group)]
+        ends, level = [ranks.min() - 0.04, ranks.max() + 0.04], 0.5 + 0.6 * k
+        axis.plot(ends, [level] * 2, color="black", lw=3.5, solid_capstyle="butt", label="_bar")
     for place, i in enumerate(order):
-        left = place < lines
-        level = bottom + (place if left else d - 1 - place)
-        rank, edge = float(found.average_ranks[i]), 1 if left else d
+        left, rank = place < lines, float(found.average_ranks[i])
+        level, edge, side = (bottom + place, 1, "right") if left else (bottom + d - 1 - place, d, "left")
         axis.plot([rank, rank, edge], [0, level, level], color="0.3", lw=0.9)
         text = f"{cut(names[i], 32)}  {rank:.2f}"
-        axis.text(
-            edge, level, f"{text} " if left else f" {text}", ha="right" if left else "left", va="center", fontsize=8
-        )
-    axis.set_xlim(1, d)
-    axis.set_ylim(bottom + lines - 0.5, 0)
+        axis.text(edge, level, f"{text} " if left else f" {text}", ha=side, va="center", fontsize=8)
     axis.xaxis.tick_top()
     axis.xaxis.set_label_position("top")
-    axis.set_xticks(range(1, d + 1))
+    axis.set(xlim=(1, d), ylim=(bottom + lines - 0.5, 0), xticks=range(1, d + 1), yticks=[])
     axis.set_xlabel(f"average rank over {found.sets} data set{'s' if found.sets > 1 else ''}")
-    axis.set_yticks([])
-    for side in ("left", "right", "bottom"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["left", "right", "bottom"]].set_visible(False)
     return figure

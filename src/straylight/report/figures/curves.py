@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,9 +10,10 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks
-from straylight.report.figures.style import Look, beside, canvas, present
+from straylight.report.figures.style import Look, Names, Weight, beside, panels, present
 
 Array = NDArray[np.float64]
+Intervals = Mapping[str, Sequence[float]] | None  # by the name of a metric
 ALL = Look("all anomalies", "black", "o", "-")
 CELLS = 800  # of each axis, in each of which one point of a curve is kept
 
@@ -37,7 +37,7 @@ def thinned(*along: Array) -> NDArray[np.intp]:
 
 
 def parts(
-    scores: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: ArrayLike | None = None
+    scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None
 ) -> Iterator[tuple[str, Look, Ranks]]:
     """Each kind of anomaly against the nominal events, all of them together first where there are several.
 
@@ -77,11 +77,7 @@ def roc_points(ranks: Ranks) -> tuple[Array, Array]:
 
 
 def roc(
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    weight: ArrayLike | None = None,
-    intervals: Mapping[str, Sequence[float]] | None = None,
+    scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None, intervals: Intervals = None
 ) -> Figure | None:
     """ROC curve of each kind of anomaly, with a linear and a logarithmic FPR; None where a side is empty.
 
@@ -89,10 +85,6 @@ def roc(
     mostly chance.
 
     Args:
-        scores: `(N,)`, larger is stranger.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
-        weight: `(N,)` event weights; None is one each.
         intervals: of `auroc` and `auroc/KIND`, for the legend.
 
     Raises:
@@ -103,35 +95,28 @@ def roc(
         >>> figure.legends[0].get_texts()[0].get_text()
         '1  1.000 [0.960, 1.000]'
     """
-    figure = canvas(1, 2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2, ruled=True)
     least = 1.0
     for ending, drawn, ranks in parts(scores, y, kinds, weight):
         fpr, tpr = roc_points(ranks)
         least = resolved(ranks)
-        style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.6}
         keep = thinned(fpr, tpr)
-        left.plot(
-            fpr[keep], tpr[keep], label=f"{drawn.name}  {told(ranks.auroc(), f'auroc{ending}', intervals)}", **style
-        )
+        label = f"{drawn.name}  {told(ranks.auroc(), f'auroc{ending}', intervals)}"
+        left.plot(fpr[keep], tpr[keep], **drawn.line, lw=1.6, label=label)
         inside = np.flatnonzero(fpr >= least)
         inside = np.arange(max(0, inside[0] - 1), len(fpr))  # and the corner that the curve comes from
         keep = inside[thinned(np.log10(np.maximum(fpr[inside], least / 10)), tpr[inside])]
         # between two corners the curve is straight in FPR, and so bent on a logarithmic axis
-        right.plot(*_between(fpr[keep], tpr[keep], least), **style)
+        right.plot(*_between(fpr[keep], tpr[keep], least), **drawn.line, lw=1.6)
     if not left.lines:
         return None
-    ends = (0.0, 1.0)
-    left.plot(ends, ends, color="0.6", lw=1, ls=":", label="chance")
+    left.plot((0, 1), (0, 1), color="0.6", lw=1, ls=":", label="chance")
     chance = np.geomspace(least, 1, 100)
     right.plot(chance, chance, color="0.6", lw=1, ls=":")
     left.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="false-positive rate", xscale="log", xlim=(least, 1), ylim=(0, 1.02))
     right.xaxis.set_minor_formatter(NullFormatter())
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-    beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
-    return figure
+    return beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
 
 
 def resolved(ranks: Ranks) -> float:
@@ -149,7 +134,7 @@ def _between(fpr: Array, tpr: Array, least: float) -> tuple[Array, Array]:
     return x[order], rises[order]
 
 
-def told(value: float, name: str, intervals: Mapping[str, Sequence[float]] | None) -> str:
+def told(value: float, name: str, intervals: Intervals) -> str:
     """A number with its interval, if that is known, as legends have it.
 
     Example:
@@ -161,11 +146,7 @@ def told(value: float, name: str, intervals: Mapping[str, Sequence[float]] | Non
 
 
 def precision_recall(
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    weight: ArrayLike | None = None,
-    intervals: Mapping[str, Sequence[float]] | None = None,
+    scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None, intervals: Intervals = None
 ) -> Figure | None:
     """Precision against recall of each kind of anomaly among the nominal events; None where a side is empty.
 
@@ -177,8 +158,7 @@ def precision_recall(
         >>> precision_recall([0, 1, 2, 3], [0, 0, 1, 1]).axes[0].get_ylabel()
         'precision'
     """
-    figure = canvas(width=5.0)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=5.0, ruled=True)
     for ending, drawn, ranks in parts(scores, y, kinds, weight):
         s = ranks.steps
         recall = (s.tp_ge / ranks.high.total)[::-1]
@@ -186,20 +166,16 @@ def precision_recall(
         recall, precision = np.append(0.0, recall), np.append(precision[:1], precision)
         keep = thinned(recall, precision)
         label = f"{drawn.name}  {told(ranks.average_precision(), f'ap{ending}', intervals)}"
-        axis.step(recall[keep], precision[keep], where="pre", color=drawn.colour, ls=drawn.dash, lw=1.6, label=label)
+        axis.step(recall[keep], precision[keep], where="pre", **drawn.line, lw=1.6, label=label)
         axis.axhline(ranks.high.total / (ranks.high.total + ranks.low.total), color=drawn.colour, lw=0.8, ls=":")
     if not axis.lines:
         return None
     axis.plot([], [], color="0.4", lw=0.8, ls=":", label="chance")
     axis.set(xlabel="recall (true-positive rate)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axis.grid(alpha=0.25)
-    beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
-    return figure
+    return beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
 
 
-def significance(
-    scores: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: ArrayLike | None = None
-) -> Figure | None:
+def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None) -> Figure | None:
     """Significance improvement TPR / sqrt(FPR) against the TPR, where 25 nominal events or more lie above.
 
     None where a side is empty or no kind has such a threshold.
@@ -213,8 +189,7 @@ def significance(
         >>> significance(range(1000), [0] * 900 + [1] * 100).axes[0].get_xlabel()
         'true-positive rate'
     """
-    figure = canvas(width=5.0)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=5.0, ruled=True)
     for _, drawn, ranks in parts(scores, y, kinds, weight):
         s, best = ranks.steps, ranks.max_sic()
         # below the lowest anomalous score there are only more nominal events
@@ -227,15 +202,10 @@ def significance(
         order = np.lexsort((fpr, tpr))
         tpr, sic = tpr[order], tpr[order] / np.sqrt(fpr[order])
         keep = thinned(tpr, sic)
-        style: dict[str, Any] = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.6}
-        if len(keep) < 3:
-            style |= {"marker": drawn.marker, "ms": 4}
-        axis.plot(tpr[keep], sic[keep], label=f"{drawn.name}  {best[0]:.2f}", **style)
+        marker, label = drawn.marker if len(keep) < 3 else None, f"{drawn.name}  {best[0]:.2f}"
+        axis.plot(tpr[keep], sic[keep], **drawn.line, lw=1.6, marker=marker, ms=4, label=label)
     if not axis.lines:
         return None
     axis.plot(chance := np.linspace(0, 1, 200), np.sqrt(chance), color="0.6", lw=1, ls=":", label="chance")
-    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1))
-    axis.set_ylim(bottom=0)
-    axis.grid(alpha=0.25)
-    beside(figure, axis, titles=("largest improvement",))
-    return figure
+    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1), ylim=(0, None))
+    return beside(figure, axis, titles=("largest improvement",))

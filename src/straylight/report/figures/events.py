@@ -13,15 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.report.figures.mosaic import mosaic, pixels, show
+from straylight.report.figures import style
+from straylight.report.figures.mosaic import framed, mosaic, pixels, show
 from straylight.report.figures.plane import limits
-from straylight.report.figures.span import short, span
-from straylight.report.figures.style import COLOURS, NOMINAL, beside, canvas, look, present
+from straylight.report.figures.span import per_unit, short, span
+from straylight.report.figures.style import COLOURS, FEATURES, NOMINAL, Names, beside, look, panels, present, tiles
 
 Array = NDArray[np.float64]
 ACROSS = 10  # images in a row of a grid
-FEATURES = 24  # columns of a table, or panels
-NAME = 18  # characters of a feature's name
 APART = 16  # pixels; smaller images of a manifold would run into each other
 
 
@@ -35,13 +34,11 @@ def is_image(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 4
 
 
-def examples(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), each: int = 12) -> Figure:
+def examples(x: ArrayLike, y: ArrayLike, kinds: Names = (), each: int = 12) -> Figure:
     """Images of each kind as they come, a row for each kind in frames of its colour.
 
     Args:
         x: `(N, C, H, W)`.
-        y: `(N,)` labels, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
         each: how many of a kind, the first of them.
 
     Raises:
@@ -56,16 +53,14 @@ def examples(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), each: int = 
     if not len(images) or not is_image(images.shape[1:]) or labels.shape != images.shape[:1]:
         raise ValueError(f"images (N, C, H, W) and N labels are needed, not shapes {images.shape} and {labels.shape}")
     there = present(labels, kinds)
-    figure = canvas(len(there), 1, width=0.7 * each + 0.8, height=0.75, legend=False)
-    panels = figure.subplots(len(there), 1, squeeze=False).ravel()
+    figure, axes = panels(len(there), 1, width=0.7 * each + 0.8, height=0.75, legend=False)
     chosen = [np.flatnonzero(labels == label)[:each] for label, _ in there]
     shades = np.split(pixels(images[np.concatenate(chosen)]), np.cumsum([len(own) for own in chosen])[:-1])
-    for axis, part, (_, drawn) in zip(panels, shades, there, strict=True):
+    for axis, part, (_, drawn) in zip(axes, shades, there, strict=True):
         blank = np.ones((each - len(part), *part.shape[1:]))
         frames = [drawn.colour] * len(part) + ["white"] * len(blank)
-        picture = mosaic(np.concatenate([part, blank]), each, frames, gap=max(1, part.shape[1] // 14))
-        axis.imshow(picture, interpolation="nearest", aspect="equal")
-        axis.set(xticks=[], yticks=[])
+        axis.imshow(framed(np.concatenate([part, blank]), each, frames), interpolation="nearest", aspect="equal")
+        style.bare(axis)
         axis.spines[:].set_visible(False)
         axis.set_ylabel(drawn.name, fontsize=9, rotation=0, ha="right", va="center")
     return figure
@@ -76,8 +71,8 @@ def extremes(
     ordinary: ArrayLike,
     scores: tuple[ArrayLike, ArrayLike],
     labels: tuple[ArrayLike, ArrayLike],
-    kinds: Sequence[str] = (),
-    columns: Sequence[str] = (),
+    kinds: Names = (),
+    columns: Names = (),
 ) -> Figure:
     """The strangest and the most ordinary events: images as grids, rows as tables, each marked with its kind's colour.
 
@@ -89,11 +84,6 @@ def extremes(
         ordinary: `(N, *shape)`, the most ordinary first.
         scores: of both, `(N,)` each.
         labels: of both, `(N,)` each, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
-        columns: names of the features.
-
-    Raises:
-        ValueError: if the shapes do not fit.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(20, 3))
@@ -109,69 +99,45 @@ def extremes(
         f"the {len(x):,} {what}, score {short(float(s.min()))} to {short(float(s.max()))}"
         for (x, s, _), what in zip(both, ("strangest", "most ordinary"), strict=True)
     ]
-    figure = canvas(1, 2, width=5.0, height=5.2)
-    panels = figure.subplots(1, 2)
+    figure, axes = panels(1, 2, width=5.0, height=5.2)
     if is_image(halves[0].shape[1:]):
         shades = pixels(np.concatenate(halves))
-        for axis, title, (_, _, y), part in zip(panels, titles, both, np.split(shades, [len(halves[0])]), strict=True):
-            frames = [look(int(label), kinds).colour for label in y]
-            show(axis, mosaic(part, ACROSS, frames, gap=max(1, part.shape[1] // 14)), title)
+        for axis, title, (_, _, y), part in zip(axes, titles, both, np.split(shades, [len(halves[0])]), strict=True):
+            show(axis, framed(part, ACROSS, [look(int(label), kinds).colour for label in y]), title)
     else:
-        _tables(figure, panels, titles, both, columns)
+        _tables(figure, axes, titles, both, columns)
     for label, drawn in present(np.concatenate([y for _, _, y in both]), kinds):
         count = " / ".join(str(int((y == label).sum())) for _, _, y in both)
-        panels[0].scatter([], [], marker="s", s=30, color=drawn.colour, label=f"{drawn.name}: {count}")
-    beside(figure, panels[0], titles=("strangest / most ordinary",))
-    return figure
+        axes[0].scatter([], [], marker="s", s=30, color=drawn.colour, label=f"{drawn.name}: {count}")
+    return beside(figure, axes[0], titles=("strangest / most ordinary",))
 
 
 def _tables(
     figure: Figure,
-    panels: Sequence[Axes],
+    axes: Sequence[Axes],
     titles: Sequence[str],
     both: Sequence[tuple[Array, Array, NDArray[np.int64]]],
-    columns: Sequence[str],
+    columns: Names,
 ) -> None:
     flat = [x.reshape(len(x), -1) for x, _, _ in both]
     mean, scale = flat[1].mean(0), flat[1].std(0)
     scale = np.where(scale > 0, scale, np.maximum(flat[0].std(0), 1e-12))
     off = [(x - mean) / scale for x in flat]
-    places = np.arange(flat[0].shape[1])
-    if len(places) > FEATURES:
-        places = np.sort(np.argsort(-np.abs(np.nan_to_num(off[0])).mean(0), kind="stable")[:FEATURES])
-    kinds_of = [np.array([look(int(label)).colour for label in y]) for _, _, y in both]
-    for axis, title, part, colours in zip(panels, titles, off, kinds_of, strict=True):
+    places = style.telling(np.abs(np.nan_to_num(off[0])).mean(0))
+    for axis, title, part, (_, _, y) in zip(axes, titles, off, both, strict=True):
+        colours = [look(int(label)).colour for label in y]
         image = axis.imshow(part[:, places], cmap="RdBu_r", vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
         at, beside_it = np.full(len(part), -0.015), axis.get_yaxis_transform()
-        axis.scatter(at, range(len(part)), marker="s", s=6, c=list(colours), clip_on=False, lw=0, transform=beside_it)
+        axis.scatter(at, range(len(part)), marker="s", s=6, c=colours, clip_on=False, lw=0, transform=beside_it)
         axis.tick_params(axis="y", pad=6)
         axis.set_title(title, fontsize=9)
-        axis.set_xticks(range(len(places)), [cut(_name(columns, int(i))) for i in places], rotation=90, fontsize=7)
+        style.name_features(axis, columns, places)
         axis.set_ylabel("rank")
-    figure.colorbar(image, ax=list(panels), label="standard deviations from ordinary events", location="left")
-
-
-def cut(name: str, most: int = NAME) -> str:
-    """A name of at most so many characters.
-
-    Example:
-        >>> cut("transverse momentum of the first jet"), cut("eta")
-        ('transverse moment…', 'eta')
-    """
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _name(columns: Sequence[str], i: int) -> str:
-    return str(columns[i]) if i < len(columns) else str(i)
+    figure.colorbar(image, ax=axes, label="standard deviations from ordinary events", location="left")
 
 
 def reconstructions(
-    x: ArrayLike,
-    out: ArrayLike,
-    y: ArrayLike,
-    scores: ArrayLike,
-    kinds: Sequence[str] = (),
-    columns: Sequence[str] = (),
+    x: ArrayLike, out: ArrayLike, y: ArrayLike, scores: ArrayLike, kinds: Names = (), columns: Names = ()
 ) -> Figure:
     """Pairs of an event and its reconstruction, and their squared difference: images; a plane with lines
     from events to reconstructions; else features as points and lines.
@@ -181,11 +147,6 @@ def reconstructions(
         out: `(N, *shape)`, their reconstructions.
         y: `(N,)` labels, whose colours frame the events.
         scores: `(N,)`, written above each.
-        kinds: names of the labels.
-        columns: names of the features.
-
-    Raises:
-        ValueError: if the shapes do not fit.
 
     Example:
         >>> figure = reconstructions([[0.0, 1.0, 2.0]], [[0.1, 0.8, 2.0]], [0], [0.05])
@@ -205,34 +166,26 @@ def reconstructions(
     if flat.shape[1] == 2:
         return _arrows(flat, back, labels, kinds, columns)
     errors = ((flat - back) ** 2).mean(1)
-    across = min(2, len(s))
-    down = -(-len(s) // across)
-    figure = canvas(down, across, width=4.6, height=2.1)
-    panels = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
+    figure, axes = tiles(len(s), 2, width=4.6, height=2.1, sharex=True)
     at = np.arange(flat.shape[1])
-    for i, axis in enumerate(panels):
-        if i >= len(s):
-            axis.set_visible(False)
-            continue
+    for i, axis in enumerate(axes):
         drawn = look(int(labels[i]), kinds)
         axis.vlines(at, flat[i], back[i], color="0.75", lw=1)
-        axis.plot(at, flat[i], "o", ms=3, color=drawn.colour, label="event, in its kind's colour" if not i else None)
-        axis.plot(at, back[i], "_", ms=7, mew=1.5, color="black", label="reconstruction" if not i else None)
+        axis.plot(at, flat[i], "o", ms=3, color=drawn.colour, label="event, in its kind's colour")
+        axis.plot(at, back[i], "_", ms=7, mew=1.5, color="black", label="reconstruction")
         axis.set_title(f"{drawn.name}, score {short(s[i])}, mean squared error {short(errors[i])}", fontsize=8)
-        axis.grid(alpha=0.25)
         if len(at) <= FEATURES:
-            axis.set_xticks(at, [cut(_name(columns, int(j))) for j in at], rotation=90, fontsize=7)
-    for axis in panels[::across]:
-        axis.set_ylabel("scaled value", fontsize=8)
+            style.name_features(axis, columns, at)
+        if i % 2 == 0:
+            axis.set_ylabel("scaled value", fontsize=8)
     if len(at) > FEATURES:
-        panels[-1 if len(s) == len(panels) else 0].set_xlabel("feature")
-    beside(figure, panels[0])
-    return figure
+        axes[0 if len(s) % 2 and len(s) > 1 else -1].set_xlabel("feature")
+    style.rule(*axes)
+    return beside(figure, axes[0])
 
 
-def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Sequence[str], columns: Sequence[str]) -> Figure:
-    figure = canvas(width=5.0, height=4.4)
-    axis = figure.subplots()
+def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Names, columns: Names) -> Figure:
+    figure, (axis,) = panels(width=5.0, height=4.4)
     for label, drawn in present(labels, kinds):
         own, back = x[labels == label], out[labels == label]
         error = ((own - back) ** 2).mean()
@@ -241,39 +194,32 @@ def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Sequence[str
         axis.plot(*own.T, drawn.marker, ms=3, color=drawn.colour, mew=0, label=text)
     axis.plot(*out.T, "_", ms=4, color="black", label="reconstruction")
     limits(axis, np.concatenate([x, out]), np.zeros(2 * len(x), np.int64))
-    axis.set(xlabel=_name(columns, 0), ylabel=_name(columns, 1))
-    beside(figure, axis)
-    return figure
+    axis.set(xlabel=style.named(columns, 0), ylabel=style.named(columns, 1))
+    return beside(figure, axis)
 
 
-def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Sequence[str]) -> Figure:
+def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Names) -> Figure:
     n = len(scores)
     error = ((x - out) ** 2).mean(1)
-    figure = canvas(3, n, width=1.05, height=1.25)
-    panels = figure.subplots(3, n, squeeze=False)
+    figure, axes = panels(3, n, width=1.05, height=1.25)
     shades = pixels(np.concatenate([x, out]))
     most = float(error.max()) or 1.0
-    for i in range(n):
-        drawn = look(int(labels[i]), kinds)
-        for axis, image in zip(panels[:2, i], (shades[i], shades[n + i]), strict=True):
-            axis.imshow(image, interpolation="nearest")
-        last = panels[2, i].imshow(error[i], cmap="magma", vmin=0, vmax=most, interpolation="nearest")
-        panels[0, i].set_title(f"score\n{short(scores[i])}", fontsize=7)
-        panels[2, i].set_xlabel(f"error\n{short(float(error[i].mean()))}", fontsize=7)
-        for axis in panels[:, i]:
-            axis.set(xticks=[], yticks=[])
-            for side in axis.spines.values():
-                side.set(color=drawn.colour, linewidth=2)
-    for axis, name in zip(panels[:, 0], ("input", "reconstruction", "squared error"), strict=True):
+    for i, (above, middle, below) in enumerate(zip(axes[:n], axes[n : 2 * n], axes[2 * n :], strict=True)):
+        above.imshow(shades[i], interpolation="nearest")
+        middle.imshow(shades[n + i], interpolation="nearest")
+        last = below.imshow(error[i], cmap="magma", vmin=0, vmax=most, interpolation="nearest")
+        above.set_title(f"score\n{short(scores[i])}", fontsize=7)
+        below.set_xlabel(f"error\n{short(float(error[i].mean()))}", fontsize=7)
+        style.bare(above, middle, below, frame=look(int(labels[i]), kinds).colour)
+    for axis, name in zip(axes[::n], ("input", "reconstruction", "squared error"), strict=True):
         axis.set_ylabel(name, fontsize=8)
     for _, drawn in present(labels, kinds):
-        panels[0, 0].scatter([], [], marker="s", color=drawn.colour, label=drawn.name)
-    figure.colorbar(last, ax=list(panels.ravel()), label="squared error", shrink=0.5, location="left")
-    beside(figure, panels[0, 0])
-    return figure
+        axes[0].scatter([], [], marker="s", color=drawn.colour, label=drawn.name)
+    figure.colorbar(last, ax=axes, label="squared error", shrink=0.5, location="left")
+    return beside(figure, axes[0])
 
 
-def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str] = ()) -> Figure:
+def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Names = ()) -> Figure:
     """Generated samples: images as a grid; points of a plane beside events; else a histogram of each feature of both.
 
     Of more than 24 features those are shown whose means differ most, in standard deviations of the events. Axes hold
@@ -282,7 +228,6 @@ def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str]
     Args:
         drawn: samples, `(M, *shape)`.
         x: nominal events, `(N, *shape)`; not needed for images.
-        columns: names of the features.
 
     Raises:
         ValueError: if there are no events to compare rows with.
@@ -294,8 +239,8 @@ def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str]
     """
     made = np.asarray(drawn, np.float64)
     if is_image(made.shape[1:]):
-        figure = canvas(width=5.0, height=5.0, legend=False)
-        show(figure.subplots(), mosaic(pixels(made), math.ceil(math.sqrt(len(made)))), f"{len(made)} samples")
+        figure, (axis,) = panels(width=5.0, height=5.0, legend=False)
+        show(axis, mosaic(pixels(made), math.ceil(math.sqrt(len(made)))), f"{len(made)} samples")
         return figure
     if x is None or not len(np.asarray(x)):
         raise ValueError("samples of rows are drawn beside events, and there are none")
@@ -303,43 +248,33 @@ def samples(drawn: ArrayLike, x: ArrayLike | None = None, columns: Sequence[str]
     made = made.reshape(len(made), -1)
     if events.shape[1] == 2:
         return _sampled_plane(made, events, columns)
-    places = np.arange(events.shape[1])
-    if len(places) > FEATURES:
-        scale = events.std(0)
-        off = np.abs(made.mean(0) - events.mean(0)) / np.where(scale > 0, scale, 1)
-        places = np.sort(np.argsort(-np.nan_to_num(off), kind="stable")[:FEATURES])
-    across = min(4, len(places))
-    down = -(-len(places) // across)
-    figure = canvas(down, across, width=2.4 if across > 1 else 4.6, height=1.8 if across > 1 else 3.4)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axis in panels[len(places) :]:
-        axis.set_visible(False)
-    for i, axis in zip(places.tolist(), panels, strict=False):
+    scale = events.std(0)
+    off = np.abs(made.mean(0) - events.mean(0)) / np.where(scale > 0, scale, 1)
+    places = style.telling(np.nan_to_num(off))
+    alone = len(places) == 1
+    figure, axes = tiles(len(places), 4, width=4.6 if alone else 2.4, height=3.4 if alone else 1.8)
+    for i, axis in zip(places.tolist(), axes, strict=True):
         axis_of = span(events[:, i], np.zeros(len(events), np.int64))
         for values, name, fill in ((events[:, i], "nominal events", True), (made[:, i], "samples", False)):
             counts, edges = axis_of.histogram(values, 40)
-            density = counts / (len(values) * np.diff(edges))
             colour = NOMINAL if fill else COLOURS[0]
-            axis.stairs(density, edges, fill=fill, alpha=0.5 if fill else 1, color=colour, label=name)
+            axis.stairs(per_unit(counts, edges), edges, fill=fill, alpha=0.5 if fill else 1, color=colour, label=name)
         axis_of.apply(axis)
-        axis.set_xlabel(cut(_name(columns, i), 26), fontsize=8)
+        axis.set_xlabel(style.cut(style.named(columns, i), 26), fontsize=8)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
-    panels[0].set_ylabel("density", fontsize=8)
-    beside(figure, panels[0])
-    return figure
+    axes[0].set_ylabel("density", fontsize=8)
+    return beside(figure, axes[0])
 
 
-def _sampled_plane(made: Array, events: Array, columns: Sequence[str]) -> Figure:
-    figure = canvas(1, 2, width=4.2, legend=False)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axis, points, colour, name in zip(
-        panels, (events, made), (NOMINAL, COLOURS[0]), ("nominal events", "samples"), strict=True
-    ):
+def _sampled_plane(made: Array, events: Array, columns: Names) -> Figure:
+    figure, (left, right) = panels(1, 2, width=4.2, legend=False, sharex=True, sharey=True)
+    shown = ((left, events, NOMINAL, "nominal events"), (right, made, COLOURS[0], "samples"))
+    for axis, points, colour, name in shown:
         axis.scatter(*points[:3000].T, s=5, lw=0, c=colour, alpha=0.7)
-        axis.set(title=f"{min(len(points), 3000):,} {name}", xlabel=_name(columns, 0))
-    limits(panels[0], events, np.zeros(len(events), np.int64))
-    panels[0].set_ylabel(_name(columns, 1))
+        axis.set(title=f"{min(len(points), 3000):,} {name}", xlabel=style.named(columns, 0))
+    limits(left, events, np.zeros(len(events), np.int64))
+    left.set_ylabel(style.named(columns, 1))
     return figure
 
 
@@ -359,20 +294,15 @@ def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], note: 
         >>> manifold([np.zeros((9, 1, 4, 4))], [(0, 1)]).axes[0].get_title()
         'z1 across, z2 up'
     """
-    tiles = [np.asarray(part, np.float64) for part in made]
-    if not tiles or len(tiles) != len(pairs):
-        raise ValueError(f"{len(tiles)} grids of decoded events were given for {len(pairs)} pairs of axes")
-    shape = tiles[0].shape[1:]
+    grids = [np.asarray(part, np.float64) for part in made]
+    if not grids or len(grids) != len(pairs):
+        raise ValueError(f"{len(grids)} grids of decoded events were given for {len(pairs)} pairs of axes")
+    shape = grids[0].shape[1:]
     if not is_image(shape) and math.prod(shape) != 2:
         raise ValueError(f"decoded events of shape {shape} are neither images nor points of a plane")
-    across = min(3, len(pairs))
-    down = -(-len(pairs) // across)
-    figure = canvas(down, across, width=3.6, height=3.7, legend=False)
+    figure, axes = tiles(len(pairs), 3, width=3.6, height=3.7, legend=False)
     figure.suptitle(note, fontsize=9)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axis in panels[len(pairs) :]:
-        axis.set_visible(False)
-    for axis, part, (i, j) in zip(panels, tiles, pairs, strict=False):
+    for axis, part, (i, j) in zip(axes, grids, pairs, strict=True):
         title = f"z{i + 1} across, z{j + 1} up"
         n = math.isqrt(len(part))
         if is_image(shape):
@@ -381,6 +311,6 @@ def manifold(made: Sequence[ArrayLike], pairs: Sequence[tuple[int, int]], note: 
         net = part.reshape(n, n, 2)
         axis.plot(*net.transpose(2, 0, 1), color=COLOURS[0], lw=0.7)
         axis.plot(*net.transpose(2, 1, 0), color=COLOURS[1], lw=0.7)
-        axis.set(title=title, xlabel="x1", ylabel="x2")
-        axis.title.set_fontsize(9)
+        axis.set(xlabel="x1", ylabel="x2")
+        axis.set_title(title, fontsize=9)
     return figure

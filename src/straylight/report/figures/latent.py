@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.report.figures.plane import by_kind, limits
+from straylight.report.figures import style
+from straylight.report.figures.plane import limits
 from straylight.report.figures.projection import projected
-from straylight.report.figures.span import span
-from straylight.report.figures.style import (
-    COLOURS,
-    MARKERS,
-    NOMINAL,
-    Look,
-    beside,
-    canvas,
-    present,
-    shown,
-    subsampled,
-)
+from straylight.report.figures.span import per_unit, span
+from straylight.report.figures.style import Look, Names, beside, dots, panels, present, shown, subsampled
 
 Array = NDArray[np.float64]
+Classes = Sequence[object] | None  # what sorts events otherwise than their kinds do, such as the digit
+Groups = list[tuple[NDArray[np.bool_], Look]]  # which events, and how they look
 CLASSES = 24  # that a legend has room for
-SHADES = (*COLOURS, NOMINAL)  # no nominal events beside classes: ten digits have ten colours
+SHADES = (*style.COLOURS, style.NOMINAL)  # no nominal events beside classes: ten digits have ten colours
 
 
 def latent_2d(
-    z: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    classes: Sequence[object] | None = None,
-    class_name: str = "class",
+    z: ArrayLike, y: ArrayLike, kinds: Names = (), classes: Classes = None, class_name: str = "class"
 ) -> Figure:
     """Codes in two dimensions, by kind, and by class where there is one; histograms of codes of one dimension.
 
@@ -42,8 +33,6 @@ def latent_2d(
 
     Args:
         z: codes, `(N, Z)`.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
         classes: `(N,)` values, such as the digit; of more than 24 the commonest are shown.
         class_name: what they are.
 
@@ -56,37 +45,24 @@ def latent_2d(
     """
     codes, labels, rows = checked(z, y)
     points, names = projected(codes, 2)
-    columns = 1 + (classes is not None)
-    figure = canvas(1, columns, width=4.4)
-    panels = figure.subplots(1, columns, squeeze=False)[0]
-    if points.shape[1] == 1:
-        _histograms(panels[0], points[:, 0], [(labels == label, drawn) for label, drawn in present(labels, kinds)])
-        if classes is not None:
-            _histograms(panels[1], points[:, 0], [(chosen, drawn) for chosen, drawn in by_class(classes)])
-    else:
-        by_kind(panels[0], points[rows], labels[rows], kinds)
-        if classes is not None:
-            for chosen, drawn in by_class(classes):
-                some = rows[chosen[rows]]
-                panels[1].scatter(
-                    *points[some].T, s=6, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name
-                )
-        for axis in panels:
-            limits(axis, points, labels)
-        panels[0].set_ylabel(names[1])
-        panels[0].set_title(subsampled(len(codes), len(rows)), fontsize=9)
-    for axis in panels:
+    seen = views(labels, kinds, classes, class_name)
+    figure, axes = panels(1, len(seen), width=4.4)
+    for axis, groups in zip(axes, seen.values(), strict=True):
         axis.set_xlabel(names[0])
-    beside(figure, *panels, titles=("kind", class_name)[:columns])
-    return figure
+        if len(names) == 1:
+            _histograms(axis, points[:, 0], groups)
+            continue
+        for chosen, drawn in groups:
+            dots(axis, points[rows[chosen[rows]]], drawn)
+        limits(axis, points, labels)
+    if len(names) > 1:
+        axes[0].set_ylabel(names[1])
+        axes[0].set_title(subsampled(len(codes), len(rows)), fontsize=9)
+    return beside(figure, *axes, titles=list(seen))
 
 
 def latent_3d(
-    z: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    classes: Sequence[object] | None = None,
-    class_name: str = "class",
+    z: ArrayLike, y: ArrayLike, kinds: Names = (), classes: Classes = None, class_name: str = "class"
 ) -> Figure | None:
     """Codes in three dimensions, by kind, and by class where there is one; None where they have fewer.
 
@@ -103,26 +79,19 @@ def latent_3d(
     if codes.shape[1] < 3:
         return None
     points, names = projected(codes, 3)
-    columns = 1 + (classes is not None)
-    figure = canvas(1, columns, width=4.4, height=4.2)
     low, high = np.quantile(points[rows], [1e-3, 1 - 1e-3], axis=0)
     rows = rows[((points[rows] >= low) & (points[rows] <= high)).all(1)]
-    panels = [figure.add_subplot(1, columns, i + 1, projection="3d") for i in range(columns)]
-    by_kind(panels[0], points[rows], labels[rows], kinds, size=4)
-    if classes is not None:
-        for chosen, drawn in by_class(classes):
-            some = rows[chosen[rows]]
-            panels[1].scatter(
-                *points[some].T, s=4, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name
-            )
-    for axis in panels:
-        axis.set_xlabel(names[0], fontsize=8)
-        axis.set_ylabel(names[1], fontsize=8)
-        axis.set_zlabel(names[2], fontsize=8)
+    seen = views(labels, kinds, classes, class_name)
+    space: dict[str, Any] = {"subplot_kw": {"projection": "3d"}}
+    figure, axes = panels(1, len(seen), width=4.4, height=4.2, **space)
+    for axis, groups in zip(axes, seen.values(), strict=True):
+        for chosen, drawn in groups:
+            dots(axis, points[rows[chosen[rows]]], drawn, size=4)
+        for letter, name in zip("xyz", names, strict=True):
+            getattr(axis, f"set_{letter}label")(name, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.set_box_aspect(None, zoom=0.88)  # room for the label of z
-    beside(figure, *panels, titles=("kind", class_name)[:columns])
-    return figure
+    return beside(figure, *axes, titles=list(seen))
 
 
 def latent_normal(z: ArrayLike) -> Figure:
@@ -144,8 +113,7 @@ def latent_normal(z: ArrayLike) -> Figure:
     """
     codes, _, _ = checked(z, np.zeros(len(np.asarray(z)), np.int64))
     n, d = codes.shape
-    figure = canvas(1, 2, legend=True)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2, ruled=True)
     edges = np.linspace(-5, 5, 81)
     at = np.linspace(-5, 5, 401)
     normal = np.exp(-(at**2) / 2) / math.sqrt(2 * math.pi)
@@ -156,17 +124,15 @@ def latent_normal(z: ArrayLike) -> Figure:
     radii, r = np.linspace(low, high, 61), np.linspace(max(low, 1e-9), high, 401)
     chi = np.exp((1 - d / 2) * math.log(2) + (d - 1) * np.log(r) - r**2 / 2 - math.lgamma(d / 2))
     for axis, values, bins, x, law in ((left, codes.ravel(), edges, at, normal), (right, length, radii, r, chi)):
-        counts = np.histogram(np.clip(values, bins[0], bins[-1]), bins)[0]
-        axis.stairs(counts / (len(values) * np.diff(bins)), bins, fill=True, color=COLOURS[5], alpha=0.6, label="codes")
+        counts = np.histogram(np.clip(values, bins[0], bins[-1]), bins)[0].astype(np.float64)
+        axis.stairs(per_unit(counts, bins), bins, fill=True, color=style.COLOURS[5], alpha=0.6, label="codes")
         axis.plot(x, law, color="black", lw=1.2, label="standard normal")
         axis.set(ylabel="density", xlim=(bins[0], bins[-1]), ylim=(0, None))
-        axis.grid(alpha=0.25)
-    left.set(xlabel="numbers of a code", title=f"mean {codes.mean():.3f}, standard deviation {codes.std():.3f}")
-    right.set(xlabel="length of a code, |z|", title=f"{n:,} events, {d} dimension{'s' if d > 1 else ''}")
-    for axis in (left, right):
-        axis.title.set_fontsize(9)
-    beside(figure, left)
-    return figure
+    left.set_xlabel("numbers of a code")
+    left.set_title(f"mean {codes.mean():.3f}, standard deviation {codes.std():.3f}", fontsize=9)
+    right.set_xlabel("length of a code, |z|")
+    right.set_title(f"{n:,} events, {d} dimension{'s' if d > 1 else ''}", fontsize=9)
+    return beside(figure, left)
 
 
 def checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDArray[np.intp]]:
@@ -183,23 +149,39 @@ def checked(z: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64], NDArr
     return codes, labels, shown(labels)
 
 
-def by_class(classes: Sequence[object]) -> list[tuple[NDArray[np.bool_], Look]]:
+def views(labels: NDArray[np.int64], kinds: Names, classes: Classes, class_name: str) -> dict[str, Groups]:
+    """Events by kind, and by class where there is one.
+
+    Raises:
+        ValueError: if there is not a class for each.
+    """
+    found = {"kind": [(labels == label, drawn) for label, drawn in present(labels, kinds)]}
+    if classes is not None:
+        if len(classes) != len(labels):
+            raise ValueError(f"{len(classes)} classes were given for {len(labels)} codes")
+        found[class_name] = by_class(classes)
+    return found
+
+
+def by_class(classes: Sequence[object]) -> Groups:
     """Which events are of each class, and its look; by its place in the order of names."""
     given = np.asarray(classes)
     names, counts = np.unique(given, return_counts=True)
     common = set(np.argsort(-counts, kind="stable")[:CLASSES].tolist())
     return [
-        (given == name, Look(str(name), SHADES[i % len(SHADES)], MARKERS[(i // len(SHADES) + i) % len(MARKERS)], "-"))
+        (
+            given == name,
+            Look(str(name), SHADES[i % len(SHADES)], style.MARKERS[(i // len(SHADES) + i) % len(style.MARKERS)], "-"),
+        )
         for i, name in enumerate(names)
         if i in common
     ]
 
 
-def _histograms(axis: object, values: Array, groups: Sequence[tuple[NDArray[np.bool_], Look]]) -> None:
+def _histograms(axis: Axes, values: Array, groups: Groups) -> None:
     axis_of = span(values, np.zeros(len(values), np.int64))
     for chosen, drawn in groups:
         counts, edges = axis_of.histogram(values[chosen], 60)
-        density = counts / (max(counts.sum(), 1) * np.diff(edges))
-        axis.stairs(density, edges, color=drawn.colour, ls=drawn.dash, label=drawn.name)  # type: ignore[attr-defined]
-    axis.set_ylabel("density")  # type: ignore[attr-defined]
-    axis_of.apply(axis)  # type: ignore[arg-type]
+        axis.stairs(per_unit(counts, edges), edges, **drawn.line, label=drawn.name)
+    axis.set_ylabel("density")
+    axis_of.apply(axis)

@@ -66,6 +66,11 @@ def mosaic(images: ArrayLike, columns: int, frames: Sequence[str] | None = None,
     return out
 
 
+def framed(images: NDArray[np.float64], columns: int, frames: Sequence[str]) -> NDArray[np.float64]:
+    """A mosaic of framed images, whose gaps grow with them."""
+    return mosaic(images, columns, frames, gap=max(1, images.shape[1] // 14))
+
+
 def show(axis: Axes, picture: NDArray[np.float64], title: str = "") -> None:
     """A picture without axes."""
     axis.imshow(picture, interpolation="nearest", aspect="equal")

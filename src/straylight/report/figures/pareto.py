@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from straylight.metrics.pareto import pareto_front
 from straylight.report.figures.comparison import PANELS, say_left_out
-from straylight.report.figures.events import cut
-from straylight.report.figures.style import series
+from straylight.report.figures.style import ROW, cut, rule, series, tiles
 from straylight.report.leaderboard import Row
 
 METRICS = {"auroc": "AUROC", "tpr@fpr=0.001": "TPR at FPR 1e-3"}
@@ -30,15 +28,11 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
     wanted = [
         (m, d) for m in metrics for d in sets if any(r.data == d and r.numbers[m].mean is not None for r in table)
     ]
-    columns = max(1, min(3, len(sets)))
-    lines = max(1, math.ceil(len(wanted) / columns))
-    figure = Figure(figsize=(4.6 * columns + 2.2, max(3.6 * lines, 0.21 * len(names) + 0.6)), layout="constrained")
+    figure, axes = tiles(len(wanted), min(3, len(sets)))
+    figure.set_size_inches(figure.get_figwidth() + 0.2, max(figure.get_figheight(), ROW * len(names) + 0.6))
     say_left_out(figure, len(sets), len(every))
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes[len(wanted) :]:
-        axis.set_visible(False)
     shown = {}
-    for axis, (metric, data) in zip(axes, wanted, strict=False):
+    for axis, (metric, data) in zip(axes, wanted, strict=True):
         rows = [row for row in table if row.data == data and row.numbers[metric].mean is not None]
         x = [row.numbers["p50_us"].mean or 0.0 for row in rows]
         y = [row.numbers[metric].mean or 0.0 for row in rows]
@@ -61,11 +55,10 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
             )
         axis.set_xscale("log")
         axis.set(title=data, xlabel="median latency of one event (µs)", ylabel=METRICS.get(metric, metric))
-        axis.grid(alpha=0.25, which="both")
+        rule(axis, which="both")
     named = [name for name in names if name in shown]  # others have nothing in the panels that there is room for
     if named:
-        labels = [cut(name, 40) for name in named]
-        handles = [shown[name] for name in named]
+        handles, labels = [shown[name] for name in named], [cut(name, 40) for name in named]
         figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
     return figure
 

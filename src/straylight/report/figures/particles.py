@@ -7,7 +7,6 @@ ordered by pT; `F` = 3 features, pT [GeV], eta, phi [rad].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.report.figures.span import Span
-from straylight.report.figures.style import Look, beside, canvas, present
+from straylight.report.figures.span import Span, per_unit
+from straylight.report.figures.style import Look, Names, bare, beside, panels, present
 
 LAYOUT = (("missing energy", 1), ("electron", 4), ("muon", 4), ("jet", 10))
 PARTICLES = sum(slots for _, slots in LAYOUT)
@@ -24,7 +23,7 @@ BINS = 50
 Kinds = list[tuple[Look, NDArray[Any]]]  # values of each kind
 
 
-def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> Figure:
+def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Names = ()) -> Figure:
     """Histograms, normalised for each kind of event, of leading pT, leading eta and multiplicity of each object.
 
     A particle whose features are all zero is not there. An event without the object is in no histogram of pT and eta;
@@ -36,8 +35,6 @@ def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> 
 
     Args:
         x: events, `(N, 57)`, `(N, 19, 3)` or `(N, 1, 19, 3)`.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
 
     Raises:
         ValueError: if the events are not 19 particles of three features, or the lengths differ.
@@ -54,61 +51,53 @@ def leading_particles(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = ()) -> 
         )
     # of each kind its events, gathered once
     kinds_of = [(drawn, events[labels == label].reshape(-1, PARTICLES, 3)) for label, drawn in present(labels, kinds)]
-    figure = canvas(4, 3, width=3.1, height=2.2)
-    panels = figure.subplots(4, 3)
+    figure, axes = panels(4, 3, width=3.1, height=2.2, ruled=True)
     first = 0
-    for row, (name, slots) in zip(panels, LAYOUT, strict=True):
+    for i, (name, slots) in enumerate(LAYOUT):
+        left, middle, right = axes[3 * i : 3 * i + 3]
+        left.set_ylabel("density")
         own = [(drawn, part[:, first : first + slots]) for drawn, part in kinds_of]
         there = [(drawn, (p[..., 0] != 0) | (p[..., 1] != 0) | (p[..., 2] != 0)) for drawn, p in own]
         leads = [(drawn, part[seen[:, 0], 0]) for (drawn, part), (_, seen) in zip(own, there, strict=True)]
         first += slots
-        _pt(row[0], [(drawn, lead[:, 0]) for drawn, lead in leads])
-        which = 2 if slots == 1 else 1
-        angles = [(drawn, lead[:, which]) for drawn, lead in leads]
-        reach = max([1.0, *(float(np.abs(angle).max(initial=0.0)) for _, angle in angles)])
-        _steps(row[1], angles, Span(-math.pi, math.pi) if slots == 1 else Span(-reach, reach))
+        pts = [(drawn, lead[:, 0]) for drawn, lead in leads]
+        end = max([1.0, *(float(np.quantile(pt, 0.999)) for _, pt in pts if len(pt))])
+        _steps(left, pts, Span(0.0, end), log=True)
         if slots == 1:
-            row[0].set_xlabel(f"{name} [GeV]")
-            row[1].set_xlabel("its phi [rad]")
-            row[2].set_axis_off()
+            _steps(middle, [(drawn, lead[:, 2]) for drawn, lead in leads], Span(-math.pi, math.pi))
+            left.set_xlabel(f"{name} [GeV]")
+            middle.set_xlabel("its phi [rad]")
+            right.set_axis_off()
             continue
-        _multiplicity(row[2], [(drawn, seen.sum(1)) for drawn, seen in there], slots)
-        row[0].set_xlabel(f"leading {name} pT [GeV]")
-        row[1].set_xlabel(f"leading {name} eta")
-        row[2].set_xlabel(f"number of {name}s")
-    for axis in panels[:, 0]:
-        axis.set_ylabel("density")
-    beside(figure, panels[0, 0] if panels[0, 0].patches else panels[1, 2])
-    return figure
-
-
-def _pt(axis: Axes, kinds: Kinds) -> None:
-    ends = [float(np.quantile(pt, 0.999)) for _, pt in kinds if len(pt)]
-    _steps(axis, kinds, Span(0.0, max([*ends, 1.0])), log=True)
+        etas = [(drawn, lead[:, 1]) for drawn, lead in leads]
+        reach = max([1.0, *(float(np.abs(eta).max(initial=0.0)) for _, eta in etas)])
+        _steps(middle, etas, Span(-reach, reach))
+        _multiplicity(right, [(drawn, seen.sum(1)) for drawn, seen in there], slots)
+        left.set_xlabel(f"leading {name} pT [GeV]")
+        middle.set_xlabel(f"leading {name} eta")
+        right.set_xlabel(f"number of {name}s")
+    return beside(figure, axes[0] if axes[0].patches else axes[5])
 
 
 def _steps(axis: Axes, kinds: Kinds, of: Span, log: bool = False) -> None:
     for drawn, values in kinds:
         if len(values):
             counts, edges = of.histogram(values, BINS)
-            heights = counts / (counts.sum() * np.diff(edges))
-            axis.stairs(heights, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
+            axis.stairs(per_unit(counts, edges), edges, **drawn.line, lw=1.2, label=drawn.name)
     if not axis.patches:
         axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
-        axis.set(xticks=[], yticks=[])
+        bare(axis)
     elif log:
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
     axis.set_xlim(of.low, of.high)
-    axis.grid(alpha=0.25)
 
 
 def _multiplicity(axis: Axes, kinds: Kinds, most: int) -> None:
     edges = np.arange(most + 2) - 0.5
     for drawn, counts in kinds:
         share = np.bincount(counts, minlength=most + 1) / len(counts)
-        axis.stairs(share, edges, color=drawn.colour, ls=drawn.dash, lw=1.2, label=drawn.name)
+        axis.stairs(share, edges, **drawn.line, lw=1.2, label=drawn.name)
     axis.set(xlim=(-0.5, most + 0.5), ylim=(0, None), xticks=range(0, most + 1, max(1, most // 5)))
     axis.set_ylabel("fraction of events")
-    axis.grid(alpha=0.25)

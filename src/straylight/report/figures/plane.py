@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.span import short, span
-from straylight.report.figures.style import beside, canvas, present, shown, subsampled
+from straylight.report.figures.style import Look, Names, beside, dots, panels, present, rule, shown, subsampled
 
 Array = NDArray[np.float64]
+Threshold = tuple[str, float]  # name and score
 CELLS = 120  # of the plane along each axis, that scores are contoured on
 LEVELS = 16
 FEW = 300  # events of each kind over the contours
@@ -27,11 +27,7 @@ OUTCOMES = (  # what it is called, colour, marker
 
 
 def scatter(
-    x: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    names: Sequence[str] = ("x1", "x2"),
-    counts: Sequence[int] | None = None,
+    x: ArrayLike, y: ArrayLike, kinds: Names = (), names: Names = ("x1", "x2"), counts: Sequence[int] | None = None
 ) -> Figure:
     """Events in the plane by kind, and how many there are of each.
 
@@ -39,13 +35,8 @@ def scatter(
 
     Args:
         x: `(N, 2)`.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
         names: of the two axes.
         counts: of the labels that occur, ascending, if `x` are only some of the events.
-
-    Raises:
-        ValueError: if the shapes do not fit.
 
     Example:
         >>> scatter([[0., 0.], [1., 1.]], [0, 1]).axes[0].get_xlabel()
@@ -54,36 +45,29 @@ def scatter(
     points, labels = _checked(x, y)
     there = present(labels, kinds)
     number = list(counts) if counts is not None else [int((labels == label).sum()) for label, _ in there]
-    figure = canvas(1, 2, width=4.2)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure, (left, right) = panels(1, 2, width=4.2, width_ratios=(3, 2))
     rows = shown(labels)
     by_kind(left, points[rows], labels[rows], kinds)
     limits(left, points, labels)
     left.set(xlabel=names[0], ylabel=names[1], title=subsampled(sum(number), len(rows)))
-    bars(right, number, [drawn.colour for _, drawn in there])
-    beside(figure, left)
-    return figure
+    bars(right, number, [drawn for _, drawn in there])
+    return beside(figure, left)
 
 
-def bars(axis: Axes, counts: Sequence[int], colours: Sequence[str]) -> None:
+def bars(axis: Axes, counts: Sequence[int], looks: Sequence[Look]) -> None:
     """How many events there are of each kind, on a logarithmic axis, with their number above."""
     places = np.arange(len(counts))
-    axis.bar(places, counts, color=colours, width=0.7)
+    axis.bar(places, counts, color=[drawn.colour for drawn in looks], width=0.7)
     for place, count in zip(places, counts, strict=True):
         axis.annotate(f"{count:,}", (place, count), (0, 3), textcoords="offset points", ha="center", fontsize=7)
-    axis.set_yscale("log")
-    axis.set_ylim(0.7, max([*counts, 10]) * 4)
-    axis.set_xlim(-0.7, max(len(counts), 3) - 0.3)
-    axis.set_xticks([])
-    axis.set(ylabel="events", xlabel="kind")
+    axis.set(yscale="log", ylim=(0.7, max([*counts, 10]) * 4), ylabel="events")
+    axis.set(xlim=(-0.7, max(len(counts), 3) - 0.3), xticks=[], xlabel="kind")
 
 
-def by_kind(axis: Axes, points: Array, labels: NDArray[np.int64], kinds: Sequence[str], size: float = 6) -> None:
+def by_kind(axis: Axes, points: Array, labels: NDArray[np.int64], kinds: Names, size: float = 6) -> None:
     """Points in the colours of their kinds, the nominal ones first, so that they hide no other."""
-    for label, drawn in sorted(present(labels, kinds), key=lambda pair: pair[0] > 0):
-        chosen = points[labels == label]
-        style: dict[str, Any] = {"s": size, "c": drawn.colour, "marker": drawn.marker, "lw": 0, "alpha": 0.7}
-        axis.scatter(*chosen.T, **style, label=drawn.name)
+    for label, drawn in present(labels, kinds):
+        dots(axis, points[labels == label], drawn, size)
 
 
 def limits(axis: Axes, points: Array, labels: NDArray[np.int64]) -> None:
@@ -103,9 +87,9 @@ def by_score(
     y: ArrayLike,
     scores: ArrayLike,
     score: Callable[[Array], ArrayLike] | None = None,
-    threshold: tuple[str, float] | None = None,
-    kinds: Sequence[str] = (),
-    names: Sequence[str] = ("x1", "x2"),
+    threshold: Threshold | None = None,
+    kinds: Names = (),
+    names: Names = ("x1", "x2"),
 ) -> Figure:
     """Events in the plane coloured by score, and contours of the score over the plane where it can be asked there.
 
@@ -114,11 +98,8 @@ def by_score(
 
     Args:
         x: `(N, 2)`.
-        y: `(N,)` labels.
-        scores: `(N,)`, larger is stranger.
         score: gives points of the plane, `(M, 2)`, their scores, `(M,)`.
         threshold: name and score, drawn as a line over the contours.
-        kinds: names of the labels.
         names: of the two axes.
 
     Raises:
@@ -134,22 +115,20 @@ def by_score(
     s = np.asarray(scores, np.float64)
     axis_of = span(s, labels)
     norm = FuncNorm((axis_of.forward, axis_of.inverse), axis_of.low, axis_of.high)
-    figure = canvas(1, 1 + (score is not None), width=4.4, legend=score is not None and threshold is not None)
-    panels = figure.subplots(1, 1 + (score is not None), squeeze=False)[0]
+    asked = score is not None
+    figure, axes = panels(1, 1 + asked, width=4.4, legend=asked and threshold is not None)
     rows = shown(labels)
     rows = rows[np.argsort(s[rows], kind="stable")]  # the strangest on top
-    drawn = panels[0].scatter(*points[rows].T, c=axis_of.clip(s[rows]), s=6, lw=0, cmap="viridis", norm=norm)
-    panels[0].set(xlabel=names[0], ylabel=names[1], title="events")
-    limits(panels[0], points, labels)
+    drawn = axes[0].scatter(*points[rows].T, c=axis_of.clip(s[rows]), s=6, lw=0, cmap="viridis", norm=norm)
+    axes[0].set(xlabel=names[0], ylabel=names[1], title="events")
+    limits(axes[0], points, labels)
     if score is not None:
-        _contours(panels[1], panels[0], score, axis_of.grid(LEVELS), norm, threshold)
+        _contours(axes[1], axes[0], score, axis_of.grid(LEVELS), norm, threshold)
         few = shown(labels, FEW)
-        by_kind(panels[1], points[few], labels[few], kinds, size=4)
-        panels[1].set(xlabel=names[0], title="score over the plane")
-        panels[1].set_xlim(panels[0].get_xlim())
-        panels[1].set_ylim(panels[0].get_ylim())
-        beside(figure, panels[1])
-    bar = figure.colorbar(drawn, ax=list(panels), label="anomaly score", location="left")
+        by_kind(axes[1], points[few], labels[few], kinds, size=4)
+        axes[1].set(xlabel=names[0], title="score over the plane", xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
+        beside(figure, axes[1])
+    bar = figure.colorbar(drawn, ax=axes, label="anomaly score", location="left")
     if axis_of.width is not None:
         bar.set_ticks(ticks := list(axis_of.ticks(7)), labels=[short(value) for value in ticks])
     bar.ax.minorticks_off()
@@ -162,7 +141,7 @@ def _contours(
     score: Callable[[Array], ArrayLike],
     levels: Array,
     norm: FuncNorm,
-    threshold: tuple[str, float] | None,
+    threshold: Threshold | None,
 ) -> None:
     across, up = np.linspace(*of.get_xlim(), CELLS), np.linspace(*of.get_ylim(), CELLS)
     grid = np.stack(np.meshgrid(across, up), -1)
@@ -175,12 +154,7 @@ def _contours(
 
 
 def found(
-    x: ArrayLike,
-    y: ArrayLike,
-    scores: ArrayLike,
-    threshold: tuple[str, float],
-    kinds: Sequence[str] = (),
-    names: Sequence[str] = ("x1", "x2"),
+    x: ArrayLike, y: ArrayLike, scores: ArrayLike, threshold: Threshold, kinds: Names = (), names: Names = ("x1", "x2")
 ) -> Figure | None:
     """Detected against true: events by kind, and by what a threshold made of them; None without labels.
 
@@ -198,8 +172,7 @@ def found(
         return None
     flagged = np.asarray(scores) > threshold[1]
     outcome = 2 * (labels > 0) + flagged
-    figure = canvas(1, 2, width=4.2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2, width=4.2)
     rows = shown(labels)
     by_kind(left, points[rows], labels[rows], kinds)
     for i, (name, colour, marker) in enumerate(OUTCOMES):
@@ -210,8 +183,7 @@ def found(
         limits(axis, points, labels)
         axis.set(title=title, xlabel=names[0])
     left.set_ylabel(names[1])
-    beside(figure, left, right, titles=("true", "detected"))
-    return figure
+    return beside(figure, left, right, titles=("true", "detected"))
 
 
 def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
@@ -221,15 +193,13 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     return points, labels
 
 
-def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1") -> Figure:
+def line(x: ArrayLike, y: ArrayLike, kinds: Names = (), name: str = "x1") -> Figure:
     """Events of one dimension: a histogram of each kind, counts on a logarithmic axis, and their number.
 
     Every event is counted; those beyond the axis in its outermost bins, which the label of the axis says.
 
     Args:
         x: `(N,)`.
-        y: `(N,)` labels.
-        kinds: names of the labels.
         name: of the axis.
 
     Raises:
@@ -241,17 +211,11 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), name: str = "x1"
     """
     values, labels = np.asarray(x, np.float64), np.asarray(y)
     axis_of, there = span(values, labels), present(labels, kinds)
-    figure = canvas(1, 2, width=4.2)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure, (left, right) = panels(1, 2, width=4.2, width_ratios=(3, 2))
     for label, drawn in there:
-        left.stairs(
-            *axis_of.histogram(values[labels == label], 60), color=drawn.colour, ls=drawn.dash, label=drawn.name
-        )
-    outside = axis_of.beyond(values)
-    note = f"\n{outside:,} of {len(values):,} events beyond the ends" if outside else ""
-    left.set(yscale="log", xlabel=name + note, ylabel="events")
+        left.stairs(*axis_of.histogram(values[labels == label], 60), **drawn.line, label=drawn.name)
+    left.set(yscale="log", xlabel=name + axis_of.left_out(values), ylabel="events")
     axis_of.apply(left)
-    left.grid(alpha=0.25)
-    bars(right, [int((labels == label).sum()) for label, _ in there], [drawn.colour for _, drawn in there])
-    beside(figure, left)
-    return figure
+    rule(left)
+    bars(right, [int((labels == label).sum()) for label, _ in there], [drawn for _, drawn in there])
+    return beside(figure, left)

@@ -9,19 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.report.figures.span import Span, span
-from straylight.report.figures.style import DASHES, beside, canvas, present
+from straylight.report.figures.span import Span, per_unit, span
+from straylight.report.figures.style import DASHES, Names, Thresholds, Weight, beside, panels, present
 
 BINS = (20, 80)  # as many as the square root of the rarest kind's events, within these
 POINTS = 400
 
 
 def score_histogram(
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    thresholds: Mapping[str, float] | None = None,
-    weight: ArrayLike | None = None,
+    scores: ArrayLike, y: ArrayLike, kinds: Names = (), thresholds: Thresholds = None, weight: Weight = None
 ) -> Figure:
     """Histograms of the scores of each kind: counts on a logarithmic axis, and each kind's density.
 
@@ -30,11 +26,7 @@ def score_histogram(
     are drawn on a logarithmic one.
 
     Args:
-        scores: `(N,)`, larger is stranger.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
-        kinds: names of the labels.
         thresholds: by name, drawn as vertical lines.
-        weight: `(N,)` event weights; None is one each.
 
     Raises:
         ValueError: if there is no score, the lengths differ, or a score is NaN.
@@ -49,40 +41,27 @@ def score_histogram(
     rarest = min(int((labels == label).sum()) for label, _ in kinds_there)
     bins = int(np.clip(rarest**0.5, *BINS))
     w = None if weight is None else np.asarray(weight, np.float64)
-    figure = canvas(1, 2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2, ruled=True)
     for label, drawn in kinds_there:
         chosen = labels == label
         counts, edges = axis_of.histogram(s[chosen], bins, None if w is None else w[chosen])
-        style = {"color": drawn.colour, "ls": drawn.dash, "lw": 1.4}
-        fill = {"alpha": 0.35, "lw": 0, "color": drawn.colour}
-        density = counts / (max(counts.sum(), np.finfo(float).tiny) * np.diff(edges))
-        for axis, heights in ((left, counts), (right, density)):
+        for axis, heights in ((left, counts), (right, per_unit(counts, edges))):
             if label == 0:
-                axis.stairs(heights, edges, fill=True, **fill)
-            axis.stairs(heights, edges, label=drawn.name if axis is left else None, **style)
+                axis.stairs(heights, edges, fill=True, alpha=0.35, lw=0, color=drawn.colour)
+            axis.stairs(heights, edges, label=drawn.name if axis is left else None, **drawn.line, lw=1.4)
     left.set_yscale("log")
     if w is None:
         left.set_ylim(0.7, max(left.get_ylim()[1], 10))
     left.set_ylabel("events" if w is None else "sum of event weights")
     right.set_ylabel("density of each kind")
-    if axis_of.width is not None:
-        right.set_yscale("log")
-    else:
-        right.set_ylim(bottom=0)
+    right.set(**{"ylim": (0, None)} if axis_of.width is None else {"yscale": "log"})
     for axis in (left, right):
-        lines(axis, axis_of, thresholds, named=axis is left)
-        dress(axis, axis_of, s)
-    beside(figure, left)
-    return figure
+        dress(axis, axis_of, "anomaly score", thresholds, axis_of.left_out(s), named=axis is left)
+    return beside(figure, left)
 
 
 def selected_fraction(
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    thresholds: Mapping[str, float] | None = None,
-    weight: ArrayLike | None = None,
+    scores: ArrayLike, y: ArrayLike, kinds: Names = (), thresholds: Thresholds = None, weight: Weight = None
 ) -> Figure:
     """The fraction of each kind that a threshold selects, against the threshold; exact at every point drawn.
 
@@ -96,23 +75,18 @@ def selected_fraction(
     axis_of = span(s, labels)
     at = axis_of.grid(POINTS)
     w = None if weight is None else np.asarray(weight, np.float64)
-    figure = canvas(width=5.6)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=5.6, ruled=True)
     least = 1.0
     for label, drawn in present(labels, kinds):
         chosen = labels == label
         above = _above(s[chosen], None if w is None else w[chosen], at)
         above[above <= 0] = np.nan
         least = min(least, float(np.nanmin(above, initial=1.0)))
-        axis.plot(at, above, color=drawn.colour, ls=drawn.dash, label=drawn.name)
-    axis.set_yscale("log")
-    axis.set_ylim(10 ** np.floor(np.log10(least)), 1.3)
-    lines(axis, axis_of, thresholds)
-    dress(axis, axis_of, s)
-    axis.set_xlabel(_label("threshold on the anomaly score", axis_of))
+        axis.plot(at, above, **drawn.line, label=drawn.name)
+    axis.set(yscale="log", ylim=(10 ** np.floor(np.log10(least)), 1.3))
+    dress(axis, axis_of, "threshold on the anomaly score", thresholds)
     axis.set_ylabel("fraction of a kind above the threshold")
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
 def _above(scores: NDArray[np.floating], weight: NDArray[np.float64] | None, at: NDArray[np.float64]) -> NDArray:
@@ -138,9 +112,8 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[float]]]) -> Figure | Non
     """
     if not matrices:
         return None
-    figure = canvas(1, len(matrices), width=2.9, height=2.9, legend=False)
-    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
-    for axis, (name, matrix) in zip(panels, matrices.items(), strict=True):
+    figure, axes = panels(1, len(matrices), width=2.9, height=2.9, legend=False)
+    for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
         table = np.asarray(matrix, np.float64)
         rows = table.sum(1, keepdims=True)
         share = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)
@@ -151,29 +124,19 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[float]]]) -> Figure | Non
             axis.text(j, i, f"{text}\n{100 * share[i, j]:.3g} %", ha="center", va="center", color=ink)
         axis.set(title=name, xticks=(0, 1), yticks=(0, 1), xlabel="decision")
         axis.set_xticklabels(("passed", "flagged"))
-        axis.set_yticklabels(("nominal", "anomalous") if axis is panels[0] else ("", ""), rotation=90, va="center")
-    panels[0].set_ylabel("truth")
+        axis.set_yticklabels(("nominal", "anomalous") if axis is axes[0] else ("", ""), rotation=90, va="center")
+    axes[0].set_ylabel("truth")
     return figure
 
 
-def lines(axis: Axes, axis_of: Span, thresholds: Mapping[str, float] | None, named: bool = True) -> None:
-    """Thresholds as vertical lines; one beyond the axis is named and not drawn."""
+def dress(axis: Axes, axis_of: Span, label: str, thresholds: Thresholds, note: str = "", named: bool = True) -> None:
+    """Make an axis' x one of scores, and draw thresholds as vertical lines; one beyond the ends is named only."""
     for i, (name, value) in enumerate((thresholds or {}).items()):
         text = f"{name}: {value:.4g}"
         if axis_of.low <= value <= axis_of.high:
             axis.axvline(value, color="black", lw=1, ls=DASHES[1 + i % 6], label=text if named else None)
         elif named:
             axis.plot([], [], " ", label=f"{text} (off the axis)")
-
-
-def dress(axis: Axes, axis_of: Span, scores: NDArray[np.floating]) -> None:
-    """Limits, grid and label of an axis of scores."""
     axis_of.apply(axis)
-    outside = axis_of.beyond(scores)
-    note = f"\n{outside:,} of {len(scores):,} events beyond the ends" if outside else ""
-    axis.set_xlabel(_label("anomaly score", axis_of) + note)
-    axis.grid(alpha=0.25)
-
-
-def _label(what: str, axis_of: Span) -> str:
-    return what if axis_of.width is None else f"{what} (linear near {axis_of.centre:.3g}, logarithmic beyond)"
+    stretched = f" (linear near {axis_of.centre:.3g}, logarithmic beyond)" if axis_of.width is not None else ""
+    axis.set_xlabel(label + stretched + note)

@@ -63,6 +63,11 @@ class Span(NamedTuple):
         s = np.asarray(scores)
         return int(((s < self.low) | (s > self.high)).sum())
 
+    def left_out(self, scores: ArrayLike) -> str:
+        """A line for the axis' label that says how many do, if any."""
+        outside = self.beyond(scores)
+        return f"\n{outside:,} of {len(np.asarray(scores)):,} events beyond the ends" if outside else ""
+
     def ticks(self, most: int = 7) -> NDArray[np.float64]:
         """Round scores for the ticks of a stretched axis."""
         even = self.inverse(np.linspace(self.forward(self.low), self.forward(self.high), most))
@@ -80,6 +85,16 @@ class Span(NamedTuple):
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
             axis.xaxis.set_minor_locator(FixedLocator([]))
         axis.set_xlim(self.low, self.high)
+
+
+def per_unit(counts: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Counts of a histogram as a density, whose integral is one.
+
+    Example:
+        >>> per_unit(np.array([1.0, 3.0]), np.array([0.0, 1.0, 3.0])).tolist()
+        [0.25, 0.375]
+    """
+    return counts / ((counts.sum() or 1.0) * np.diff(edges))
 
 
 def short(value: float) -> str:

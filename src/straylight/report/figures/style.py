@@ -1,4 +1,4 @@
-"""How every figure looks: colours, markers, sizes, legends, and which events of many a scatter shows.
+"""How every figure looks: colours, markers, panels, legends, names, and which events or features of many are shown.
 
 Colours are Okabe and Ito's, and Tol's wine, told apart by colour-blind readers; dashes and markers tell them apart in
 grey print.
@@ -11,8 +11,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +29,13 @@ UNKNOWN = "#BBBBBB"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 ROW = 0.21  # inches, of a line of a legend
 MOST = 3000  # points of each kind in a scatter
+FEATURES = 24  # columns of a table, or panels
+NAME = 18  # characters of a feature's name
+
+# what figures take, see `straylight.report.figures`
+Names = Sequence[str]
+Weight = ArrayLike | None
+Thresholds = Mapping[str, float] | None
 
 
 class Look(NamedTuple):
@@ -38,6 +45,11 @@ class Look(NamedTuple):
     colour: str
     marker: str
     dash: Any
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """How a line of it is drawn."""
+        return {"color": self.colour, "ls": self.dash}
 
 
 def look(label: int, kinds: Sequence[str] = ()) -> Look:
@@ -52,7 +64,7 @@ def look(label: int, kinds: Sequence[str] = ()) -> Look:
     if label == 0:
         return Look(kinds[0] if kinds else "nominal", NOMINAL, "o", "-")
     name = kinds[label] if label < len(kinds) else str(label)
-    return _numbered(label - 1, name, DASHES[(label - 1) % len(DASHES)])
+    return series(label - 1, name)
 
 
 def present(y: ArrayLike, kinds: Sequence[str] = ()) -> list[tuple[int, Look]]:
@@ -72,22 +84,76 @@ def present(y: ArrayLike, kinds: Sequence[str] = ()) -> list[tuple[int, Look]]:
 
 def series(number: int, name: str) -> Look:
     """The look of the i-th of several detectors or other series, from 0."""
-    return _numbered(number, name, DASHES[number % len(DASHES)])
+    colour, marker, dash = (of[number % len(of)] for of in (COLOURS, MARKERS, DASHES))
+    return Look(name, colour, marker, dash)
 
 
-def _numbered(number: int, name: str, dash: Any) -> Look:
-    return Look(name, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dash)
+def panels(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    width: float = 4.6,
+    height: float = 3.6,
+    legend: bool = True,
+    ruled: bool = False,
+    **shared: Any,
+) -> tuple[Figure, list[Any]]:
+    """An empty figure and its panels row by row, each `width` x `height` inches, with room for a legend beside them.
+
+    `ruled` panels have grey lines at their ticks; `shared` is what `Figure.subplots` takes.
+    """
+    figure = Figure(figsize=(width * columns + (2.0 if legend else 0.0), height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
+    if ruled:
+        rule(*axes)
+    return figure, axes
 
 
-def canvas(rows: int = 1, columns: int = 1, *, width: float = 4.6, height: float = 3.6, legend: bool = True) -> Figure:
-    """An empty figure for so many panels, each `width` x `height` inches, with room for a legend beside them."""
-    return Figure(figsize=(width * columns + (2.0 if legend else 0.0), height * rows), layout="constrained")
+def tiles(count: int, across: int, **options: Any) -> tuple[Figure, list[Any]]:
+    """A figure of so many panels, at most `across` of them in a row; see `panels`.
+
+    Example:
+        >>> figure, axes = tiles(4, 3)
+        >>> len(axes), sum(axis.get_visible() for axis in figure.axes)
+        (4, 4)
+    """
+    across = max(1, min(across, count))
+    figure, axes = panels(max(1, -(-count // across)), across, **options)
+    for spare in axes[count:]:
+        spare.set_visible(False)
+    return figure, axes[:count]
 
 
-def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> None:
+def rule(*axes: Axes, which: Literal["major", "minor", "both"] = "major") -> None:
+    """Grey lines at the ticks."""
+    for axis in axes:
+        axis.grid(alpha=0.25, which=which)
+
+
+def bare(*axes: Axes, frame: str | None = None) -> None:
+    """No ticks, and a frame of a colour, as around an image of a kind."""
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        if frame is not None:
+            axis.spines[:].set(color=frame, linewidth=2)
+
+
+def dots(axis: Any, points: NDArray[Any], drawn: Look, size: float = 6) -> None:
+    """Points, `(N, 2)` or `(N, 3)`, as of a kind."""
+    axis.scatter(*points.T, s=size, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name)
+
+
+def band(axis: Axes, x: NDArray[Any], values: NDArray[Any], drawn: Look, **style: Any) -> None:
+    """The mean over repetitions, `(S, N)`, and their range where there are several."""
+    axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, **style)
+    if len(values) > 1:
+        axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0)
+
+
+def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> Figure:
     """One legend of all named in these panels, to the right, where it covers nothing; none where nothing has a name.
 
-    Panels follow each other in it, each under its title. The figure is made as tall as that takes.
+    Panels follow each other in it, each under its title. The figure is made as tall as that takes, and returned.
     """
     rows: list[tuple[Any, str]] = []
     for axis, title in zip(axes, titles, strict=True):
@@ -98,7 +164,7 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
             rows.append((Line2D([], [], ls=""), title))
         rows += zip(handles, names, strict=True)
     if not rows:
-        return
+        return figure
     alone = titles[0] if len(axes) == 1 else None
     legend = figure.legend(*zip(*rows, strict=True), loc="outside right upper", frameon=False, title=alone)
     for handle in legend.legend_handles:
@@ -106,14 +172,6 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
             handle.set_sizes([24])
             handle.set_alpha(1)
     figure.set_figheight(max(figure.get_figheight(), ROW * (len(rows) + (alone is not None)) + 0.3))
-
-
-def empty(reason: str) -> Figure:
-    """A figure that says why there is nothing to see."""
-    figure = canvas(legend=False)
-    axis = figure.subplots()
-    axis.set_axis_off()
-    axis.text(0.5, 0.5, reason, ha="center", va="center", wrap=True, transform=axis.transAxes)
     return figure
 
 
@@ -141,3 +199,35 @@ def subsampled(total: int, drawn: int) -> str:
         ('6,000 of 1,000,000 events shown', '')
     """
     return f"{drawn:,} of {total:,} events shown" if drawn < total else ""
+
+
+def telling(measure: ArrayLike) -> NDArray[np.intp]:
+    """Which features are shown, `(D,)` to sorted places: of more than 24 those of the largest measure.
+
+    Example:
+        >>> telling(range(100))[0]
+        np.int64(76)
+    """
+    largest = np.argsort(-np.asarray(measure), kind="stable")[:FEATURES]
+    return np.sort(largest)
+
+
+def cut(name: str, most: int = NAME) -> str:
+    """A name of at most so many characters.
+
+    Example:
+        >>> cut("transverse momentum of the first jet"), cut("eta")
+        ('transverse moment…', 'eta')
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def named(columns: Sequence[str], i: int) -> str:
+    """The name of a feature, or its number."""
+    return str(columns[i]) if i < len(columns) else str(i)
+
+
+def name_features(axis: Axes, columns: Sequence[str], places: NDArray[np.intp], most: int = NAME) -> None:
+    """Names of features below the places that they have in a table."""
+    names = [cut(named(columns, i), most) for i in places.tolist()]
+    axis.set_xticks(range(len(places)), names, rotation=90, fontsize=7)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from straylight.report.figures.curves import ALL
 from straylight.report.figures.span import short
-from straylight.report.figures.style import Look, beside, canvas, look, series
+from straylight.report.figures.style import Look, Names, beside, look, panels, rule, series
 
 
 def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure | None:
@@ -35,13 +36,11 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
     found = dict(sorted(found.items(), key=lambda pair: pair[0].partition("/")[0]))  # train, then val
     bare = list(dict.fromkeys(name.partition("/")[2] for name in found))
     shifted = any((pairs[:, 1] <= 0).any() for pairs in found.values())
-    figure = canvas(1, 2)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(1, 2)
     for name, pairs in found.items():
         stage, _, what = name.partition("/")
-        drawn = series(bare.index(what), name)
-        few = "o" if len(pairs) < 30 else None
-        style = {"color": drawn.colour, "ls": "--" if stage == "val" else "-", "marker": few, "ms": 3}
+        drawn = series(bare.index(what), name)._replace(dash="--" if stage == "val" else "-")
+        style = {**drawn.line, "marker": "o" if len(pairs) < 30 else None, "ms": 3}
         left.plot(*pairs.T, label=name, **style)
         above = pairs[:, 1] - pairs[:, 1].min() if shifted else pairs[:, 1]
         right.plot(pairs[above > 0, 0], above[above > 0], **style)
@@ -52,14 +51,12 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
     if high < 20 * low:  # within a decade powers of ten say nothing
         right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value)))
         right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    for axis in (left, right):
-        _epochs(axis)
-    beside(figure, left)
-    return figure
+    _epochs(left, right)
+    return beside(figure, left)
 
 
 def auroc_by_epoch(
-    by_epoch: Sequence[Mapping[str, Any]], kinds: Sequence[str] = (), final: float | None = None
+    by_epoch: Sequence[Mapping[str, Any]], kinds: Names = (), final: float | None = None
 ) -> Figure | None:
     """AUROC of the test rows against the epoch, for all anomalies and each kind; None with fewer than two epochs.
 
@@ -75,27 +72,26 @@ def auroc_by_epoch(
     if len(by_epoch) < 2:
         return None
     names = list(dict.fromkeys(n for found in by_epoch for n in found if n == "auroc" or n.startswith("auroc/")))
-    figure = canvas(width=5.0)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=5.0)
     for name in names:
         drawn = _look(name.partition("/")[2], kinds)
         pairs = [(found["epoch"], found[name]) for found in by_epoch if found.get(name) is not None]
-        axis.plot(*zip(*pairs, strict=True), color=drawn.colour, ls=drawn.dash, marker="o", ms=3, label=drawn.name)
+        axis.plot(*zip(*pairs, strict=True), **drawn.line, marker="o", ms=3, label=drawn.name)
     if final is not None:
         axis.axhline(final, color="black", lw=0.8, ls=":", label=f"as tested: {final:.3f}")
     axis.set_ylabel("AUROC of test rows")
     _epochs(axis)
-    beside(figure, axis)
-    return figure
+    return beside(figure, axis)
 
 
-def _look(kind: str, kinds: Sequence[str]) -> Look:
+def _look(kind: str, kinds: Names) -> Look:
     if not kind:
         return ALL
     return look(kinds.index(kind), kinds) if kind in kinds else look(int(kind) if kind.isdigit() else 1)
 
 
-def _epochs(axis: Any) -> None:
-    axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axis.grid(alpha=0.25, which="both")
+def _epochs(*axes: Axes) -> None:
+    rule(*axes, which="both")
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

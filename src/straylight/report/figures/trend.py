@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
-from straylight.report.figures.style import beside, canvas, series
+from straylight.report.figures.style import band, beside, panels, rule, series
 
 
 def trend(
@@ -40,29 +40,21 @@ def trend(
         'D'
     """
     at = np.asarray(x, np.float64)
-    figure = canvas(width=5.0)
-    axis = figure.subplots()
+    figure, (axis,) = panels(width=5.0)
     for number, (name, curve) in enumerate(curves.items()):
         values, drawn = np.asarray(curve, np.float64), series(number, name)
         if not values.ndim or len(values) != len(at):
             raise ValueError(f"the curve {name!r} must have {len(at)} points, as x has, not the shape {values.shape}")
-        values = values.reshape(len(at), -1)
         marker = drawn.marker if len(at) <= 30 else None
-        axis.plot(at, values.mean(1), color=drawn.colour, ls=drawn.dash, marker=marker, ms=5, label=name)
-        if values.shape[1] > 1:
-            axis.fill_between(at, values.min(1), values.max(1), color=drawn.colour, alpha=0.15, lw=0)
+        band(axis, at, values.reshape(len(at), -1).T, drawn, marker=marker, ms=5)
     for number, (name, height) in enumerate((level or {}).items()):
         axis.axhline(height, color="black", lw=0.8, ls=(":", "--", "-.")[number % 3], label=name)
     axis.set(xlabel=names[0], ylabel=names[1])
-    if "x" in log:
-        axis.set_xscale("log")
-        _named(axis.xaxis)
-    if "y" in log:
-        axis.set_yscale("log")
-        _named(axis.yaxis)
-    axis.grid(alpha=0.25, which="both")
-    beside(figure, axis)
-    return figure
+    for letter in log:
+        axis.set(**{f"{letter}scale": "log"})
+        _named(axis.xaxis if letter == "x" else axis.yaxis)
+    rule(axis, which="both")
+    return beside(figure, axis)
 
 
 def _named(axis: Axis) -> None:
