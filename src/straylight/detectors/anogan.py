@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.adversarial import GAN
 from straylight.detectors.latent_search import latent_search
 from straylight.rows.batch import Batch
@@ -80,17 +81,10 @@ class AnoGAN(GAN):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if not weight >= 0 or steps < 1 or not lr > 0 or starts < 1:
-            raise ValueError(
-                "detector.weight must not be negative, and steps, lr and starts must be positive, not "
-                f"{weight}, {steps}, {lr} and {starts}"
-            )
-        for name, value, known in (
-            ("discrimination", discrimination, Discrimination),
-            ("residual", residual, Residual),
-        ):
-            if value not in known.__args__:  # type: ignore[attr-defined]
-                raise ValueError(f"detector.{name} must be one of {', '.join(known.__args__)}, not {value!r}")  # type: ignore[attr-defined]
+        checks.not_negative("detector", weight=weight)
+        checks.positive("detector", steps=steps, lr=lr, starts=starts)
+        checks.one_of("detector", Discrimination, discrimination=discrimination)
+        checks.one_of("detector", Residual, residual=residual)
         self.weight, self.discrimination, self.residual = weight, discrimination, residual
         self.steps, self.lr = steps, lr
         self.register_buffer("starts", self.draw(starts))

@@ -87,6 +87,14 @@ class Detector(GroupedTraining):
             if self._trainer is None or self.global_rank == 0:
                 log.warning(sentence)
 
+    def needs_bounds(self, option: str) -> None:
+        """Refuse a scaling under which features do not lie between 0 and 1, as an option needs them to."""
+        if not (self.scaling.bounded or self.scaling.method == "none"):
+            raise ValueError(
+                f"{option} needs features between 0 and 1: set detector.scaling=minmax or minmax_common, not "
+                f"{self.scaling.method}"
+            )
+
     def compile_networks(self) -> None:
         """Compile the networks in place with `torch.compile`; names, weights and checkpoints stay as they are."""
         self.compiled = True
