@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from straylight.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ def positive(group: str, /, *, also: Any = (), **values: Any) -> None:
     Example:
         >>> positive("detector", lr=0.1, steps=0)
         Traceback (most recent call last):
-        ValueError: detector.lr and steps must be positive, not 0.1 and 0
+        ValueError: detector.steps must be positive, not 0
     """
     _refuse_unless(lambda value: value > 0, group, "be positive", values, also)
 
@@ -85,18 +85,12 @@ def _refuse_unless(
     words = _words(also)
     if words:
         must = must.replace("be", f"be {', '.join(words)} or", 1)
-    for value in values.values():
+    for key, value in values.items():
         worded = "null" if value is None else value
-        if worded in words if isinstance(worded, str) and also else fits(value):
-            continue
-        said = f"{group}.{_listed(values)} must {must}, not {_listed(map(repr, values.values()))}"
-        raise DataError(f"{said}.") if group == "data" else ValueError(said)
+        if not (worded in words if isinstance(worded, str) and words else fits(value)):
+            said = f"{group}.{key} must {must}, not {value!r}"
+            raise DataError(f"{said}.") if group == "data" else ValueError(said)
 
 
 def _words(given: Any) -> tuple[str, ...]:
     return get_args(given) or ((given,) if isinstance(given, str) else tuple(given))
-
-
-def _listed(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

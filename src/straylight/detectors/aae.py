@@ -42,9 +42,6 @@ class AAE(Rebuilds, Generates, Adversarial):
         score: one of the three above.
         shape, hidden, latent, channels, activation, common: see `Mirrored`.
 
-    Raises:
-        ValueError: if a width is not positive, the weight negative, or a name unknown.
-
     Example:
         >>> AAE((2,), hidden=[8], latent=2)(torch.zeros(5, 2)).shape
         torch.Size([5])

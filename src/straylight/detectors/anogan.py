@@ -56,9 +56,6 @@ class AnoGAN(GAN):
         starts: K; a search goes from each, the best is kept.
         common: `latent`, `generator`, `discriminator`, `activation`, see `GAN`; and those of `Detector`.
 
-    Raises:
-        ValueError: if a number is not positive or a name unknown.
-
     Example:
         >>> gan = AnoGAN((2,), latent=2, generator=[8], discriminator=[8], steps=10)
         >>> gan(torch.zeros(5, 2)).shape
@@ -82,7 +79,8 @@ class AnoGAN(GAN):
     ) -> None:
         super().__init__(shape, **common)
         checks.not_negative("detector", weight=weight)
-        checks.positive("detector", steps=steps, lr=lr, starts=starts)
+        if min(steps, starts) < 1 or not lr > 0:
+            raise ValueError(f"detector.steps, lr and starts must be positive, not {steps}, {lr} and {starts}")
         checks.one_of("detector", Discrimination, discrimination=discrimination)
         checks.one_of("detector", Residual, residual=residual)
         self.weight, self.discrimination, self.residual = weight, discrimination, residual

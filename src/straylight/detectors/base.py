@@ -35,6 +35,9 @@ class Detector(GroupedTraining):
         scaling: see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
         optimizer: see `straylight.nn.Optimization`; Adam at 1e-3 by default.
 
+    Raises:
+        ValueError: if an argument, a subclass's own included, is out of its range or an unknown word; by its key.
+
     Example:
         >>> class Distance(Detector):  # the squared distance from a learned centre
         ...     def __init__(self, shape, **common):

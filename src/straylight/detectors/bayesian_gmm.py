@@ -32,9 +32,6 @@ class BayesianGMM(ScikitDetector):
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if a number cannot be used or the covariance is unknown.
-
     Example:
         >>> import torch
         >>> gmm = BayesianGMM((1,), components=2, scaling="none")

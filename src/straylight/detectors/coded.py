@@ -74,7 +74,6 @@ class Mirrored(Encodes):
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
     Raises:
-        ValueError: if a width is not positive or the activation unknown.
     """
 
     #: Numbers that the encoder makes for each latent, and whether layers have a bias.

@@ -37,7 +37,6 @@ class DBSCAN(FittedDetector):
         shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if a number cannot be used.
         DataError: in training, if no row is a core point.
 
     Example:

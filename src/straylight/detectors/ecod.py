@@ -37,9 +37,6 @@ class ECOD(FittedDetector):
         aggregate: `total` or `feature`.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if the aggregate is unknown.
-
     Example:
         >>> ecod = ECOD((1,), scaling="none")
         >>> ecod.fit(torch.tensor([[1.], [2.], [3.], [4.]]), torch.zeros(4, 0), torch.ones(4))

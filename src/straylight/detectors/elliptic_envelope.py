@@ -33,9 +33,6 @@ class EllipticEnvelope(ScikitDetector):
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if a number cannot be used.
-
     Example:
         >>> import torch
         >>> envelope = EllipticEnvelope((1,), scaling="none")

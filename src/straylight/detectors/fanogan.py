@@ -38,9 +38,6 @@ class FAnoGAN(Encodes, Phased, GAN):
         common: `latent`, `generator`, `discriminator`, `activation`, see `GAN`; the encoder mirrors the generator; and
             those of `Detector`.
 
-    Raises:
-        ValueError: if a weight is negative or a number not positive.
-
     Example:
         >>> FAnoGAN((2,), latent=2, generator=[8], discriminator=[8])(torch.zeros(5, 2)).shape
         torch.Size([5])

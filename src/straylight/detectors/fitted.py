@@ -27,9 +27,6 @@ class FittedDetector(Detector):
             the rows themselves; more rows are taken in turns.
         common: `context`, `scaling`, see `Detector`.
 
-    Raises:
-        ValueError: if the budget is not positive.
-
     Example:
         >>> class Mean(FittedDetector):
         ...     def __init__(self, shape, **common):

@@ -33,7 +33,6 @@ class FlowDetector(Detector):
         common: `context`, `scaling`, `optimizer`, see `Detector`; a context conditions every layer.
 
     Raises:
-        ValueError: if a number is not positive, or the noise negative.
     """
 
     density = True

@@ -56,7 +56,6 @@ class GMM(FittedDetector):
         shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if a number cannot be used or the covariance is unknown.
         DataError: in training, if a covariance cannot be inverted.
 
     Example:

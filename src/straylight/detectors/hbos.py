@@ -34,9 +34,6 @@ class HBOS(FittedDetector):
         widths: `static` or `dynamic`.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if bins or widths cannot be used.
-
     Example:
         >>> hbos = HBOS((1,), bins=2, scaling="none")
         >>> hbos.fit(torch.tensor([[0.], [1.], [2.], [10.]]), torch.zeros(4, 0), torch.ones(4))

@@ -28,9 +28,6 @@ class IsolationForest(ScikitDetector):
         n_jobs: processes of scikit-learn's; `None` is one.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if a number cannot be used.
-
     Example:
         >>> import torch
         >>> forest = IsolationForest((1,), scaling="none")

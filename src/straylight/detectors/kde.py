@@ -44,9 +44,6 @@ class KDE(FittedDetector):
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` keeps all.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if the bandwidth or the limit cannot be used.
-
     Example:
         >>> kde = KDE((1,), bandwidth=1.0, scaling="none")
         >>> kde.fit(torch.tensor([[0.]]), torch.zeros(1, 0), torch.ones(1))

@@ -35,7 +35,6 @@ class KNN(FittedDetector):
         shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if k is not positive or a name is unknown.
         DataError: in training, if there are fewer rows than k.
 
     Example:

@@ -28,9 +28,6 @@ class LocalOutlierFactor(ScikitDetector):
         max_rows: see above; `None` takes all.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if a number cannot be used.
-
     Example:
         >>> import torch
         >>> factor = LocalOutlierFactor((1,), k=3, scaling="none")

@@ -29,9 +29,6 @@ class Mahalanobis(Moments):
         shrinkage: a, between 0 and 1, or `ledoit_wolf`, which chooses it.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if the shrinkage is neither.
-
     Example:
         >>> distance = Mahalanobis((2,), shrinkage=0.0, scaling="none")
         >>> distance.fit(torch.tensor([[-2., 0.], [2., 0.], [0., 1.], [0., -1.]]), torch.zeros(4, 0), torch.ones(4))

@@ -31,9 +31,6 @@ class MoMKDE(KDE):
         blocks: S, best odd; one more than twice the number of contaminated rows are safe against any of them.
         shape, bandwidth, max_rows, common: see `KDE`.
 
-    Raises:
-        ValueError: if blocks is not positive.
-
     Example:
         >>> kde = MoMKDE((1,), blocks=3, bandwidth=1.0, scaling="none")
         >>> kde.fit(torch.tensor([[0.], [0.], [9.]]), torch.zeros(3, 0), torch.ones(3))

@@ -33,9 +33,6 @@ class OneClassSVM(ScikitDetector):
         landmarks: rows at which the kernel is taken beyond that; the features of all rows must fit `budget_mb`.
         shape, common: see `FittedDetector`; events are flattened.
 
-    Raises:
-        ValueError: if a number cannot be used.
-
     Example:
         >>> import torch
         >>> svm = OneClassSVM((1,), scaling="none")

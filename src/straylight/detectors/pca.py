@@ -40,7 +40,6 @@ class PCA(Moments):
         shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if components or the variant cannot be used.
         DataError: in training, if no component is left out and the score is an error of reconstruction.
 
     Example:

@@ -51,9 +51,6 @@ class RBM(Detector):
         chains: M, how many of them there are.
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
-    Raises:
-        ValueError: if a number is not positive or the kind of unit unknown.
-
     Example:
         >>> RBM((2,), hidden=4)(torch.zeros(5, 2)).shape
         torch.Size([5])

@@ -62,9 +62,6 @@ class VAE(Rebuilds, Generates):
         samples: of the score `log_likelihood`.
         shape, hidden, latent, channels, activation, common: see `Mirrored`.
 
-    Raises:
-        ValueError: if a width, a number of samples or the variance is not positive, or a name is unknown.
-
     Example:
         >>> VAE((2,), hidden=[32, 32], latent=2)(torch.zeros(5, 2)).shape
         torch.Size([5])

@@ -19,12 +19,7 @@ CLASSES = ("nominal", "anomalous")
 
 
 def decisions(
-    flagged: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    weight: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
+    flagged: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: ArrayLike | None = None, *, level: float = 0.95
 ) -> dict[str, Any]:
     """How right it was to flag these rows: precision, recall, F1, confusion matrix, false-positive rate, report.
 
