@@ -4,16 +4,14 @@ from straylight.data.adbench import ADBench
 from straylight.data.adc2021 import ADC2021
 from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
-from straylight.data.digits import Digits
-from straylight.data.digits_contaminated import ContaminatedDigits
+from straylight.data.digits import ContaminatedDigits, Digits
 from straylight.data.file import File
 from straylight.data.gaussians import Gaussians
 from straylight.data.generated import Generated
 from straylight.data.house_prices import HousePrices
 from straylight.data.kddcup99 import KDDCup99
 from straylight.data.lhco import LHCO
-from straylight.data.mnist import MNIST, FashionMNIST
-from straylight.data.mnist_contaminated import ContaminatedMNIST
+from straylight.data.mnist import MNIST, ContaminatedMNIST, FashionMNIST
 from straylight.data.moons import Moons
 from straylight.data.shells import Shells
 from straylight.data.sinusoidal import Sinusoidal

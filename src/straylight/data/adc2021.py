@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from straylight import checks
 from straylight.data.particles import FEATURES, PARTICLES, particles
 from straylight.data.steps.contamination import joined
 from straylight.data.steps.splits import nominal_only
@@ -75,8 +76,7 @@ class ADC2021(Stored):
     ) -> None:
         super().__init__(root=root, train_fraction=train_fraction, val_fraction=val_fraction, **common)
         self.background, self.signals = background, dict(SIGNALS if signals is None else signals)
-        if max_events is not None and max_events < 1:
-            raise DataError(f"data.max_events must be null or positive, not {max_events}.")
+        checks.counts("data", also="null", max_events=max_events)
         if unknown := [kind for kind in use or () if kind not in self.signals]:
             raise DataError(f"data.use names {unknown[0]!r}, but the signals are {', '.join(self.signals)}.")
         self.used = list(dict.fromkeys(self.signals if use is None else use))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.data.base import AnomalyDataModule
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
@@ -53,8 +54,8 @@ class Blobs(AnomalyDataModule):
         super().__init__(**common)
         self.sizes, self.stds = (nominal, anomalies), (std, anomaly_std)
         self.centers, self.shift = np.asarray(centers, float), np.asarray(shift, float)
-        if min(nominal, anomalies) < 1 or not min(std, anomaly_std) > 0:
-            raise DataError("data.nominal, data.anomalies, data.std and data.anomaly_std must be positive.")
+        checks.counts("data", nominal=nominal, anomalies=anomalies)
+        checks.positive("data", std=std, anomaly_std=anomaly_std)
         if self.centers.ndim != 2 or self.shift.shape != self.centers.shape[1:]:
             raise DataError(
                 "data.centers must be points and data.shift one of as many coordinates, not of shapes "
@@ -66,18 +67,10 @@ class Blobs(AnomalyDataModule):
 
         # each its own generator: with one seed for both, the anomalies would be copies of nominal rows
         own = [np.random.RandomState(seed) for seed in ([self.seed], [self.seed, 1])]
-        inside, _ = make_blobs(
-            self.sizes[0], centers=self.centers, cluster_std=self.stds[0], shuffle=False, random_state=own[0]
-        )
-        outside, _ = make_blobs(
-            self.sizes[1],
-            centers=self.centers.mean(0, keepdims=True) + self.shift,
-            cluster_std=self.stds[1],
-            shuffle=False,
-            random_state=own[1],
-        )
-        y = np.repeat([0, 1], [len(inside), len(outside)])
-        return self.split(Events.of(np.concatenate([inside, outside]), y))
+        centers = self.centers, self.centers.mean(0, keepdims=True) + self.shift
+        laws = zip(self.sizes, centers, self.stds, own, strict=True)
+        x = [make_blobs(n, centers=c, cluster_std=s, shuffle=False, random_state=r)[0] for n, c, s, r in laws]
+        return self.split(Events.of(np.concatenate(x), np.repeat([0, 1], self.sizes)))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """True log-density of nominal rows in nats, `(B, D)` to `(B,)`; the blobs have equal shares."""

@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.data.base import AnomalyDataModule
 from straylight.data.corruption import blackout, noise, rotated
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
 
-CORRUPTIONS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
-    "rotated": rotated,
-    "noise": noise,
-    "blackout": blackout,
-}
+Corruption = Callable[[Tensor, np.random.Generator], Tensor]
+CORRUPTIONS: dict[str, Corruption] = {"rotated": rotated, "noise": noise, "blackout": blackout}
 
 
 class Contaminated(AnomalyDataModule):
@@ -60,10 +58,8 @@ class Contaminated(AnomalyDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        fractions = {"aside": aside, "corrupted": corrupted, "test_fraction": test_fraction}
-        for name, value in {**fractions, "reserve_fraction": self.reserve_fraction}.items():
-            if not 0 <= value <= 1:
-                raise DataError(f"data.{name} must be between 0 and 1, not {value}.")
+        reserved = {"reserve_fraction": self.reserve_fraction}
+        checks.between("data", 0, 1, aside=aside, corrupted=corrupted, test_fraction=test_fraction, **reserved)
         proportions = dict.fromkeys(CORRUPTIONS, 1.0) if proportions is None else dict(proportions)
         shares = proportions.values()
         if not set(proportions) <= set(CORRUPTIONS) or min(shares, default=0) < 0 or not any(shares):

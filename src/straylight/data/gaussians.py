@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.data.base import AnomalyDataModule
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
@@ -53,10 +54,8 @@ class Gaussians(AnomalyDataModule):
             )
         if not (np.allclose(self.covariances, self.covariances.swapaxes(1, 2)) and _positive(self.covariances)):
             raise DataError("data.covariances must be symmetric and positive definite.")
-        if not 0 <= fraction <= 1 or events < 1:
-            raise DataError(
-                f"data.fraction must be between 0 and 1 and data.events positive, not {fraction}, {events}."
-            )
+        checks.between("data", 0, 1, fraction=fraction)
+        checks.counts("data", events=events)
         self.events, self.fraction = events, fraction
 
     @property

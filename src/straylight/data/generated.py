@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from straylight import checks
 from straylight.data.base import AnomalyDataModule
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
@@ -48,19 +49,11 @@ class Generated(AnomalyDataModule):
     """
 
     def __init__(
-        self,
-        *,
-        events: int = 10_000,
-        fraction: float = 0.05,
-        noise: float = 0.1,
-        margin: float = 0.5,
-        **common: Any,
+        self, *, events: int = 10_000, fraction: float = 0.05, noise: float = 0.1, margin: float = 0.5, **common: Any
     ) -> None:
         super().__init__(**common)
-        if events < 1:
-            raise DataError(f"data.events must be positive, not {events}.")
-        if not 0 <= fraction <= 1:
-            raise DataError(f"data.fraction must be between 0 and 1, not {fraction}.")
+        checks.counts("data", events=events)
+        checks.between("data", 0, 1, fraction=fraction)
         if not 0 < noise < math.inf:
             raise DataError(f"data.noise must be positive, not {noise}, since rows without noise have no density.")
         if not 0 <= margin < math.inf:

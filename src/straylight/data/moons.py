@@ -30,9 +30,6 @@ class Moons(Generated):
     Args:
         options: see `Generated`.
 
-    Raises:
-        DataError: if a number is out of its range.
-
     Example:
         >>> import torch
         >>> data = Moons()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, ive, logsumexp
 
+from straylight import checks
 from straylight.data.generated import Generated, log_normal
 from straylight.errors import DataError
 
@@ -32,9 +33,6 @@ class Shells(Generated):
         dimensions: D, from 2 to 512; the spheres have one less.
         options: see `Generated`.
 
-    Raises:
-        DataError: if a number is out of its range.
-
     Example:
         >>> import torch
         >>> data = Shells(radii=[1.0], dimensions=3)
@@ -48,8 +46,7 @@ class Shells(Generated):
         self.radii, self.dimensions = np.asarray(radii, float), dimensions
         if self.radii.ndim != 1 or not len(self.radii) or not ((self.radii > 0) & (self.radii < math.inf)).all():
             raise DataError(f"data.radii must be a list of positive numbers, not {radii}.")
-        if not 2 <= dimensions <= LARGEST:
-            raise DataError(f"data.dimensions must be between 2 and {LARGEST}, not {dimensions}.")
+        checks.between("data", 2, LARGEST, dimensions=dimensions)
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -24,9 +24,6 @@ class Sinusoidal(Generated):
         frequency: of the sine, in radians per unit of the first coordinate.
         options: see `Generated`.
 
-    Raises:
-        DataError: if a number is out of its range.
-
     Example:
         >>> import torch
         >>> data = Sinusoidal()
@@ -36,12 +33,7 @@ class Sinusoidal(Generated):
     """
 
     def __init__(
-        self,
-        *,
-        interval: Sequence[float] = (-3.0, 3.0),
-        amplitude: float = 1.0,
-        frequency: float = 2.0,
-        **options: Any,
+        self, *, interval: Sequence[float] = (-3.0, 3.0), amplitude: float = 1.0, frequency: float = 2.0, **options: Any
     ) -> None:
         super().__init__(**options)
         self.amplitude, self.frequency = amplitude, frequency

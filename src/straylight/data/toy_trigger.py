@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from straylight import checks
 from straylight.data.adc2021 import SHAPES
 from straylight.data.base import AnomalyDataModule
 from straylight.data.particles import FEATURES, LAYOUT, PARTICLES
 from straylight.data.toy_processes import BACKGROUND, ELECTRON, INVISIBLE, JET, MUON, SIGNALS, Process, Truth
-from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
 
 REACH = {ELECTRON: 3.0, MUON: 2.1, JET: 4.0}  # of |eta|, the ranges of ADC2021
@@ -76,13 +76,9 @@ class ToyTrigger(AnomalyDataModule):
         **common: Any,
     ) -> None:
         super().__init__(train_fraction=train_fraction, val_fraction=val_fraction, **common)
-        for name, value in {"background": background, "signal": signal}.items():
-            if value < 1:
-                raise DataError(f"data.{name} must be positive, not {value}.")
-        if layout not in SHAPES:
-            raise DataError(f"data.layout must be one of {', '.join(SHAPES)}, not {layout}.")
-        if not 0 <= resolution <= 10:
-            raise DataError(f"data.resolution must be between 0 and 10, not {resolution}.")
+        checks.counts("data", background=background, signal=signal)
+        checks.one_of("data", SHAPES, layout=layout)
+        checks.between("data", 0, 10, resolution=resolution)
         self.background, self.signal, self.layout, self.resolution = background, signal, layout, resolution
 
     @property

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.adversarial import Adversarial, frozen
-from straylight.detectors.coded import Encodes, Generates
-from straylight.nn import encoder_and_decoder, mlp
-from straylight.nn.mlp import Activation
+from straylight.detectors.coded import Generates, Rebuilds
+from straylight.nn import mlp
 from straylight.rows.batch import Batch
 
 Score = Literal["reconstruction", "critic", "both"]
 
 
-class AAE(Encodes, Generates, Adversarial):
+class AAE(Rebuilds, Generates, Adversarial):
     """Adversarial autoencoder with a standard normal prior on its latents.
 
     The autoencoder minimises |x - d(e(x))|^2 / D - weight * log C(e(x)), the critic C tells latents from draws of
@@ -37,18 +37,10 @@ class AAE(Encodes, Generates, Adversarial):
         A. Makhzani et al., Adversarial autoencoders, arXiv:1511.05644
 
     Args:
-        shape: the shape of one event; a dense network flattens it to D features.
-        hidden: widths of the encoder's dense layers; a dense decoder mirrors them.
-        latent: width of the bottleneck.
-        channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
         critic: widths of the critic's hidden layers.
-        activation: between the layers.
         weight: of the critic in the autoencoder's loss.
         score: one of the three above.
-        common: `context`, `scaling`, `optimizer`, see `Detector`.
-
-    Raises:
-        ValueError: if a width is not positive, the weight negative, or a name unknown.
+        shape, hidden, latent, channels, activation, common: see `Mirrored`.
 
     Example:
         >>> AAE((2,), hidden=[8], latent=2)(torch.zeros(5, 2)).shape
@@ -59,29 +51,17 @@ class AAE(Encodes, Generates, Adversarial):
         self,
         shape: tuple[int, ...],
         *,
-        hidden: Sequence[int] = (64, 32),
         latent: int = 8,
-        channels: Sequence[int] = (),
         critic: Sequence[int] = (64, 32),
-        activation: Activation = "relu",
         weight: float = 0.1,
         score: Score = "reconstruction",
         **common: Any,
     ) -> None:
-        super().__init__(shape, **common)
-        if score not in Score.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"detector.score must be one of {', '.join(Score.__args__)}, not {score!r}")  # type: ignore[attr-defined]
-        if not weight >= 0:
-            raise ValueError(f"detector.weight must not be negative, not {weight}")
-        self.encoder, self.decoder = encoder_and_decoder(
-            self.shape, latent, channels=channels, hidden=hidden, activation=activation
-        )
+        super().__init__(shape, latent=latent, **common)
+        checks.one_of("detector", Score, score=score)
+        checks.not_negative("detector", weight=weight)
         self.critic = mlp((latent, *critic, 1), "leaky_relu")
         self.latent, self.weight, self.scored_by = latent, weight, score
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Scaled events through the bottleneck and back, `(B, *shape)` to `(B, *shape)`."""
-        return self.decoder(self.encoder(x))
 
     def terms(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction error and -log C of events with these latents, each `(B,)`."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.detectors.coded import Generates
 from straylight.nn import decoder, mlp
@@ -89,8 +90,7 @@ class GAN(Generates, Adversarial):
         super().__init__(shape, **common)
         if not discriminator:
             raise ValueError("detector.discriminator needs a hidden layer, whose activations are its features")
-        if not noise >= 0:
-            raise ValueError(f"detector.noise must not be negative, not {noise}")
+        checks.not_negative("detector", noise=noise)
         self.noise = noise
         self.latent, self.hidden, self.activation = latent, tuple(generator), activation
         self.generator = nn.Sequential(
@@ -138,14 +138,13 @@ class GAN(Generates, Adversarial):
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Networks that gradients go through and not into."""
-    parameters = [p for network in networks for p in network.parameters()]
-    for p in parameters:
-        p.requires_grad_(False)
+    for network in networks:
+        network.requires_grad_(False)
     try:
         yield
     finally:
-        for p in parameters:
-            p.requires_grad_(True)
+        for network in networks:
+            network.requires_grad_(True)
 
 
 def spread(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.adversarial import GAN
 from straylight.detectors.latent_search import latent_search
 from straylight.rows.batch import Batch
@@ -55,9 +56,6 @@ class AnoGAN(GAN):
         starts: K; a search goes from each, the best is kept.
         common: `latent`, `generator`, `discriminator`, `activation`, see `GAN`; and those of `Detector`.
 
-    Raises:
-        ValueError: if a number is not positive or a name unknown.
-
     Example:
         >>> gan = AnoGAN((2,), latent=2, generator=[8], discriminator=[8], steps=10)
         >>> gan(torch.zeros(5, 2)).shape
@@ -80,17 +78,11 @@ class AnoGAN(GAN):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if not weight >= 0 or steps < 1 or not lr > 0 or starts < 1:
-            raise ValueError(
-                "detector.weight must not be negative, and steps, lr and starts must be positive, not "
-                f"{weight}, {steps}, {lr} and {starts}"
-            )
-        for name, value, known in (
-            ("discrimination", discrimination, Discrimination),
-            ("residual", residual, Residual),
-        ):
-            if value not in known.__args__:  # type: ignore[attr-defined]
-                raise ValueError(f"detector.{name} must be one of {', '.join(known.__args__)}, not {value!r}")  # type: ignore[attr-defined]
+        checks.not_negative("detector", weight=weight)
+        if min(steps, starts) < 1 or not lr > 0:
+            raise ValueError(f"detector.steps, lr and starts must be positive, not {steps}, {lr} and {starts}")
+        checks.one_of("detector", Discrimination, discrimination=discrimination)
+        checks.one_of("detector", Residual, residual=residual)
         self.weight, self.discrimination, self.residual = weight, discrimination, residual
         self.steps, self.lr = steps, lr
         self.register_buffer("starts", self.draw(starts))

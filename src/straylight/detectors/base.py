@@ -35,6 +35,9 @@ class Detector(GroupedTraining):
         scaling: see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
         optimizer: see `straylight.nn.Optimization`; Adam at 1e-3 by default.
 
+    Raises:
+        ValueError: if an argument, a subclass's own included, is out of its range or an unknown word; by its key.
+
     Example:
         >>> class Distance(Detector):  # the squared distance from a learned centre
         ...     def __init__(self, shape, **common):
@@ -86,6 +89,14 @@ class Detector(GroupedTraining):
             self.notices.append(sentence)
             if self._trainer is None or self.global_rank == 0:
                 log.warning(sentence)
+
+    def needs_bounds(self, option: str) -> None:
+        """Refuse a scaling under which features do not lie between 0 and 1, as an option needs them to."""
+        if not (self.scaling.bounded or self.scaling.method == "none"):
+            raise ValueError(
+                f"{option} needs features between 0 and 1: set detector.scaling=minmax or minmax_common, not "
+                f"{self.scaling.method}"
+            )
 
     def compile_networks(self) -> None:
         """Compile the networks in place with `torch.compile`; names, weights and checkpoints stay as they are."""

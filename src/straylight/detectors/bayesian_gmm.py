@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from sklearn.mixture import BayesianGaussianMixture
 
+from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
+
+Covariance = Literal["full", "diag", "tied", "spherical"]
 
 
 class BayesianGMM(ScikitDetector):
@@ -20,7 +23,6 @@ class BayesianGMM(ScikitDetector):
         doi:10.1214/06-BA104
 
     Args:
-        shape: the shape of one event; it is flattened.
         components: as many as there may be at most.
         covariance: `full`, `diag`, `tied` or `spherical`.
         restarts: from k-means; the one with the highest lower bound is kept.
@@ -28,18 +30,14 @@ class BayesianGMM(ScikitDetector):
         regularization: added to the variances, in scaled units.
         max_iterations: of each restart.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
-        common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if a number cannot be used or the covariance is unknown.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> import torch
         >>> gmm = BayesianGMM((1,), components=2, scaling="none")
         >>> gmm.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
-        >>> near, far = gmm(torch.tensor([[0.], [9.]]))
-        >>> bool(far > near)
-        True
+        >>> gmm(torch.tensor([[0.], [9.]])).argmax().item()  # the far one
+        1
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class BayesianGMM(ScikitDetector):
         shape: tuple[int, ...],
         *,
         components: int = 8,
-        covariance: Literal["full", "diag", "tied", "spherical"] = "full",
+        covariance: Covariance = "full",
         restarts: int = 1,
         concentration: float | None = None,
         regularization: float = 1e-6,
@@ -56,18 +54,11 @@ class BayesianGMM(ScikitDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if min(components, restarts, max_iterations) < 1 or (max_rows is not None and max_rows < 2):
-            raise ValueError(
-                "detector.components, restarts and max_iterations must be positive and max_rows null or at least 2, "
-                f"not {components}, {restarts}, {max_iterations} and {max_rows}"
-            )
-        if covariance not in ("full", "diag", "tied", "spherical"):
-            raise ValueError(f"detector.covariance must be full, diag, tied or spherical, not {covariance!r}")
-        if not regularization >= 0 or (concentration is not None and not concentration > 0):
-            raise ValueError(
-                "detector.regularization must not be negative and concentration null or positive, not "
-                f"{regularization} and {concentration}"
-            )
+        checks.counts("detector", components=components, restarts=restarts, max_iterations=max_iterations)
+        checks.counts("detector", 2, also="null", max_rows=max_rows)
+        checks.one_of("detector", Covariance, covariance=covariance)
+        checks.not_negative("detector", regularization=regularization)
+        checks.positive("detector", also="null", concentration=concentration)
         self.components, self.covariance, self.restarts = components, covariance, restarts
         self.concentration, self.regularization = concentration, regularization
         self.max_iterations, self.max_rows = max_iterations, max_rows

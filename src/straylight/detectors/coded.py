@@ -5,10 +5,15 @@ Shapes: `B` events or codes, `Z` numbers in a code, `*shape` one event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from straylight.detectors.base import Detector
+from straylight.nn import encoder_and_decoder
+from straylight.nn.mlp import Activation
 
 
 class Encodes(Detector):
@@ -53,9 +58,46 @@ class Generates(Decodes):
         return torch.randn(n, self.latent, device=self.device)
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """Events made from codes that are drawn, in the data's own units, `(n, *shape)`.
-
-        Raises:
-            ValueError: if the scaling has no inverse.
-        """
+        """Events made from codes that are drawn, see `Detector.sample`."""
         return self.decode(self.draw(n))
+
+
+class Mirrored(Encodes):
+    """A detector with an encoder and a decoder that mirrors it, dense or, of images, convolutional.
+
+    Args:
+        shape: the shape of one event; a dense network flattens it to D features.
+        hidden: widths of the encoder's dense layers; a dense decoder mirrors them.
+        latent: Z, width of the bottleneck.
+        channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
+        activation: between the layers.
+        common: `context`, `scaling`, `optimizer`, see `Detector`.
+
+    Raises:
+    """
+
+    #: Numbers that the encoder makes for each latent, and whether layers have a bias.
+    per_latent, bias = 1, True
+    decoder: nn.Module
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        hidden: Sequence[int] = (64, 32),
+        latent: int = 8,
+        channels: Sequence[int] = (),
+        activation: Activation = "relu",
+        **common: Any,
+    ) -> None:
+        super().__init__(shape, **common)
+        layers: Any = {"channels": channels, "hidden": hidden, "activation": activation, "bias": self.bias}
+        self.encoder, self.decoder = encoder_and_decoder(self.shape, latent, per_latent=self.per_latent, **layers)
+
+
+class Rebuilds(Mirrored, Decodes):
+    """A detector that rebuilds events from their codes."""
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Scaled events through the bottleneck and back, `(B, *shape)` to `(B, *shape)`."""
+        return self.made(self.code(x))

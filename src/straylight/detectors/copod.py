@@ -25,8 +25,7 @@ class COPOD(ECOD):
         Z. Li, Y. Zhao, N. Botta, C. Ionescu, X. Hu, COPOD: copula-based outlier detection, ICDM 2020, arXiv:2009.09463
 
     Args:
-        shape: the shape of one event; it is flattened.
-        common: `aggregate`, see `ECOD`; `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, aggregate, common: see `ECOD`.
 
     Example:
         >>> copod = COPOD((1,), aggregate="feature", scaling="none")

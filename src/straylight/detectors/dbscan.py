@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
 from straylight.nn import Neighbours
@@ -29,15 +30,13 @@ class DBSCAN(FittedDetector):
         databases with noise, KDD 1996, 226
 
     Args:
-        shape: the shape of one event; it is flattened.
         eps: in scaled units; `None` takes the quantile.
         quantile: the fraction of training rows that are core points where eps is not given.
         min_samples: see above.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if a number cannot be used.
         DataError: in training, if no row is a core point.
 
     Example:
@@ -48,7 +47,6 @@ class DBSCAN(FittedDetector):
     """
 
     eps: Tensor
-
     why_fewer = "its cost grows with their square (detector.max_rows)"
 
     def __init__(
@@ -62,14 +60,10 @@ class DBSCAN(FittedDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if (eps is not None and not eps > 0) or not 0 < quantile <= 1:
-            raise ValueError(
-                f"detector.eps must be null or positive, and quantile above 0 and at most 1, not {eps} and {quantile}"
-            )
-        if min_samples < 1 or (max_rows is not None and max_rows < 1):
-            raise ValueError(
-                f"detector.min_samples must be positive and max_rows null or positive, not {min_samples} and {max_rows}"
-            )
+        checks.positive("detector", also="null", eps=eps)
+        checks.above("detector", 0, 1, quantile=quantile)
+        checks.counts("detector", min_samples=min_samples)
+        checks.counts("detector", also="null", max_rows=max_rows)
         self.given, self.quantile, self.min_samples, self.max_rows = eps, quantile, min_samples, max_rows
         self.cores = Neighbours(math.prod(self.shape), budget_mb=self.budget_mb)
         self.register_buffer("eps", torch.tensor(math.nan))

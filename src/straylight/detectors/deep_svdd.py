@@ -5,15 +5,13 @@ Shapes: `B` events, `Z` latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from straylight.detectors.coded import Encodes
+from straylight.detectors.coded import Mirrored
 from straylight.detectors.phased import Phased
-from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
 from straylight.rows.batch import Batch
 
@@ -24,7 +22,7 @@ COLLAPSED = 1e-3  # the spread of what the network makes, in units of the centre
 LOOKS = 8  # mini-batches from one look at that spread to the next
 
 
-class DeepSVDD(Encodes, Phased):
+class DeepSVDD(Mirrored, Phased):
     """One-class deep SVDD, and with a soft boundary soft-boundary deep SVDD.
 
     score(x) = |e(x) - c|^2, less the squared radius R^2 if the boundary is soft. In phase `autoencoder` e is trained as
@@ -43,15 +41,11 @@ class DeepSVDD(Encodes, Phased):
         L. Ruff et al., Deep one-class classification, ICML 2018, PMLR 80:4393
 
     Args:
-        shape: the shape of one event; a dense network flattens it.
-        hidden: widths of the encoder's hidden layers.
-        latent: Z.
-        channels: see `straylight.nn.encoder`; for images `(C, H, W)`.
         activation: between the layers; one without bounds.
         boundary: `hard` or `soft`.
         nu: the fraction of training events that may lie outside a soft boundary, between 0 and 1.
         phases: shares of the training of `autoencoder` and `svdd`, see `Phased`.
-        common: `context`, `scaling`, `optimizer`, see `Detector`.
+        shape, hidden, latent, channels, common: see `Mirrored`.
 
     Raises:
         ValueError: if a width is not positive, a name unknown, nu out of range, or the activation bounded.
@@ -61,6 +55,7 @@ class DeepSVDD(Encodes, Phased):
         torch.Size([5])
     """
 
+    bias = False
     shares = {"autoencoder": 1, "svdd": 1}
     centre: Tensor
     radius2: Tensor
@@ -69,24 +64,19 @@ class DeepSVDD(Encodes, Phased):
         self,
         shape: tuple[int, ...],
         *,
-        hidden: Sequence[int] = (64, 32),
         latent: int = 8,
-        channels: Sequence[int] = (),
         activation: Activation = "leaky_relu",
         boundary: Boundary = "hard",
         nu: float = 0.1,
         **common: Any,
     ) -> None:
-        super().__init__(shape, **common)
+        super().__init__(shape, latent=latent, activation=activation, **common)
         if boundary not in Boundary.__args__ or not 0 < nu < 1:  # type: ignore[attr-defined]
             raise ValueError(
                 f"detector.boundary must be hard or soft and nu between 0 and 1, not {boundary!r} and {nu}"
             )
         if activation in ("sigmoid", "tanh"):
             raise ValueError(f"detector.activation must be unbounded, not {activation!r}: a saturated unit is a bias")
-        self.encoder, self.decoder = encoder_and_decoder(
-            self.shape, latent, channels=channels, hidden=hidden, activation=activation, bias=False
-        )
         self.boundary, self.nu = boundary, nu
         self.register_buffer("centre", torch.ones(latent))
         self.register_buffer("radius2", torch.zeros(()))

@@ -11,7 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+
+Aggregate = Literal["total", "feature"]
 
 
 class ECOD(FittedDetector):
@@ -31,12 +34,8 @@ class ECOD(FittedDetector):
         TKDE 35 (2023) 12181, arXiv:2201.00382
 
     Args:
-        shape: the shape of one event; it is flattened.
         aggregate: `total` or `feature`.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if the aggregate is unknown.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> ecod = ECOD((1,), scaling="none")
@@ -50,12 +49,9 @@ class ECOD(FittedDetector):
     cumulative: Tensor
     left_skewed: Tensor
 
-    def __init__(
-        self, shape: tuple[int, ...], *, aggregate: Literal["total", "feature"] = "total", **common: Any
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], *, aggregate: Aggregate = "total", **common: Any) -> None:
         super().__init__(shape, **common)
-        if aggregate not in ("total", "feature"):
-            raise ValueError(f"detector.aggregate must be total or feature, not {aggregate!r}")
+        checks.one_of("detector", Aggregate, aggregate=aggregate)
         self.aggregate = aggregate
         self.features = math.prod(self.shape)
         self.register_buffer("ordered", torch.empty(self.features, 0))

@@ -8,6 +8,7 @@ from sklearn.covariance import EllipticEnvelope as Envelope
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 
+from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
 
 
@@ -27,22 +28,17 @@ class EllipticEnvelope(ScikitDetector):
         doi:10.1198/004017004000000563
 
     Args:
-        shape: the shape of one event; it is flattened.
         support_fraction: h / N, above 0.5 and at most 1; `None` for the least that is possible.
         max_features: see above.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
-        common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if a number cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> import torch
         >>> envelope = EllipticEnvelope((1,), scaling="none")
         >>> envelope.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
-        >>> near, far = envelope(torch.tensor([[0.], [9.]]))
-        >>> bool(far > near)
-        True
+        >>> envelope(torch.tensor([[0.], [9.]])).argmax().item()  # the far one
+        1
     """
 
     def __init__(
@@ -55,15 +51,9 @@ class EllipticEnvelope(ScikitDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if support_fraction is not None and not 0.5 < support_fraction <= 1:
-            raise ValueError(
-                f"detector.support_fraction must be null, or above 0.5 and at most 1, not {support_fraction}"
-            )
-        if max_features < 1 or (max_rows is not None and max_rows < 2):
-            raise ValueError(
-                f"detector.max_features must be positive and max_rows null or at least 2, not {max_features} and "
-                f"{max_rows}"
-            )
+        checks.above("detector", 0.5, 1, also="null", support_fraction=support_fraction)
+        checks.counts("detector", max_features=max_features)
+        checks.counts("detector", 2, also="null", max_rows=max_rows)
         self.support_fraction, self.max_features, self.max_rows = support_fraction, max_features, max_rows
 
     def build(self, rows: Any) -> Any:

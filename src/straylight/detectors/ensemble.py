@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.detectors.fitted import FittedDetector
 from straylight.nn import Optimization
@@ -66,8 +67,7 @@ class Ensemble(Detector):
         context: int = 0,
         optimizer: Optimization | None = None,
     ) -> None:
-        if members < 1:
-            raise ValueError(f"detector.members must be positive, not {members}")
+        checks.counts("detector", members=members)
         built = [member(shape=shape, context=context, optimizer=optimizer) for _ in range(members)]
         first = built[0]
         super().__init__(shape, context=context, scaling=first.scaling.method, optimizer=optimizer)

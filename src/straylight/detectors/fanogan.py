@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.adversarial import GAN, frozen
 from straylight.detectors.coded import Encodes
 from straylight.detectors.phased import Phased
@@ -37,9 +38,6 @@ class FAnoGAN(Encodes, Phased, GAN):
         common: `latent`, `generator`, `discriminator`, `activation`, see `GAN`; the encoder mirrors the generator; and
             those of `Detector`.
 
-    Raises:
-        ValueError: if a weight is negative or a number not positive.
-
     Example:
         >>> FAnoGAN((2,), latent=2, generator=[8], discriminator=[8])(torch.zeros(5, 2)).shape
         torch.Size([5])
@@ -49,20 +47,11 @@ class FAnoGAN(Encodes, Phased, GAN):
     eager = ("features", "head")  # the gradient penalty is differentiated twice, which compiled networks do not allow
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        kappa: float = 1.0,
-        penalty: float = 10.0,
-        critic_steps: int = 5,
-        **common: Any,
+        self, shape: tuple[int, ...], *, kappa: float = 1.0, penalty: float = 10.0, critic_steps: int = 5, **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        if not kappa >= 0 or not penalty >= 0 or critic_steps < 1:
-            raise ValueError(
-                "detector.kappa and penalty must not be negative and critic_steps must be positive, not "
-                f"{kappa}, {penalty} and {critic_steps}"
-            )
+        checks.not_negative("detector", kappa=kappa, penalty=penalty)
+        checks.counts("detector", critic_steps=critic_steps)
         self.kappa, self.penalty, self.critic_steps = kappa, penalty, critic_steps
         self.head.register_parameter("bias", None)  # a constant cancels in the loss
         self.encoder = encoder(self.shape, self.latent, hidden=self.hidden[::-1], activation=self.activation)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.rows.batch import Batch, Group
 
@@ -25,9 +26,6 @@ class FittedDetector(Detector):
         budget_mb: memory in MiB that matrices of rows by training rows, by components or by features may take beside
             the rows themselves; more rows are taken in turns.
         common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if the budget is not positive.
 
     Example:
         >>> class Mean(FittedDetector):
@@ -49,8 +47,7 @@ class FittedDetector(Detector):
 
     def __init__(self, shape: tuple[int, ...], *, budget_mb: float = 64, **common: Any) -> None:
         super().__init__(shape, **common)
-        if not budget_mb > 0:
-            raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
+        checks.positive("detector", budget_mb=budget_mb)
         self.budget_mb = budget_mb
         self._wanted: Tensor | None = None
 

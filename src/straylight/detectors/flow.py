@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.nn import Flow
 from straylight.rows.batch import Batch
@@ -32,7 +33,6 @@ class FlowDetector(Detector):
         common: `context`, `scaling`, `optimizer`, see `Detector`; a context conditions every layer.
 
     Raises:
-        ValueError: if a number is not positive, or the noise negative.
     """
 
     density = True
@@ -45,10 +45,8 @@ class FlowDetector(Detector):
         self, shape: tuple[int, ...], *, layers: int, hidden: int, blocks: int, noise: float = 0.0, **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        if min(layers, hidden, blocks) < 1:
-            raise ValueError(f"detector.layers, hidden and blocks must be positive, not {layers}, {hidden}, {blocks}")
-        if not noise >= 0:
-            raise ValueError(f"detector.noise must not be negative, not {noise}")
+        checks.counts("detector", layers=layers, hidden=hidden, blocks=blocks)
+        checks.not_negative("detector", noise=noise)
         self.features, self.noise = math.prod(self.shape), noise
         self.network: dict[str, Any] = {"layers": layers, "hidden": hidden, "blocks": blocks, "context": self.context}
 
@@ -62,11 +60,6 @@ class FlowDetector(Detector):
         return z
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """Events drawn from the density, in the data's own units, `(n, *shape)`; `(n, C)` of context if there is any.
-
-        Raises:
-            ValueError: if the scaling has no inverse.
-        """
         drawn = self.flow.sample(n, context if self.context else None)
         return self.scaling.inverse(drawn.view(n, *self.shape))
 

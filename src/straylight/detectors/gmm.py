@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
 
@@ -46,17 +47,15 @@ class GMM(FittedDetector):
         D. Arthur, S. Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007
 
     Args:
-        shape: the shape of one event; it is flattened.
         components: K.
         covariance: `full`, `diag`, or `tied`, one full covariance for all components.
         restarts: R.
         regularization: added to the variances, in scaled units.
         tolerance, max_iterations: when a restart ends.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if a number cannot be used or the covariance is unknown.
         DataError: in training, if a covariance cannot be inverted.
 
     Example:
@@ -86,18 +85,10 @@ class GMM(FittedDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if min(components, restarts, max_iterations) < 1:
-            raise ValueError(
-                "detector.components, restarts and max_iterations must be positive, not "
-                f"{components}, {restarts} and {max_iterations}"
-            )
-        if covariance not in Covariance.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"detector.covariance must be full, diag or tied, not {covariance!r}")
-        if not (regularization >= 0 and tolerance >= 0) or (max_rows is not None and max_rows < 1):
-            raise ValueError(
-                "detector.regularization and tolerance must not be negative and max_rows null or positive, not "
-                f"{regularization}, {tolerance} and {max_rows}"
-            )
+        checks.counts("detector", components=components, restarts=restarts, max_iterations=max_iterations)
+        checks.one_of("detector", Covariance, covariance=covariance)
+        checks.not_negative("detector", regularization=regularization, tolerance=tolerance)
+        checks.counts("detector", also="null", max_rows=max_rows)
         self.components, self.covariance, self.restarts = components, covariance, restarts
         self.regularization, self.tolerance, self.max_iterations = regularization, tolerance, max_iterations
         self.max_rows = max_rows
@@ -120,10 +111,8 @@ class GMM(FittedDetector):
                 f"GMM holds covariances of {self._each(k):,.0f} MiB for {k} components of {self.features:,} features, "
                 f"above detector.budget_mb={self.budget_mb:g}."
             )
-        if (
-            not self.regularization
-            and (rows.double().var(0, correction=0) <= (1e-9 * rows.abs().amax(0)).square()).any()
-        ):
+        least = (1e-9 * rows.abs().amax(0)).square()
+        if not self.regularization and (rows.double().var(0, correction=0) <= least).any():
             raise DataError("GMM meets a feature that is the same in all rows: raise detector.regularization above 0.")
         weight = weight.double() / weight.double().sum()
         origin = weight @ rows.double()  # the sums below would lose digits far from zero
@@ -144,11 +133,6 @@ class GMM(FittedDetector):
         return torch.cat([-self._joint(part.double() - origin, one).logsumexp(2)[:, 0] for part in parts]).float()
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """Events drawn from the density, in the data's own units, `(n, *shape)`.
-
-        Raises:
-            ValueError: if the scaling has no inverse.
-        """
         chosen = torch.multinomial(self.weights, n, replacement=True)
         white = torch.randn(n, self.features, dtype=torch.float64, device=self.means.device)
         if self.covariance == "diag":
@@ -233,11 +217,9 @@ class GMM(FittedDetector):
         weights, means, factors = now
         r, k, d = means.shape
         if self.covariance == "diag":
-            inverse = factors.square().flatten(0, 1)
-            flat = means.flatten(0, 1)
-            squared = (u.square() @ inverse.T - 2 * u @ (flat * inverse).T + (flat.square() * inverse).sum(1)).view(
-                -1, r, k
-            )
+            inverse, flat = factors.square().flatten(0, 1), means.flatten(0, 1)
+            squared = u.square() @ inverse.T - 2 * u @ (flat * inverse).T + (flat.square() * inverse).sum(1)
+            squared = squared.view(-1, r, k)
             log_det = factors.log().sum(2)
         elif self.covariance == "full":
             side_by_side = factors.flatten(0, 1).transpose(0, 1).flatten(1)  # (D, RKD), for one product
@@ -273,10 +255,9 @@ class GMM(FittedDetector):
             target = torch.rand((), generator=generator, dtype=torch.float64).to(total) * total[-1]
             place = torch.searchsorted(total, target, right=True).clamp_max(len(rows) - 1)
             chosen.append(rows[place].double() - origin)
-            near = [
-                (part.double() - origin - chosen[-1]).square().sum(1) for part in self.in_turns(rows, 2 * self.features)
-            ]
-            least = torch.minimum(least, torch.cat(near))
+            parts = self.in_turns(rows, 2 * self.features)
+            near = torch.cat([(part.double() - origin - chosen[-1]).square().sum(1) for part in parts])
+            least = torch.minimum(least, near)
             chance = weight * least
             if not chance.any():  # fewer different rows than components
                 chance = weight

@@ -11,7 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+
+Widths = Literal["static", "dynamic"]
 
 
 class HBOS(FittedDetector):
@@ -27,13 +30,9 @@ class HBOS(FittedDetector):
         KI 2012 poster track, 59
 
     Args:
-        shape: the shape of one event; it is flattened.
         bins: K, or `sqrt` for the square root of N.
         widths: `static` or `dynamic`.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if bins or widths cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> hbos = HBOS((1,), bins=2, scaling="none")
@@ -47,18 +46,11 @@ class HBOS(FittedDetector):
     log_height: Tensor
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        bins: int | Literal["sqrt"] = "sqrt",
-        widths: Literal["static", "dynamic"] = "static",
-        **common: Any,
+        self, shape: tuple[int, ...], *, bins: int | Literal["sqrt"] = "sqrt", widths: Widths = "static", **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        if bins != "sqrt" and (isinstance(bins, str) or bins < 1):
-            raise ValueError(f"detector.bins must be sqrt or positive, not {bins!r}")
-        if widths not in ("static", "dynamic"):
-            raise ValueError(f"detector.widths must be static or dynamic, not {widths!r}")
+        checks.counts("detector", also="sqrt", bins=bins)
+        checks.one_of("detector", Widths, widths=widths)
         self.bins, self.widths = bins, widths
         features = math.prod(self.shape)
         self.register_buffer("edges", torch.empty(features, 0))
@@ -73,15 +65,13 @@ class HBOS(FittedDetector):
         counts = weight.new_zeros(len(rows), bins + 2)
         counts.scatter_add_(1, self._bin(rows), (weight * (n / weight.sum())).expand(len(rows), -1))
         width = self.edges.double().diff(dim=1)
-        whole = width.sum(1, keepdim=True)
+        whole, least = width.sum(1, keepdim=True), n / (n + 1)
         if self.widths == "static":  # but for rounding they are the same
-            width, least = torch.ones_like(width), n / (n + 1)
-            outside = torch.full_like(whole, least)
+            width, outside = torch.ones_like(width), torch.full_like(whole, least)
         else:  # an atom is as wide as the narrowest bin that is not one
             narrowest = torch.where(width > 0, width, math.inf).amin(1, keepdim=True)
             width = torch.where(width > 0, width, torch.where(narrowest.isfinite(), narrowest, 1.0))
-            outside = n / (n + 1) / torch.where(whole > 0, whole, 1.0)
-            least = n / (n + 1)
+            outside = least / torch.where(whole > 0, whole, 1.0)
         inside = counts[:, 1:-1].clamp_min(least) / width
         height = torch.cat([outside, inside, outside], 1)
         self.log_height = (height / height.amax(1, keepdim=True)).log().float()

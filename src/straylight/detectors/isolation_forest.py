@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.ensemble import IsolationForest as Forest
 
+from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
 
 
@@ -19,25 +20,20 @@ class IsolationForest(ScikitDetector):
         F. T. Liu, K. M. Ting, Z.-H. Zhou, Isolation forest, ICDM 2008, doi:10.1109/ICDM.2008.17
 
     Args:
-        shape: the shape of one event; it is flattened.
         n_estimators: trees.
         max_samples: rows that each tree sees; fewer where there are fewer.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all. The
             trees together see `n_estimators` times `max_samples` of them.
         max_features: the fraction of the features that each tree sees.
         n_jobs: processes of scikit-learn's; `None` is one.
-        common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if a number cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> import torch
         >>> forest = IsolationForest((1,), scaling="none")
         >>> forest.fit(torch.randn(100, 1), torch.zeros(100, 0), torch.ones(100))
-        >>> near, far = forest(torch.tensor([[0.], [9.]]))
-        >>> bool(far > near)
-        True
+        >>> forest(torch.tensor([[0.], [9.]])).argmax().item()  # the far one
+        1
     """
 
     weighted = True
@@ -54,15 +50,10 @@ class IsolationForest(ScikitDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if n_estimators < 1 or max_samples < 2 or not 0 < max_features <= 1:
-            raise ValueError(
-                "detector.n_estimators must be positive, max_samples at least 2 and max_features above 0 and at most "
-                f"1, not {n_estimators}, {max_samples} and {max_features}"
-            )
-        if max_rows is not None and max_rows < 2:
-            raise ValueError(f"detector.max_rows must be null or at least 2, not {max_rows}")
-        self.max_rows = max_rows
-        self.n_estimators, self.max_samples = n_estimators, max_samples
+        checks.counts("detector", n_estimators=n_estimators)
+        checks.counts("detector", 2, also="null", max_samples=max_samples, max_rows=max_rows)
+        checks.above("detector", 0, 1, max_features=max_features)
+        self.n_estimators, self.max_samples, self.max_rows = n_estimators, max_samples, max_rows
         self.max_features, self.n_jobs = max_features, n_jobs
 
     def build(self, rows: Any) -> Forest:

@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 
 Rule = Literal["scott", "silverman", "likelihood"]
@@ -39,13 +40,9 @@ class KDE(FittedDetector):
         1175, doi:10.1109/TC.1976.1674577 (likelihood)
 
     Args:
-        shape: the shape of one event; it is flattened.
         bandwidth: h, `scott`, `silverman` or `likelihood`.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` keeps all.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if the bandwidth or the limit cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> kde = KDE((1,), bandwidth=1.0, scaling="none")
@@ -69,21 +66,11 @@ class KDE(FittedDetector):
     width: Tensor
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        bandwidth: float | Rule = "scott",
-        max_rows: int | None = 20_000,
-        **common: Any,
+        self, shape: tuple[int, ...], *, bandwidth: float | Rule = "scott", max_rows: int | None = 20_000, **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        known = isinstance(bandwidth, str) and bandwidth in Rule.__args__  # type: ignore[attr-defined]
-        if not known and not (not isinstance(bandwidth, str) and bandwidth > 0):
-            raise ValueError(
-                f"detector.bandwidth must be positive, or one of {', '.join(Rule.__args__)}, not {bandwidth!r}"  # type: ignore[attr-defined]
-            )
-        if max_rows is not None and max_rows < 1:
-            raise ValueError(f"detector.max_rows must be null or positive, not {max_rows}")
+        checks.positive("detector", also=Rule, bandwidth=bandwidth)
+        checks.counts("detector", also="null", max_rows=max_rows)
         self.bandwidth, self.max_rows = bandwidth, max_rows
         self.features = math.prod(self.shape)
         self.register_buffer("memory", torch.empty(0, self.features, dtype=torch.float64))  # centred
@@ -118,11 +105,6 @@ class KDE(FittedDetector):
         return squared.mul_(-0.5 / self.width**2)
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        """Events drawn from the density, in the data's own units, `(n, *shape)`.
-
-        Raises:
-            ValueError: if the scaling has no inverse.
-        """
         rows = self.memory[torch.multinomial(self.log_weight.exp(), n, replacement=True)] + self.centre
         return self.scaling.inverse((rows + self.width * torch.randn_like(rows)).float().view(n, *self.shape))
 
@@ -141,13 +123,9 @@ class KDE(FittedDetector):
         return scott if self.bandwidth == "scott" else self._most_likely(weight, scott)
 
     def _most_likely(self, weight: Tensor, start: float) -> float:
-        rows, weight = self.drawn(
-            max(2, int((self.budget_mb * 2**20 / 24) ** 0.5)),
-            self.memory,
-            weight,
-            why="they are all compared with each other (detector.budget_mb)",
-            use="seeks its bandwidth on",
-        )
+        limit, why = max(2, int((self.budget_mb * 2**20 / 24) ** 0.5)), "they are all compared with each other"
+        how = {"why": f"{why} (detector.budget_mb)", "use": "seeks its bandwidth on"}
+        rows, weight = self.drawn(limit, self.memory, weight, **how)
         if len(rows) < 2:
             return start
         squared = squared_distances(rows, rows)
@@ -168,9 +146,8 @@ class KDE(FittedDetector):
                 f"that makes left-out rows most probable (many rows are equal?) and takes Scott's, {start:.3g}."
             )
             return start
-        found = minimize_scalar(
-            loss, bounds=(grid[best - 1], grid[best + 1]), method="bounded", options={"xatol": 1e-4}
-        )
+        around = grid[best - 1], grid[best + 1]
+        found = minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-4})
         # the best bandwidth shrinks with the number of rows, of which this was a part
         return math.exp(found.x) * (len(self.memory) / len(rows)) ** (-1 / (self.features + 4))
 

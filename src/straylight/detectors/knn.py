@@ -7,10 +7,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import Metric
+
+Distance = Literal["kth", "mean"]
 
 
 class KNN(FittedDetector):
@@ -26,14 +29,12 @@ class KNN(FittedDetector):
         doi:10.1007/3-540-45681-3_2 (mean)
 
     Args:
-        shape: the shape of one event; it is flattened to D features.
         k: neighbours.
         distance: `kth` or `mean`.
         metric: `euclidean`, `manhattan` or `cosine`.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if k is not positive or a name is unknown.
         DataError: in training, if there are fewer rows than k.
 
     Example:
@@ -49,15 +50,13 @@ class KNN(FittedDetector):
         shape: tuple[int, ...],
         *,
         k: int = 5,
-        distance: Literal["kth", "mean"] = "kth",
+        distance: Distance = "kth",
         metric: Metric = "euclidean",
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if k < 1:
-            raise ValueError(f"detector.k must be positive, not {k}")
-        if distance not in ("kth", "mean"):
-            raise ValueError(f"detector.distance must be kth or mean, not {distance!r}")
+        checks.counts("detector", k=k)
+        checks.one_of("detector", Distance, distance=distance)
         self.k, self.distance = k, distance
         self.neighbours = Neighbours(math.prod(self.shape), metric, self.budget_mb)
 

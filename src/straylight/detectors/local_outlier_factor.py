@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.neighbors import LocalOutlierFactor as Factor
 
+from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
 from straylight.errors import DataError
 
@@ -23,29 +24,24 @@ class LocalOutlierFactor(ScikitDetector):
         doi:10.1145/342009.335388
 
     Args:
-        shape: the shape of one event; it is flattened.
         k: neighbours; one less than the training rows where there are fewer.
         max_rows: see above; `None` takes all.
-        common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if a number cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> import torch
         >>> factor = LocalOutlierFactor((1,), k=3, scaling="none")
         >>> factor.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
-        >>> near, far = factor(torch.tensor([[0.], [9.]]))
-        >>> bool(far > near)
-        True
+        >>> factor(torch.tensor([[0.], [9.]])).argmax().item()  # the far one
+        1
     """
 
     why_fewer = "its cost grows with their square (detector.max_rows)"
 
     def __init__(self, shape: tuple[int, ...], *, k: int = 20, max_rows: int | None = 30_000, **common: Any) -> None:
         super().__init__(shape, **common)
-        if k < 1 or (max_rows is not None and max_rows < 2):
-            raise ValueError(f"detector.k must be positive and max_rows null or at least 2, not {k} and {max_rows}")
+        checks.counts("detector", k=k)
+        checks.counts("detector", 2, also="null", max_rows=max_rows)
         self.k, self.max_rows = k, max_rows
 
     def build(self, rows: Any) -> Factor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.moments import Moments, Sums, resolution
 
 
@@ -25,12 +26,8 @@ class Mahalanobis(Moments):
         88 (2004) 365, doi:10.1016/S0047-259X(03)00096-4
 
     Args:
-        shape: the shape of one event; it is flattened.
         shrinkage: a, between 0 and 1, or `ledoit_wolf`, which chooses it.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if the shrinkage is neither.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> distance = Mahalanobis((2,), shrinkage=0.0, scaling="none")
@@ -43,8 +40,7 @@ class Mahalanobis(Moments):
         self, shape: tuple[int, ...], *, shrinkage: float | Literal["ledoit_wolf"] = "ledoit_wolf", **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        if shrinkage != "ledoit_wolf" and not (not isinstance(shrinkage, str) and 0 <= shrinkage <= 1):
-            raise ValueError(f"detector.shrinkage must be ledoit_wolf or between 0 and 1, not {shrinkage!r}")
+        checks.between("detector", 0, 1, also="ledoit_wolf", shrinkage=shrinkage)
         self.shrinkage = shrinkage
 
     def solve(self, sums: Sums) -> Tensor:

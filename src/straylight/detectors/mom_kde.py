@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.detectors.kde import KDE
 
@@ -27,13 +28,8 @@ class MoMKDE(KDE):
         2022, arXiv:2006.16590
 
     Args:
-        shape: the shape of one event; it is flattened.
         blocks: S, best odd; one more than twice the number of contaminated rows are safe against any of them.
-        common: `bandwidth`, `max_rows`, see `KDE`; `budget_mb`, see `FittedDetector`; `context`, `scaling`, see
-            `Detector`.
-
-    Raises:
-        ValueError: if blocks is not positive.
+        shape, bandwidth, max_rows, common: see `KDE`.
 
     Example:
         >>> kde = MoMKDE((1,), blocks=3, bandwidth=1.0, scaling="none")
@@ -48,8 +44,7 @@ class MoMKDE(KDE):
 
     def __init__(self, shape: tuple[int, ...], *, blocks: int = 11, **common: Any) -> None:
         super().__init__(shape, **common)
-        if blocks < 1:
-            raise ValueError(f"detector.blocks must be positive, not {blocks}")
+        checks.counts("detector", blocks=blocks)
         self.blocks = blocks
         self.register_buffer("dealt_to", torch.tensor(blocks))
 

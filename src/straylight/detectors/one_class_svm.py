@@ -9,6 +9,7 @@ from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM as SVM
 
+from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
 
 
@@ -26,23 +27,18 @@ class OneClassSVM(ScikitDetector):
         C. Williams, M. Seeger, Using the Nyström method to speed up kernel machines, NIPS 2000
 
     Args:
-        shape: the shape of one event; it is flattened.
         nu: see above, above 0 and at most 1.
         gamma: of the kernel; `scale` is 1 / (D times the variance of all values).
         max_rows: training rows up to which the solution is exact; `None` for always.
         landmarks: rows at which the kernel is taken beyond that; the features of all rows must fit `budget_mb`.
-        common: `context`, `scaling`, see `Detector`.
-
-    Raises:
-        ValueError: if a number cannot be used.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Example:
         >>> import torch
         >>> svm = OneClassSVM((1,), scaling="none")
         >>> svm.fit(torch.linspace(-1, 1, 99)[:, None], torch.zeros(99, 0), torch.ones(99))
-        >>> near, far = svm(torch.tensor([[0.], [9.]]))
-        >>> bool(far > near)
-        True
+        >>> svm(torch.tensor([[0.], [9.]])).argmax().item()  # the far one
+        1
     """
 
     weighted = True
@@ -59,14 +55,10 @@ class OneClassSVM(ScikitDetector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if not 0 < nu <= 1 or not (gamma == "scale" or (not isinstance(gamma, str) and gamma > 0)):
-            raise ValueError(
-                f"detector.nu must be above 0 and at most 1, and gamma scale or positive, not {nu} and {gamma!r}"
-            )
-        if landmarks < 1 or (max_rows is not None and max_rows < 1):
-            raise ValueError(
-                f"detector.max_rows must be null or positive, and landmarks positive, not {max_rows} and {landmarks}"
-            )
+        checks.above("detector", 0, 1, nu=nu)
+        checks.positive("detector", also="scale", gamma=gamma)
+        checks.counts("detector", also="null", max_rows=max_rows)
+        checks.counts("detector", landmarks=landmarks)
         self.nu, self.gamma, self.max_rows, self.landmarks = nu, gamma, max_rows, landmarks
 
     def most(self, n: int) -> int | None:

@@ -10,8 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.moments import Moments, Sums, resolution
 from straylight.errors import DataError
+
+Variant = Literal["whitened", "reconstruction", "whitened_reconstruction"]
 
 
 class PCA(Moments):
@@ -32,13 +35,11 @@ class PCA(Moments):
         component classifier, ICDM Foundations workshop 2003 (first and last components)
 
     Args:
-        shape: the shape of one event; it is flattened.
         components: q; below 1 the fraction of the variance that they must hold at least; `None` for all.
         variant: `whitened`, `reconstruction` or `whitened_reconstruction`.
-        common: `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
-        ValueError: if components or the variant cannot be used.
         DataError: in training, if no component is left out and the score is an error of reconstruction.
 
     Example:
@@ -53,7 +54,7 @@ class PCA(Moments):
         shape: tuple[int, ...],
         *,
         components: int | float | None = None,
-        variant: Literal["whitened", "reconstruction", "whitened_reconstruction"] = "whitened",
+        variant: Variant = "whitened",
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
@@ -63,10 +64,7 @@ class PCA(Moments):
                 f"detector.components must be null, a number of components from 1 to {self.features}, or a fraction of "
                 f"the variance between 0 and 1, not {components}"
             )
-        if variant not in ("whitened", "reconstruction", "whitened_reconstruction"):
-            raise ValueError(
-                f"detector.variant must be whitened, reconstruction or whitened_reconstruction, not {variant!r}"
-            )
+        checks.one_of("detector", Variant, variant=variant)
         self.components, self.variant = components, variant
 
     def solve(self, sums: Sums) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.rows.batch import Batch
 
@@ -50,9 +51,6 @@ class RBM(Detector):
         chains: M, how many of them there are.
         common: `context`, `scaling`, `optimizer`, see `Detector`.
 
-    Raises:
-        ValueError: if a number is not positive or the kind of unit unknown.
-
     Example:
         >>> RBM((2,), hidden=4)(torch.zeros(5, 2)).shape
         torch.Size([5])
@@ -73,15 +71,11 @@ class RBM(Detector):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        if min(hidden, k, chains) < 1:
-            raise ValueError(f"detector.hidden, k and chains must be positive, not {hidden}, {k} and {chains}")
+        checks.counts("detector", hidden=hidden, k=k, chains=chains)
         if visible not in Visible.__args__:  # type: ignore[attr-defined]
             raise ValueError(f"detector.visible must be bernoulli or gaussian, not {visible!r}")
-        if visible == "bernoulli" and not (self.scaling.bounded or self.scaling.method == "none"):
-            raise ValueError(
-                f"detector.visible=bernoulli needs features between 0 and 1: set detector.scaling=minmax or "
-                f"minmax_common, not {self.scaling.method}"
-            )
+        if visible == "bernoulli":
+            self.needs_bounds("detector.visible=bernoulli")
         features = math.prod(self.shape)
         self.visible, self.k, self.persistent = visible, k, persistent
         # widths as in G. E. Hinton, A practical guide to training restricted Boltzmann machines, UTML TR 2010-003
@@ -116,9 +110,8 @@ class RBM(Detector):
         else:
             model = batch.mean(self.free_energy(self.gibbs(v, self.k)))
         with torch.no_grad():
-            back = torch.addmm(
-                self.visible_bias, torch.addmm(self.hidden_bias, v, self.weight).sigmoid(), self.weight.T
-            )
+            hidden = torch.addmm(self.hidden_bias, v, self.weight).sigmoid()
+            back = torch.addmm(self.visible_bias, hidden, self.weight.T)
             back = back if self.visible == "gaussian" else back.sigmoid()
             reconstruction = batch.mean((back - v).square().mean(1))
         return {"loss": batch.mean(self.free_energy(v)) - model, "reconstruction": reconstruction}

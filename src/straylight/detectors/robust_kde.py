@@ -6,14 +6,17 @@ Shapes: `N` training rows kept.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from straylight import checks
 from straylight.detectors.kde import KDE, squared_distances
 
 Loss = Callable[[Tensor], Tensor]
+Rho = Literal["huber", "hampel"]
 
 
 class RobustKDE(KDE):
@@ -30,12 +33,10 @@ class RobustKDE(KDE):
         J. Kim, C. D. Scott, Robust kernel density estimation, JMLR 13 (2012) 2529, arXiv:1107.3133
 
     Args:
-        shape: the shape of one event; it is flattened.
         rho: `huber` or `hampel`.
         quantiles: where rho bends: a for Huber; a, b and c for Hampel, flat from b to c and zero beyond it; of rows,
             whatever their weights. The 95 % for c are those of P. Humbert's code beside arXiv:2006.16590.
-        max_rows: see `KDE`; the N x N matrix of kernels must fit `budget_mb` too.
-        common: `bandwidth`, see `KDE`; `budget_mb`, see `FittedDetector`; `context`, `scaling`, see `Detector`.
+        shape, bandwidth, max_rows, common: see `KDE`; the N x N matrix of kernels must fit `budget_mb` too.
 
     Raises:
         ValueError: if rho is unknown or the quantiles do not rise from 0 to 1.
@@ -54,14 +55,13 @@ class RobustKDE(KDE):
         self,
         shape: tuple[int, ...],
         *,
-        rho: Literal["huber", "hampel"] = "hampel",
+        rho: Rho = "hampel",
         quantiles: tuple[float, float, float] = (0.5, 0.75, 0.95),
         max_rows: int | None = 5_000,
         **common: Any,
     ) -> None:
         super().__init__(shape, max_rows=max_rows, **common)
-        if rho not in ("huber", "hampel"):
-            raise ValueError(f"detector.rho must be huber or hampel, not {rho!r}")
+        checks.one_of("detector", Rho, rho=rho)
         if len(quantiles) != 3 or not 0 < quantiles[0] <= quantiles[1] <= quantiles[2] <= 1:
             raise ValueError(f"detector.quantiles must be three that rise from above 0 to 1, not {list(quantiles)}")
         self.rho, self.quantiles = rho, tuple(quantiles)
@@ -75,11 +75,10 @@ class RobustKDE(KDE):
         start, distance = self._descend(kernel, weight, weight, lambda d: 1 / d.clamp_min(1e-12), lambda d: d)
         a, b, c = torch.quantile(distance, distance.new_tensor(self.quantiles)).unbind()
         if self.rho == "huber":
-            self.weights, _ = self._descend(kernel, weight, start, lambda d: huber_weight(d, a), lambda d: huber(d, a))
+            factor, rho = partial(huber_weight, a=a), partial(huber, a=a)
         else:
-            self.weights, _ = self._descend(
-                kernel, weight, start, lambda d: hampel_weight(d, a, b, c), lambda d: hampel(d, a, b, c)
-            )
+            factor, rho = partial(hampel_weight, a=a, b=b, c=c), partial(hampel, a=a, b=b, c=c)
+        self.weights, _ = self._descend(kernel, weight, start, factor, rho)
         counts = self.weights > 0
         self.memory, self.log_weight = self.memory[counts], self.weights[counts].log()
 
@@ -114,9 +113,8 @@ def hampel(d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Hampel's loss: square up to a, linear to b, flattening to c, constant beyond it."""
     top = a * (b + c - a) / 2
     bend = top - a * (c - d).square() / (2 * (c - b).clamp_min(1e-300))
-    return torch.where(
-        d <= a, d.square() / 2, torch.where(d < b, a * d - a.square() / 2, torch.where(d < c, bend, top))
-    )
+    beyond = torch.where(d < b, a * d - a.square() / 2, torch.where(d < c, bend, top))
+    return torch.where(d <= a, d.square() / 2, beyond)
 
 
 def hampel_weight(d: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:

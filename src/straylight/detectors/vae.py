@@ -6,16 +6,14 @@ Shapes: `B` events, `Z` latent dimensions, `D` features, `K` samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from straylight.detectors.coded import Encodes, Generates
-from straylight.nn import encoder_and_decoder
-from straylight.nn.mlp import Activation
+from straylight import checks
+from straylight.detectors.coded import Generates, Rebuilds
 from straylight.rows.batch import Batch
 
 Score = Literal["elbo", "log_likelihood", "reconstruction", "kl", "mu2", "rz"]
@@ -24,7 +22,7 @@ Likelihood = Literal["gaussian", "bernoulli"]
 AT_ONCE = 16384  # events times samples that are decoded together
 
 
-class VAE(Encodes, Generates):
+class VAE(Rebuilds, Generates):
     """Variational autoencoder with a diagonal Gaussian encoder and a Gaussian or Bernoulli decoder.
 
     It is trained on -log p(x | z) + beta KL(q(z | x) || N(0, 1)) with z drawn from q(z | x) = N(mu, sigma^2). Scores
@@ -54,22 +52,15 @@ class VAE(Encodes, Generates):
         F. Chollet, Variational AutoEncoder, https://keras.io/examples/generative/vae/ (the convolutional pair)
 
     Args:
-        shape: the shape of one event; a dense network flattens it to D features.
-        hidden: widths of the encoder's dense layers; a dense decoder mirrors them. `[32, 32]` with `latent=2` on two
-            features is the 2-32-32-2 of the tutorial on blobs.
-        latent: Z.
-        channels: see `straylight.nn.encoder`; `[32, 64]` with `hidden=[16]` is the Keras pair for 28 x 28 pixels.
-        activation: between the layers.
+        hidden, latent: `[32, 32]` and 2 on two features are the 2-32-32-2 of the tutorial on blobs.
+        channels: `[32, 64]` with `hidden=[16]` is the Keras pair for 28 x 28 pixels.
         likelihood: `gaussian` or `bernoulli`.
         variance: of the Gaussian likelihood, in squared scaled units.
         beta: weight of the divergence in training.
         beta_warmup: the fraction of all steps over which beta rises linearly from zero, between 0 and 1.
         score: one of the six above.
         samples: of the score `log_likelihood`.
-        common: `context`, `scaling`, `optimizer`, see `Detector`.
-
-    Raises:
-        ValueError: if a width, a number of samples or the variance is not positive, or a name is unknown.
+        shape, hidden, latent, channels, activation, common: see `Mirrored`.
 
     Example:
         >>> VAE((2,), hidden=[32, 32], latent=2)(torch.zeros(5, 2)).shape
@@ -77,16 +68,14 @@ class VAE(Encodes, Generates):
     """
 
     rowwise = True
+    per_latent = 2
     noise: Tensor
 
     def __init__(
         self,
         shape: tuple[int, ...],
         *,
-        hidden: Sequence[int] = (64, 32),
         latent: int = 8,
-        channels: Sequence[int] = (),
-        activation: Activation = "relu",
         likelihood: Likelihood = "gaussian",
         variance: float = 0.1,
         beta: float = 1.0,
@@ -95,26 +84,15 @@ class VAE(Encodes, Generates):
         samples: int = 64,
         **common: Any,
     ) -> None:
-        super().__init__(shape, **common)
-        if score not in Score.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"detector.score must be one of {', '.join(Score.__args__)}, not {score!r}")  # type: ignore[attr-defined]
-        if likelihood not in Likelihood.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"detector.likelihood must be gaussian or bernoulli, not {likelihood!r}")
-        if likelihood == "bernoulli" and not (self.scaling.bounded or self.scaling.method == "none"):
-            raise ValueError(
-                f"detector.likelihood=bernoulli needs features between 0 and 1: set detector.scaling=minmax or "
-                f"minmax_common, not {self.scaling.method}"
-            )
-        if not variance > 0 or not beta >= 0:
-            raise ValueError(f"detector.variance must be positive and beta not negative, not {variance} and {beta}")
-        if not 0 <= beta_warmup <= 1 or samples < 1:
-            raise ValueError(
-                "detector.beta_warmup is a fraction of the steps between 0 and 1, and samples positive, not "
-                f"{beta_warmup} and {samples}"
-            )
-        self.encoder, self.decoder = encoder_and_decoder(
-            self.shape, latent, channels=channels, hidden=hidden, activation=activation, per_latent=2
-        )
+        super().__init__(shape, latent=latent, **common)
+        checks.one_of("detector", Score, score=score)
+        checks.one_of("detector", Likelihood, likelihood=likelihood)
+        if likelihood == "bernoulli":
+            self.needs_bounds("detector.likelihood=bernoulli")
+        checks.positive("detector", variance=variance)
+        checks.not_negative("detector", beta=beta)
+        checks.between("detector", 0, 1, beta_warmup=beta_warmup)
+        checks.counts("detector", samples=samples)
         self.latent = latent
         self.likelihood, self.variance, self.scored_by = likelihood, variance, score
         self.beta, self.beta_warmup = beta, beta_warmup
@@ -127,11 +105,7 @@ class VAE(Encodes, Generates):
         # a variance beyond e^+-15 is an accident of an untrained or far-off row; unbounded it overflows
         return mu, log_variance.clamp(-15, 15)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Scaled events through the mean of their latent and back, `(B, *shape)` to `(B, *shape)`."""
-        return self.made(self.code(x))
-
-    def code(self, x: Tensor) -> Tensor:
+    def code(self, x: Tensor) -> Tensor:  # the mean of q(z | x)
         return self.encode(x)[0]
 
     def made(self, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln
 
-from straylight.metrics.ranks import Column, weighed
+from straylight.metrics.ranks import Column, Weight, weighed
 
 ROUNDING = 1 + 1e-13  # 0.07 * 100 is 7.000000000000001, and 0.29 * 100 is 28.999999999999996
 LEVEL = 0.95  # of bands
@@ -86,7 +86,7 @@ class Calibration:
         (18.0, [0.15, 0.1])
     """
 
-    def __init__(self, scores: ArrayLike, weight: ArrayLike | None = None) -> None:
+    def __init__(self, scores: ArrayLike, weight: Weight = None) -> None:
         if weight is not None:  # equal ones are as good as none
             weights = weighed("calibration", weight, np.shape(scores))
             weight = weights / (weights.max(initial=0) or 1)

@@ -13,18 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
-from straylight.metrics.ranks import weighed
+from straylight.metrics.ranks import Weight, weighed
 
+Flags = NDArray[np.bool_]
 CLASSES = ("nominal", "anomalous")
 
 
 def decisions(
-    flagged: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    weight: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
+    flagged: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: Weight = None, *, level: float = 0.95
 ) -> dict[str, Any]:
     """How right it was to flag these rows: precision, recall, F1, confusion matrix, false-positive rate, report.
 
@@ -89,9 +85,7 @@ def decisions(
     }
 
 
-def confusion_matrix(
-    flagged: NDArray[np.bool_], strange: NDArray[np.bool_], weight: NDArray[np.float64] | None = None
-) -> list[list[Any]]:
+def confusion_matrix(flagged: Flags, strange: Flags, weight: NDArray[np.float64] | None = None) -> list[list[Any]]:
     """[[tn, fp], [fn, tp]]: counts, or sums of weights.
 
     Example:
@@ -103,10 +97,7 @@ def confusion_matrix(
 
 
 def rate(
-    flagged: NDArray[np.bool_],
-    chosen: NDArray[np.bool_],
-    weight: NDArray[np.float64] | None = None,
-    level: float = 0.95,
+    flagged: Flags, chosen: Flags, weight: NDArray[np.float64] | None = None, level: float = 0.95
 ) -> tuple[float | None, float | None, float | None, float]:
     """The fraction of the chosen rows that is flagged, its interval, and the (effective) number that it is of.
 
@@ -116,16 +107,15 @@ def rate(
     """
     n: float = int(chosen.sum())
     k: float = int((flagged & chosen).sum())
-    if weight is not None:
-        w = weight[chosen]
-        total = float(w.sum())
+    value = _ratio(k, n)
+    if weight is not None and n:
+        w, total = weight[chosen], float(weight[chosen].sum())
         value = _ratio(float(weight[flagged & chosen].sum()), total)
         n = total**2 / float((w**2).sum()) if total else 0
-    else:
-        value = _ratio(k, n)
+        k = (value or 0) * n
     if value is None:
         return None, None, None, 0
-    return value, *_clopper_pearson(value * n if weight is not None else k, n, level), n
+    return value, *_clopper_pearson(k, n, level), n
 
 
 def report(confusion: Sequence[Sequence[float]], digits: int = 4) -> str:

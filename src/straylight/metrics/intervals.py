@@ -24,7 +24,6 @@ Interval = tuple[float, float]
 DRAWS = 2000  # of a bootstrap: its 95 % limits are then known to 0.35 % of probability
 FEW = 1.5  # wrongly ranked events, below which the logit scale is left: found by simulation
 PRIOR = 0.5  # of an all-or-nothing event added to the observed ones: found by simulation
-_LEVEL = "the level of an interval lies between 0 and 1, not at {}"
 
 
 class Side(NamedTuple):
@@ -138,12 +137,9 @@ def area_sides(ranks: Ranks, max_fpr: float) -> tuple[Side, Side]:
     influence[1 : 1 + len(cut)] -= np.where(cut, (s.tp_ge - s.tp_gt) / high.total * part**2 / 2, 0.0)
     # between scores the edge lies anywhere, and the TPR there is the edge's own
     influence = influence / max_fpr + edge - area
+    known = nominal.effective(np.where(inside, 1 - tpr, 0.0))
     return (
-        Side(
-            nominal.variance(influence / low.total),
-            nominal.effective(np.where(inside, 1 - tpr, 0.0)),
-            low.effective(0) * max_fpr,
-        ),
+        Side(nominal.variance(influence / low.total), known, low.effective(0) * max_fpr),
         Side(anomalous.variance((placed - area) / high.total), anomalous.known(placed), high.effective(0)),
     )
 
@@ -178,7 +174,7 @@ def around(value: float, sides: tuple[Side, ...], level: float = 0.95) -> Interv
 
 def _z(level: float) -> float:
     if not 0 < level < 1:
-        raise ValueError(_LEVEL.format(level))
+        raise ValueError(f"the level of an interval lies between 0 and 1, not at {level}")
     return float(ndtri((1 + level) / 2))
 
 
@@ -200,8 +196,7 @@ def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interva
         seed: of the draws, so that the same scores have the same interval.
     """
     low, high = ranks.low, ranks.high
-    if not 0 < level < 1:
-        raise ValueError(_LEVEL.format(level))
+    _z(level)  # refuses what is none
     if fpr >= 1:
         return 1.0, 1.0
     random = np.random.default_rng(seed)

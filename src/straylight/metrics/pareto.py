@@ -24,10 +24,7 @@ def pareto_front(cost: ArrayLike, quality: ArrayLike) -> NDArray[np.intp]:
     order = known[np.lexsort((-quality[known], cost[known]))]
     front: list[int] = []
     for i in order:
-        if (
-            not front
-            or quality[i] > quality[front[-1]]
-            or (cost[i], quality[i]) == (cost[front[-1]], quality[front[-1]])
-        ):
+        best = front[-1] if front else i
+        if not front or quality[i] > quality[best] or (cost[i], quality[i]) == (cost[best], quality[best]):
             front.append(int(i))
     return np.array(front, dtype=np.intp)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics import intervals as known
-from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks, Working, needed, weighed
+from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks, Weight, Working, needed, weighed
 
 __all__ = [
     "FPRS",
@@ -38,19 +38,13 @@ MAX_FPR = 0.1
 
 
 def _ranks(
-    nominal: ArrayLike,
-    anomalous: ArrayLike,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal: ArrayLike, anomalous: ArrayLike, nominal_weight: Weight = None, anomalous_weight: Weight = None
 ) -> Ranks:
     return Ranks(Column("nominal", nominal, nominal_weight), Column("anomalous", anomalous, anomalous_weight))
 
 
 def auroc(
-    nominal: ArrayLike,
-    anomalous: ArrayLike,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal: ArrayLike, anomalous: ArrayLike, nominal_weight: Weight = None, anomalous_weight: Weight = None
 ) -> float:
     """Probability that a random anomalous score exceeds a random nominal one, ties counted half.
 
@@ -77,10 +71,7 @@ def auroc(
 
 
 def average_precision(
-    nominal: ArrayLike,
-    anomalous: ArrayLike,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal: ArrayLike, anomalous: ArrayLike, nominal_weight: Weight = None, anomalous_weight: Weight = None
 ) -> float:
     """Area under the precision-recall curve as a sum over its steps, without interpolation.
 
@@ -103,8 +94,8 @@ def partial_auroc(
     nominal: ArrayLike,
     anomalous: ArrayLike,
     max_fpr: float = MAX_FPR,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal_weight: Weight = None,
+    anomalous_weight: Weight = None,
 ) -> float:
     """Area under the ROC curve left of a false-positive rate, scaled so that 0.5 is chance and 1 is perfect.
 
@@ -139,11 +130,7 @@ def _standardised(mean_tpr: float, max_fpr: float) -> float:
 
 
 def tpr_at_fpr(
-    nominal: ArrayLike,
-    anomalous: ArrayLike,
-    fpr: float,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal: ArrayLike, anomalous: ArrayLike, fpr: float, nominal_weight: Weight = None, anomalous_weight: Weight = None
 ) -> Working:
     """Fraction of anomalies kept at the largest false-positive rate that is not above `fpr`.
 
@@ -183,10 +170,7 @@ def sic(working: Working) -> float | None:
 
 
 def max_sic(
-    nominal: ArrayLike,
-    anomalous: ArrayLike,
-    nominal_weight: ArrayLike | None = None,
-    anomalous_weight: ArrayLike | None = None,
+    nominal: ArrayLike, anomalous: ArrayLike, nominal_weight: Weight = None, anomalous_weight: Weight = None
 ) -> tuple[float, float] | None:
     """The largest significance improvement of any threshold, and the FPR there; see `sic`.
 
@@ -227,7 +211,7 @@ class Ranked:
         scores: ArrayLike,
         y: ArrayLike,
         kinds: Sequence[str] = (),
-        weight: ArrayLike | None = None,
+        weight: Weight = None,
         *,
         fprs: Sequence[float] = FPRS,
         max_fpr: float = MAX_FPR,
@@ -333,11 +317,7 @@ class Ranked:
 
 
 def ranking(
-    scores: ArrayLike,
-    y: ArrayLike,
-    kinds: Sequence[str] = (),
-    fprs: Sequence[float] = FPRS,
-    weight: ArrayLike | None = None,
+    scores: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), fprs: Sequence[float] = FPRS, weight: Weight = None
 ) -> dict[str, float]:
     """Every ranking metric of one split, by name; `Ranked(...).metrics()`.
 

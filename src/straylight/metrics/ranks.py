@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Weight = ArrayLike | None  # of events; None is one each
 RESOLVABLE = 10  # nominal events above a threshold, below which its FPR is not known to better than about a third
 SIC_FLOOR = 25  # nominal events above a threshold, from which on its FPR is known to 20 % (1 / sqrt(25))
 
@@ -90,7 +91,7 @@ class Column:
         ValueError: if a weight is negative or not finite, a score NaN, or no event left.
     """
 
-    def __init__(self, name: str, scores: ArrayLike, weight: ArrayLike | None = None) -> None:
+    def __init__(self, name: str, scores: ArrayLike, weight: Weight = None) -> None:
         values = np.asarray(scores)
         if values.ndim != 1 or not len(values):
             raise ValueError(f"{name} scores must be a non-empty column, not of shape {values.shape}")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.conformal import Calibration, Threshold, benjamini_hochberg, held_nominal, needed
-from straylight.metrics.decisions import decisions
+from straylight.metrics.decisions import Flags, decisions
+from straylight.metrics.ranks import Weight
 from straylight.metrics.thresholds import best_f1, fpr_of_quantile, fpr_of_rate
 
 Entry = dict[str, Any]
@@ -111,7 +112,7 @@ class Cuts:
         (3.0, [[1, 0], [0, 1]])
     """
 
-    def __init__(self, rules: Sequence[Rule], scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> None:
+    def __init__(self, rules: Sequence[Rule], scores: ArrayLike, y: ArrayLike, weight: Weight = None) -> None:
         self._scores, self._y = np.asarray(scores), np.asarray(y)
         self._weight = None if weight is None else np.asarray(weight)
         nominal = held_nominal(self._y)
@@ -147,9 +148,7 @@ class Cuts:
         said = f"chosen by the labels of validation, {anomalous:,} of which are anomalous (F1 {best.f1:.4f})."
         return _plain(best.value), said
 
-    def applied(
-        self, scores: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: ArrayLike | None = None
-    ) -> list[Entry]:
+    def applied(self, scores: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: Weight = None) -> list[Entry]:
         """The entries and what `decisions` finds of each on test rows, the band of its FPR and whether it lies there.
 
         Raises:
@@ -164,7 +163,7 @@ class Cuts:
             found.append(entry if flagged is None else entry | _met(flagged, entry, threshold, y, kinds, weight))
         return found
 
-    def _flagged(self, entry: Entry, scores: NDArray[Any]) -> NDArray[np.bool_] | None:
+    def _flagged(self, entry: Entry, scores: NDArray[Any]) -> Flags | None:
         value = entry["value"]
         if entry["rule"] == "fdr":
             return benjamini_hochberg(self.calibration.p_values(scores), entry["asked"]["fdr"])
@@ -174,12 +173,7 @@ class Cuts:
 
 
 def _met(
-    flagged: NDArray[np.bool_],
-    entry: Entry,
-    threshold: Threshold | None,
-    y: ArrayLike,
-    kinds: Sequence[str],
-    weight: ArrayLike | None,
+    flagged: Flags, entry: Entry, threshold: Threshold | None, y: ArrayLike, kinds: Sequence[str], weight: Weight
 ) -> Entry:
     """What came of a rule beside what was expected of it."""
     found = decisions(flagged, y, kinds, weight)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from straylight.metrics.ranks import weighed
+from straylight.metrics.ranks import Weight, weighed
 
 
 def fpr_of_quantile(quantile: float) -> float:
@@ -66,7 +66,7 @@ class BestF1(NamedTuple):
     f1: float
 
 
-def best_f1(scores: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> BestF1:
+def best_f1(scores: ArrayLike, y: ArrayLike, weight: Weight = None) -> BestF1:
     """The threshold with the largest F1 = 2 TP / (2 TP + FP + FN) on labelled rows, exact with ties.
 
     Every distinct score is tried, and one below all of them unless the lowest is minus infinity. The threshold is

@@ -5,9 +5,8 @@ from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
 from straylight.nn.mlp import mlp
 from straylight.nn.neighbours import Neighbours
 from straylight.nn.optimization import Optimization
-from straylight.nn.particles import ParticleScaling
+from straylight.nn.particles import ParticleScaling, scaling_of
 from straylight.nn.scaling import Scaling
-from straylight.nn.scaling_of import scaling_of
 
 __all__ = [
     "Flow",

@@ -97,9 +97,8 @@ def coupling_flow(
     """
     if features < 2:
         raise ValueError("a coupling flow needs two or more features; use detector=maf for one")
-    network = partial(
-        ResidualNet, hidden_features=hidden, context_features=context or None, num_blocks=blocks
-    )  # of inputs and outputs
+    options = {"hidden_features": hidden, "context_features": context or None, "num_blocks": blocks}
+    network = partial(ResidualNet, **options)  # of inputs and outputs
     transforms: list[Transform] = []
     for layer in range(layers):
         if layer and not layer % 2 and features > 2:
@@ -203,12 +202,10 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
         return network.final_layer(h)
 
     def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = exact(parameters).chunk(2, 1)
-        return stretched(inputs, raw, shift)
+        return stretched(inputs, *exact(parameters).chunk(2, 1))
 
     def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = exact(parameters).chunk(2, 1)
-        return shrunk(inputs, raw, shift)
+        return shrunk(inputs, *exact(parameters).chunk(2, 1))
 
 
 class AffineCoupling(AffineCouplingTransform):

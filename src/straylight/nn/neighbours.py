@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from straylight import checks
+
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
 LARGEST = 1e17  # a coordinate whose square, and the sum of many, float32 holds; what is farther is as strange
@@ -52,10 +54,8 @@ class Neighbours(nn.Module):
 
     def __init__(self, features: int, metric: Metric = "euclidean", budget_mb: float = 64) -> None:
         super().__init__()
-        if metric not in Metric.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"detector.metric must be one of {', '.join(Metric.__args__)}, not {metric!r}")  # type: ignore[attr-defined]
-        if not budget_mb > 0:
-            raise ValueError(f"detector.budget_mb must be positive, not {budget_mb}")
+        checks.one_of("detector", Metric, metric=metric)
+        checks.positive("detector", budget_mb=budget_mb)
         self.metric, self.budget_mb = metric, budget_mb
         columns = features + 2 * (metric == "cosine")  # directions for zeros asked about, and for zeros kept
         self.register_buffer("memory", torch.empty(0, columns + 1))  # centred, and the square of the length of each

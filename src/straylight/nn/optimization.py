@@ -10,6 +10,8 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from straylight import checks
+
 Schedule = Literal["constant", "cosine", "linear"]
 
 
@@ -48,14 +50,10 @@ class Optimization:
         warmup: float = 0.0,
         clip: float | None = None,
     ) -> None:
-        if not lr > 0:
-            raise ValueError(f"optimizer.lr must be positive, not {lr}")
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"optimizer.warmup is a fraction of the steps between 0 and 1, not {warmup}")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"optimizer.clip must be positive or null, not {clip}")
-        if schedule not in ("constant", "cosine", "linear"):
-            raise ValueError(f"optimizer.schedule must be constant, cosine or linear, not {schedule!r}")
+        checks.positive("optimizer", lr=lr)
+        checks.between("optimizer", 0, 1, warmup=warmup)
+        checks.positive("optimizer", also="null", clip=clip)
+        checks.one_of("optimizer", Schedule, schedule=schedule)
         self.method, self.lr, self.schedule, self.warmup, self.clip = method, lr, schedule, warmup, clip
         #: Whether the rate never changes, so that nobody need set it.
         self.constant = schedule == "constant" and not warmup

@@ -47,11 +47,7 @@ class ParticleScaling(Scaling):
 
     def __init__(self, shape: tuple[int, ...], method: Method = "particles_log") -> None:
         particles = sum(slots for slots, _ in RANGES)
-        if math.prod(shape) != particles * 3 or tuple(shape) not in (
-            (particles * 3,),
-            (particles, 3),
-            (1, particles, 3),
-        ):
+        if tuple(shape) not in ((particles * 3,), (particles, 3), (1, particles, 3)):
             raise ValueError(
                 f"detector.scaling={method} is for {particles} particles of pT, eta and phi, of shape (57,), (19, 3) "
                 f"or (1, 19, 3), not {tuple(shape)}"
@@ -128,3 +124,16 @@ class ParticleScaling(Scaling):
         if self.method == "particles":
             return particles
         return torch.cat([particles[..., :1].clamp(min=LEAST).log(), particles[..., 1:]], 2)
+
+
+def scaling_of(shape: tuple[int, ...], method: Method) -> Scaling:
+    """The scaling of this name.
+
+    Raises:
+        ValueError: if there is none, or it is not for events of this shape.
+
+    Example:
+        >>> scaling_of((2,), "minmax").bounded
+        True
+    """
+    return (ParticleScaling if method in ("particles", "particles_log") else Scaling)(shape, method)

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from straylight import checks
+
 Method = Literal[
     "standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "particles", "particles_log", "none"
 ]
@@ -49,8 +51,7 @@ class Scaling(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], method: Method = "standard") -> None:
         super().__init__()
-        if method not in Method.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"scaling must be one of {', '.join(Method.__args__)}, not {method!r}")  # type: ignore[attr-defined]
+        checks.one_of("detector", Method, scaling=method)
         self.method = method
         self.register_buffer("shift", torch.zeros(shape))
         self.register_buffer("factor", torch.ones(shape))
@@ -98,13 +99,8 @@ class Scaling(nn.Module):
         if self.method == "none":
             return self
         common = self.method.endswith("_common") or self.method == "gcn_l1"
-        count, mean, squares, low, high = (
-            0,
-            torch.zeros(()),
-            torch.zeros(()),
-            torch.tensor(math.inf),
-            torch.tensor(-math.inf),
-        )
+        count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
         for chunk in chunks:
             x = chunk.flatten(1).to("cpu", torch.float64)
             if not len(x):
