@@ -6,7 +6,6 @@ import os
 import pydoc
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from fresh import Program
 from straylight.detectors import FittedDetector
 from straylight.folder import RunFolder
 from straylight.groups import FOLDER, choices
@@ -51,24 +51,17 @@ def prepare(folder: Path) -> None:
     (folder / "conf" / "detector" / "batchnorm.yaml").write_text("_target_: check.WithBatchNorm\nscaling: standard\n")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, *arguments: str) -> Program:
     command = [sys.executable, "-W", "ignore", "-m", "straylight", "train", *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return Program(command, cwd=folder, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
+def finish(process: Program) -> tuple[int, str]:
     try:
         _, err = process.communicate(timeout=900)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    finally:
+        process.close()
     return process.returncode, err
 
 
@@ -99,6 +92,8 @@ TWO = [
     "trainer.devices=2",
     "callbacks.latency.budget_s=0.01",
     "callbacks.latency.runtimes=[eager]",
+    "callbacks.figures.only=[]",
+    "callbacks.tensorboard.max_points=0",
     "logger=none",
 ]
 # 450 training rows in mini-batches of 37 leave a tail of 6; with 64, one of 2: a row for each rank
@@ -213,13 +208,10 @@ def fits(tmp_path_factory) -> Path:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     environments = {("0", "1"): {}, **{(str(r), "2"): {**place, "LOCAL_RANK": str(r)} for r in (0, 1)}}
     processes = [
-        subprocess.Popen(
+        Program(
             [sys.executable, "-W", "ignore", "fit.py", *which, str(folder), *FITS],
             cwd=folder,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for which, environment in environments.items()
     ]

@@ -21,11 +21,13 @@ from straylight.rows.batch import Events, Splits
 
 NAMES = choices("detector")
 PARTICLES = ("multiplicity", "sum_pt")
+#: A search of 500 steps for every event finds nothing here that one of 20 does not.
+QUICKER = {"anogan": ["detector.steps=20"]}
 
 
 def build(name: str, shape: tuple[int, ...], context: int = 0, optimizer: Sequence[str] = ()) -> Detector:
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
-        cfg = compose("train", overrides=[f"detector={name}", "paths.run=.", *optimizer])
+        cfg = compose("train", overrides=[f"detector={name}", "paths.run=.", *QUICKER.get(name, []), *optimizer])
     pl.seed_everything(0, verbose=False)
     return config.build(cfg, "detector", shape=shape, context=context, optimizer=config.build(cfg, "optimizer"))
 
@@ -82,7 +84,7 @@ def fitted():
             shape = shape_for(name, 2)
             data, detector = blobs(shape), build(name, shape)
             options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-            trainer = pl.Trainer(accelerator="cpu", max_epochs=40, enable_model_summary=False, **options)
+            trainer = pl.Trainer(accelerator="cpu", max_epochs=20, enable_model_summary=False, **options)
             gradients = torch.is_grad_enabled()
             trainer.fit(detector, datamodule=data)
             torch.set_grad_enabled(gradients)  # Lightning leaves them enabled

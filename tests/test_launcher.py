@@ -145,15 +145,12 @@ def test_folders_of_ones_own_naming_are_never_shared(straylight_train, tmp_path)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_jobs_marks_them_and_says_how_to_go_on(crashing, tmp_path) -> None:
+def test_ctrl_c_ends_all_jobs_marks_them_and_says_how_to_go_on(crashing, tmp_path, fresh) -> None:
     command = [sys.executable, "-m", "straylight", "train", "-m", crashing, "data=blobs", "detector=crash"]
     command += ["detector.how=hang", "seed=0,1,2", "hydra.launcher.n_jobs=2", "hydra.launcher.grace_s=2"]
     command += [f"hydra.sweep.dir={tmp_path}/sweep"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    job = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    job = fresh.start(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, merged=True)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("hanging.*"))) < 2:
         assert time.monotonic() < deadline and job.poll() is None, job.stdout and job.stdout.read()
@@ -194,11 +191,11 @@ def test_a_second_ctrl_c_right_behind_the_first_leaves_no_job_unmarked(monkeypat
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_sweep_that_is_killed(crashing, tmp_path) -> None:
+def test_nothing_is_left_of_a_sweep_that_is_killed(crashing, tmp_path, fresh) -> None:
     command = [sys.executable, "-m", "straylight", "train", "-m", crashing, "data=blobs", "detector=crash"]
     command += ["detector.how=hang", f"hydra.sweep.dir={tmp_path}/sweep"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    job = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+    job = fresh.start(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, silent=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("hanging.*")):
         assert time.monotonic() < deadline and job.poll() is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -135,11 +134,11 @@ def test_ranks_that_die_at_once_are_not_taken_for_the_run_before_them(ranked, st
     assert again.result["reason"].startswith("Rank 0 was killed by signal 9")
 
 
-def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, tmp_path) -> None:
+def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, tmp_path, fresh) -> None:
     sweep = tmp_path / "sweep"
     command = [sys.executable, "-W", "ignore", "-m", "straylight", "train", "-m", *ranked, "detector.how=slow"]
     command += ["trainer.max_epochs=30", f"hydra.sweep.dir={sweep}", "callbacks=numbers"]
-    job = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    job = fresh.start(command, cwd=tmp_path, merged=True)
     deadline = time.monotonic() + 120
     while not all((tmp_path / f"slow.{rank}").exists() for rank in (0, 1)):
         assert time.monotonic() < deadline and job.poll() is None, job.stdout and job.stdout.read()
@@ -151,7 +150,7 @@ def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, t
     (result,) = [json.loads(p.read_text()) for p in sweep.glob("*/result.json")]
     assert result["status"] == "interrupted" and (sweep / "0" / "checkpoints" / "interrupt.ckpt").is_file()
     before = result["epochs"]
-    again = subprocess.run([*command[:6], f"resume={sweep}"], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    again = fresh.run([*command[:6], f"resume={sweep}"], cwd=tmp_path, timeout=200)
     assert again.returncode == 0, again.stdout + again.stderr
     (result,) = [json.loads(p.read_text()) for p in sweep.glob("*/result.json")]
     assert (result["status"], result["epochs"], result["devices"]) == ("ok", 30, 2) and before < 30
