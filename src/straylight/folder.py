@@ -193,6 +193,11 @@ class SweepFolder:
         """What the runs reached that have ended."""
         return [result for run in self.runs() if (result := run.read()) is not None]
 
+    @property
+    def has_results(self) -> bool:
+        """Whether any run in it has ended."""
+        return any(run.result.is_file() for run in self.runs())
+
     def unfinished(self) -> list[Path]:
         """Run folders that hold a config but no result: still running, or killed."""
         return [run.path for run in self.runs() if not run.result.is_file()]

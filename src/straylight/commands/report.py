@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         show_run(folder, details=given.details)
     elif given.details:
         sys.exit(_refusal(f"--details is for the folder of one run, and {folder} holds no result.json of its own."))
-    elif not runs.results():
+    elif not runs.has_results:
         sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
     else:
         report(folder)

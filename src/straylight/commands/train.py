@@ -201,7 +201,7 @@ def _conclude_sweep(folder: Path, interrupted: bool = False) -> None:
     """What a sweep reached, as far as it came, and what to type next."""
     from straylight.report.page import report
 
-    if SweepFolder(folder).results():
+    if SweepFolder(folder).has_results:
         report(Path(_shown(folder)))
         _next(folder)
     if interrupted:
