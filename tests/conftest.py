@@ -15,11 +15,10 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from fresh import Programs, server
+from given import Rows
 from straylight import app
-from straylight.data import AnomalyDataModule
 from straylight.job.train import quiet
 from straylight.report.results import find
-from straylight.rows.batch import Events, Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -99,19 +98,10 @@ def trainer() -> Callable[..., pl.Trainer]:
 
 
 @pytest.fixture
-def serving() -> type[AnomalyDataModule]:
+def serving() -> type[Rows]:
     """A data module that trains on the rows it is given and validates on others, or on none."""
 
-    class Serving(AnomalyDataModule):
-        def __init__(self, x: torch.Tensor, val: torch.Tensor | None = None, **common: object) -> None:
-            super().__init__(contamination=None, **common)
-            self.x, self.val = x, x[:0] if val is None else val
-
-        def load(self) -> Splits:
-            test = Events.of(self.x[:2], [0, 1])
-            return Splits(Events.of(self.x), Events.of(self.val), test, test.take([]))
-
-    return Serving
+    return Rows
 
 
 class Ended(NamedTuple):

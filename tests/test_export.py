@@ -40,7 +40,7 @@ def made(name: str, trainer, epochs: int = 2) -> tuple[Detector, torch.Tensor]:
     train, test = rows(100, shape), rows(40, shape, 1)
     for part in (train, test):
         part.x.mul_(3).add_(1)
-    own = {**dict.fromkeys(("maf", "nsf", "realnvp"), ["detector.layers=2"]), "anogan": ["detector.steps=500"]}
+    own = {flow: ["detector.layers=2"] for flow in ("maf", "nsf", "realnvp")} | {"anogan": ["detector.steps=500"]}
     detector = build(name, shape, 0, own.get(name, []))
     data = Rows(Splits(train, train.take([]), test, test.take([])), batch_size=25)
     trainer(max_epochs=epochs).fit(detector, datamodule=data)
