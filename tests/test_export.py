@@ -16,6 +16,8 @@ from straylight.export import ExportError, parity, relative_difference, run, ses
 from straylight.rows.batch import Events, Splits
 from test_doors import NAMES, Rows, build, rows
 
+pytestmark = pytest.mark.usefixtures("exporter")
+
 IMAGES = {"autoencoder_conv", "vae_conv"}
 PARTICLES = {"multiplicity", "sum_pt"}
 #: Why the others do not.
