@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -15,11 +16,10 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from fresh import Programs, server
+from given import Rows
 from straylight.commands.train import main as train
-from straylight.data import AnomalyDataModule
 from straylight.folder import SweepFolder
 from straylight.job.train import quiet
-from straylight.rows.batch import Events, Splits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -71,6 +71,19 @@ def fresh() -> Iterator[Programs]:
     programs.close()
 
 
+@pytest.fixture(scope="session")
+def exporter() -> Iterator[None]:
+    """torch's exporter to ONNX, which collects all operators once and not for every graph: seconds each time."""
+    from torch._export import utils
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((utils, "_materialize_cpp_cia_ops"), (onnxscript_apis, "get_torchlib_ops")):
+            if hasattr(module, name):  # of a version that has it
+                patch.setattr(module, name, functools.cache(getattr(module, name)))
+        yield
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data beside the checkout."""
@@ -99,19 +112,10 @@ def trainer() -> Callable[..., pl.Trainer]:
 
 
 @pytest.fixture
-def serving() -> type[AnomalyDataModule]:
+def serving() -> type[Rows]:
     """A data module that trains on the rows it is given and validates on others, or on none."""
 
-    class Serving(AnomalyDataModule):
-        def __init__(self, x: torch.Tensor, val: torch.Tensor | None = None, **common: object) -> None:
-            super().__init__(contamination=None, **common)
-            self.x, self.val = x, x[:0] if val is None else val
-
-        def load(self) -> Splits:
-            test = Events.of(self.x[:2], [0, 1])
-            return Splits(Events.of(self.x), Events.of(self.val), test, test.take([]))
-
-    return Serving
+    return Rows
 
 
 class Ended(NamedTuple):

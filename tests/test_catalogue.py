@@ -284,7 +284,7 @@ def test_rows_without_labels_are_summarised_without_contamination(own, said) -> 
 
 
 def test_event_weights_are_shown_as_they_are_served(own, said) -> None:
-    data = _build("mine", ["data.what=weights"], [str(own)])
+    data = _build("mine", ["data.what=weights"], [own])
     weight = data.splits.train.weight
     assert float(weight.mean()) == pytest.approx(1)
     out = shown(said("mine", "data.what=weights", "--config-dir", str(own)))

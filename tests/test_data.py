@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+from given import sentence
 from straylight import config
 from straylight.data import MNIST, ADBench, AnomalyDataModule, Blobs, Digits, Gaussians, Stored
 from straylight.errors import DataError
@@ -27,13 +28,6 @@ NEEDED = {
     "adbench": ["data.name=6_cardio"],
     "file": ["data.path=${paths.data}/adbench/6_cardio.npz", "data.label=y"],
 }
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 # every data set by name

@@ -17,7 +17,8 @@ from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from straylight.data import AnomalyDataModule, Blobs
+from given import Rows, SaveAt, batch_of, drawn, equal
+from straylight.data import Blobs
 from straylight.detectors import (
     AAE,
     KNN,
@@ -36,7 +37,7 @@ from straylight.detectors import (
 )
 from straylight.nn import Optimization
 from straylight.nn.stacked import StackedLinear
-from straylight.rows.batch import Batch, Events, Splits
+from straylight.rows.batch import Batch
 from straylight.run import Run
 
 SMALL = {"latent": 2, "generator": [8], "discriminator": [8]}
@@ -59,31 +60,8 @@ STACKED = ("autoencoder", "vae", "maf", "nsf", "realnvp")
 LOOPED = ("aae", "anogan", "fanogan", "deep_svdd", "rbm", "rbm_persistent")
 
 
-class Rows(AnomalyDataModule):
-    """Rows to train on, with a context and a few to validate with where they are given."""
-
-    def __init__(self, x: Tensor, val: Tensor | None = None, given: Tensor | None = None, **common) -> None:
-        super().__init__(contamination=None, **common)
-        self.x, self.val, self.given = x, x[:0] if val is None else val, given
-
-    def load(self) -> Splits:
-        train = Events.of(self.x, context=self.given)
-        test = Events.of(self.x[:2], [0, 1], context=train.context[:2])
-        return Splits(train, Events.of(self.val), test, test.take([]))
-
-
-def drawn(n: int, *shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-
-
 def rows(group: int = 3) -> Rows:
     return Rows(drawn(70, 3), drawn(20, 3, seed=1), batch_size=16, group=group)  # 5 mini-batches, a last one of 6
-
-
-def batch_of(x: Tensor, weight: Tensor | None = None) -> Batch:
-    n = len(x)
-    weight = torch.ones(1).expand(n) if weight is None else weight
-    return Batch(x, torch.full((n,), -1), torch.empty(n, 0), weight, torch.arange(n))
 
 
 def served(data: Rows, epochs: int) -> Iterator[Batch]:
@@ -118,10 +96,6 @@ def rebuilt(ensemble: Ensemble, number: int, member: Callable[..., Detector]) ->
 
 def scores_of(ensemble: Ensemble, x: Tensor) -> Tensor:
     return ensemble.member_scores(ensemble.scaling(x), x.new_zeros(len(x), ensemble.context)).detach()
-
-
-def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def assert_close(detector: Detector, other: Detector, **tolerance: float) -> None:
@@ -173,7 +147,7 @@ def test_scores_are_standardised_in_the_context_of_the_training_rows(trainer) ->
     x, c = drawn(70, 2), 3 * drawn(70, 1, seed=1)
     torch.manual_seed(0)
     ensemble = Ensemble((2,), member=MEMBERS["maf"], members=2, context=1)
-    trainer(max_epochs=5).fit(ensemble, datamodule=Rows(x + c, given=c, batch_size=16))
+    trainer(max_epochs=5).fit(ensemble, datamodule=Rows(x + c, context=c, batch_size=16))
     scores = ensemble.member_scores(ensemble.scaling(x + c), c).detach()
     assert torch.allclose(ensemble.centre, scores.mean(0), rtol=1e-4)
     assert torch.allclose(ensemble.width, scores.std(0, correction=0), rtol=1e-4)
@@ -435,17 +409,6 @@ def test_saved_and_loaded_it_gives_the_same_scores(name, trainer) -> None:
     assert torch.equal(again.eval()(x), ensemble.eval()(x))
     assert torch.equal(scores_of(again, x), scores_of(ensemble, x))
     assert not torch.equal(several(name, 2, seed=5).centre, again.centre)  # it was read, too
-
-
-class SaveAt(pl.Callback):
-    """Writes a checkpoint once as many mini-batches were trained on."""
-
-    def __init__(self, step: int, path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize("step", [3, 10, 13])

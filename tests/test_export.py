@@ -16,6 +16,8 @@ from straylight.export import ExportError, parity, relative_difference, run, ses
 from straylight.rows.batch import Events, Splits
 from test_doors import NAMES, Rows, build, rows
 
+pytestmark = pytest.mark.usefixtures("exporter")
+
 IMAGES = {"autoencoder_conv", "vae_conv"}
 PARTICLES = {"multiplicity", "sum_pt"}
 #: Why the others do not.
@@ -40,7 +42,7 @@ def made(name: str, trainer, epochs: int = 2) -> tuple[Detector, torch.Tensor]:
     train, test = rows(100, shape), rows(40, shape, 1)
     for part in (train, test):
         part.x.mul_(3).add_(1)
-    own = {**{key: ["detector.layers=2"] for key in ("maf", "nsf", "realnvp")}, "anogan": ["detector.steps=500"]}
+    own = {flow: ["detector.layers=2"] for flow in ("maf", "nsf", "realnvp")} | {"anogan": ["detector.steps=500"]}
     detector = build(name, shape, 0, own.get(name, []))
     data = Rows(Splits(train, train.take([]), test, test.take([])), batch_size=25)
     trainer(max_epochs=epochs).fit(detector, datamodule=data)

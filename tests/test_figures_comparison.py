@@ -1,8 +1,6 @@
 """Figures of a sweep, from run folders that are made up."""
 
-import io
 import json
-import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -10,24 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_curve
 
+from given import rendered
 from straylight.folder import SweepFolder
 from straylight.report import compared, figures
 from straylight.report.figures.comparison import CURVE, curve
 from straylight.report.figures.style import look, series
 from straylight.report.leaderboard import grouped, rows
 from test_report import result
-
-
-def rendered(figure):
-    assert figure is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(io.BytesIO(), format="png")
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= -1, "the legend is cut"
-        assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes if axis.get_visible())
-    return figure
 
 
 def runs(metrics, seeds=1, **more):

@@ -1,13 +1,11 @@
 """What is drawn of scores, rankings and training, against other ways to compute it."""
 
-import io
-import warnings
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from given import rendered
 from straylight.metrics.ranking import Ranked
 from straylight.report import figures
 from straylight.report.figures.curves import roc_points, thinned
@@ -22,19 +20,6 @@ def events(n: int = 5000, kinds: int = 2, seed: int = 0) -> tuple[np.ndarray, np
     random = np.random.default_rng(seed)
     y = random.choice(kinds + 1, n, p=[0.7, *[0.3 / kinds] * kinds])
     return np.round(random.normal(size=n) + y, 2).astype(np.float32), y
-
-
-def rendered(figure: Figure | None) -> Figure:
-    """The figure, drawn without a warning, its legend beside its panels."""
-    assert figure is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(io.BytesIO(), format="png")
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= -1, "the legend is cut"
-        assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes if axis.get_visible())
-    return figure
 
 
 def texts(figure: Figure) -> list[str]:

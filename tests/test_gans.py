@@ -19,36 +19,14 @@ from scipy import stats
 from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 
-from straylight.data import AnomalyDataModule
+from given import Rows, SaveAt, batch_of, drawn
 from straylight.detectors import AAE, AnoGAN, AutoEncoder, Detector, FAnoGAN
 from straylight.detectors.adversarial import spread
 from straylight.detectors.latent_search import latent_search
 from straylight.nn import Optimization
-from straylight.rows.batch import Batch, Events, Splits
+from straylight.rows.batch import Batch
 
 SMALL = {"latent": 2, "generator": [8], "discriminator": [8]}
-
-
-class Rows(AnomalyDataModule):
-    """Rows to train on, and a few to validate with where they are given."""
-
-    def __init__(self, x: Tensor, val: Tensor | None = None, **common) -> None:
-        super().__init__(contamination=None, **common)
-        self.x, self.val = x, x[:0] if val is None else val
-
-    def load(self) -> Splits:
-        test = Events.of(self.x[:2], [0, 1])
-        return Splits(Events.of(self.x), Events.of(self.val), test, test.take([]))
-
-
-def drawn(n: int, *shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-
-
-def batch_of(x: Tensor, weight: Tensor | None = None) -> Batch:
-    n = len(x)
-    weight = torch.ones(1).expand(n) if weight is None else weight
-    return Batch(x, torch.full((n,), -1), torch.empty(n, 0), weight, torch.arange(n))
 
 
 def served(data: Rows, epochs: int) -> Iterator[Tensor]:
@@ -777,17 +755,6 @@ def test_each_phase_begins_once_with_a_fresh_optimiser_and_only_the_last_selects
     fresh = [number for number, (_, history) in enumerate(steps) if history == 0]
     assert fresh == [0, 16]
     assert validations.selecting == [False] * 4 + [True] * 2
-
-
-class SaveAt(pl.Callback):
-    """Writes a checkpoint once as many mini-batches were trained on."""
-
-    def __init__(self, step: int, path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize(("step", "still"), [(2, ["encoder"]), (9, ["encoder"]), (10, ["encoder"]), (13, [])])

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 
+from given import sentence
 from straylight.data import Blobs, Generated, Moons, Shells, Sinusoidal
 from straylight.data.shells import log_mean
 from straylight.errors import DataError
@@ -32,12 +33,6 @@ def density(data, x):
 def anomalies(data):
     test = data.splits.test
     return test.x[test.y == 1]
-
-
-def sentence(error):
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 # densities

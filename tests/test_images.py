@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage, stats
 from sklearn.datasets import load_digits
 
+from given import sentence
 from straylight.data import MNIST, ContaminatedDigits, ContaminatedMNIST, FashionMNIST
 from straylight.data.corruption import blackout, noise, rotated
 from straylight.errors import DataError
@@ -34,12 +35,6 @@ def root(tmp_path):
             write_idx(tmp_path / name / "raw" / f"{part}-images-idx3-ubyte", images)
             write_idx(tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n) % 10)
     return tmp_path
-
-
-def sentence(error) -> str:
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 def keys(images) -> Counter:

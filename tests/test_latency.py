@@ -21,6 +21,8 @@ from test_doors import Rows, build, none, rows
 
 FIELDS = {"p50_us", "p95_us", "p99_us", "mean_us", "events_per_s", "repeats"}
 
+pytestmark = pytest.mark.usefixtures("exporter")
+
 
 class Clock:
     """Moves when it is told to."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from given import sentence
 from straylight.data import LHCO
 from straylight.data.lhco import CHECKSUMS, SOURCE
 from straylight.errors import DataError
@@ -23,13 +24,6 @@ SIZES = {  # background and signal
     "outerdata_val": (450, 1),
 }
 INNER = [name for name in SIZES if name.startswith("inner")]
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said, said
-    return said
 
 
 def rows(name):

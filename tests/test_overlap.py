@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from given import sentence
 from straylight.data import AnomalyDataModule, base
 from straylight.data.steps.overlap import found_in, row_hashes
 from straylight.errors import DataError
@@ -81,13 +82,6 @@ def test_columns_are_not_taken_for_each_other():
 
 
 # data sets
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 class Twins(AnomalyDataModule):

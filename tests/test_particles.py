@@ -14,6 +14,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fitting import scores as scored
+from given import sentence
 from straylight.data import ADC2021
 from straylight.data import particles as page
 from straylight.data.particles import COLUMNS, FEATURES, PARTICLES, padding, particles
@@ -31,13 +32,6 @@ FILES = {"a": "first.h5", "b": "second.h5"}
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("STRAYLIGHT_CACHE", str(tmp_path / "cache"))
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said, said
-    return said
 
 
 def events(n, seed=0):

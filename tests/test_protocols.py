@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from given import sentence
 from straylight import config
 from straylight.callbacks import Ranking
 from straylight.data import AnomalyDataModule, Stored
@@ -25,13 +26,6 @@ from straylight.rows.mapped import Mapped
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 NEEDED = {"adbench": ["data.name=6_cardio"]}
 few = settings(deadline=None, max_examples=40)
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 class Rows(AnomalyDataModule):

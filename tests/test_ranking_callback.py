@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from given import Keep
 from straylight.callbacks import EarlyStopping, Ranking, ResultsHDF5
-from straylight.callbacks.scored import TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, AutoEncoder
 from straylight.errors import StraylightError
@@ -33,11 +33,6 @@ class Planted(AnomalyDataModule):
             test = splits.test
             return Splits(*splits[:2], Events.of(test.x, torch.full((len(test),), -1)), splits.reserve)
         return splits
-
-
-class Keep(TestScores):
-    def on_scores(self, trainer, module, scores):
-        self.scores = scores
 
 
 def run(trainer, *callbacks, epochs=3, detector=None, **options):

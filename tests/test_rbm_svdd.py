@@ -9,57 +9,18 @@ import math
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from sklearn.neural_network import BernoulliRBM
 from torch import Tensor, nn
 
-from straylight.data import AnomalyDataModule
+from given import Rows, SaveAt, batch_of, drawn, equal
 from straylight.detectors import RBM, DeepSVDD, Detector
 from straylight.nn import Optimization
-from straylight.rows.batch import Batch, Events, Splits
-
-
-class Rows(AnomalyDataModule):
-    """Rows to train on, with weights where they are given."""
-
-    def __init__(self, x: Tensor, weight: Tensor | None = None, **common) -> None:
-        super().__init__(contamination=None, **common)
-        self.x, self.weight = x, weight
-
-    def load(self) -> Splits:
-        test = Events.of(self.x[:2], [0, 1])
-        return Splits(Events.of(self.x, weight=self.weight), test.take([]), test, test.take([]))
-
-
-def drawn(n: int, *shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-
-
-def batch_of(x: Tensor, weight: Tensor | None = None) -> Batch:
-    n = len(x)
-    weight = torch.ones(1).expand(n) if weight is None else weight
-    return Batch(x, torch.full((n,), -1), torch.empty(n, 0), weight, torch.arange(n))
 
 
 def weights(detector: Detector) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in detector.state_dict().items()}
-
-
-def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-class SaveAt(pl.Callback):
-    """Writes a checkpoint once as many mini-batches were trained on."""
-
-    def __init__(self, step: int, path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 # the restricted Boltzmann machine, 6 visible and 4 hidden units
@@ -449,7 +410,7 @@ def test_the_centre_is_the_mean_of_what_the_encoder_makes_of_the_training_rows(w
         seen[-1] += (detector.centre.clone(),)
 
     detector.begin = spy
-    trainer(max_epochs=4).fit(detector, datamodule=Rows(x, weight, batch_size=50))
+    trainer(max_epochs=4).fit(detector, datamodule=Rows(x, weight=weight, batch_size=50))
     assert [phase for phase, *_ in seen] == ["autoencoder", "svdd"]
     assert torch.equal(seen[0][1], seen[0][3])  # the first phase needs none
     _, before, encoder, centre = seen[1]
@@ -561,7 +522,7 @@ def test_rows_of_weight_zero_do_not_set_the_radius_of_a_soft_boundary(trainer) -
         x[32:] += beyond
         detector = svdd(boundary="soft", scaling="none")
         weight = torch.tensor([2.0, 0.0]).repeat_interleave(32)
-        trainer(max_epochs=2).fit(detector, datamodule=Rows(x, weight, batch_size=16))
+        trainer(max_epochs=2).fit(detector, datamodule=Rows(x, weight=weight, batch_size=16))
         radii.append(detector.radius2.item())
     assert radii[0] == pytest.approx(radii[1], rel=1e-4)
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from given import sentence
 from straylight.data.steps.contamination import contaminate
 from straylight.data.steps.splits import halves, one_class
 from straylight.data.steps.splits import nominal_only as places
@@ -260,13 +261,6 @@ def test_one_class_labels_keep_the_order_and_the_names_of_the_others(labels, nom
     assert len(y) == len(labels)
     for label, kind in zip(labels, y.tolist(), strict=True):
         assert kinds[kind] == ("nominal" if label in wanted else NAMES[label])
-
-
-def sentence(error):
-    """What an error says, once it is certain that it is one sentence."""
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 @pytest.mark.parametrize("key", ["train", "val", "reserve"])

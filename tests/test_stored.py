@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from given import sentence
 from straylight.data import ADBench, Remote, Stored
 from straylight.data import adbench as adbench_page
 from straylight.errors import DataError
@@ -88,12 +89,6 @@ class Rows(Stored):
 
 def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def sentence(error) -> str:
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 def left(root: Path) -> list[Path]:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from given import Keep
 from straylight import config
 from straylight.callbacks import Thresholds
-from straylight.callbacks.scored import TestScores
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.data.steps.splits import halves
 from straylight.detectors import PCA
@@ -57,11 +57,6 @@ class Planted(AnomalyDataModule):
             self.poison(*pair) for pair in zip(("train", "val", "test"), (train, val, test), strict=True)
         )
         return Splits(train, val, test, test.take([]))
-
-
-class Keep(TestScores):
-    def on_scores(self, trainer, module, scores):
-        self.scores = scores
 
 
 @pytest.fixture
