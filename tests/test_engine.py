@@ -35,6 +35,11 @@ class Elsewhere:
         self.stopped: dict[str, float] = {}
         self.patience = 0  # looks for which jobs go on
         self.no_room_for: set[str] = set()
+        self.fails = False
+
+    @property
+    def running(self) -> bool:
+        return bool(set(self.jobs) - set(self.over))
 
     def submit(self, folder: RunFolder, asked: Asked) -> str | None:
         order = Order.read(folder)  # which must be there by now
@@ -61,8 +66,9 @@ class Elsewhere:
     def end(self, id: str) -> Ended:
         folder = self.jobs[id]
         order = Order.read(folder)
-        folder.write_result({**order.fields, "metrics": {"test/auroc": 0.5}, "latency": [], "status": "ok"})
-        self.over[id] = Ended(0)
+        status = "failed" if self.fails else "ok"
+        folder.write_result({**order.fields, "metrics": {"test/auroc": 0.5}, "latency": [], "status": status})
+        self.over[id] = Ended(int(self.fails))
         return self.over[id]
 
     def wait(self, ids: Collection[str], seconds: float) -> None:
@@ -129,6 +135,41 @@ def test_a_job_that_nobody_knows_of_any_more_is_started_again(straylight_train, 
     assert [seed for seed, _ in elsewhere.submitted] == ["0", "1", "1"]
     after = Order.read(RunFolder(here / "1"))
     assert after.resume and after.run == before.run, "the same run goes on"
+
+
+def ended_before(folder: Path, status: str) -> None:
+    """Let a job's record say that it ended so."""
+    record = RunFolder(folder)
+    record.write_result({**(record.read() or {}), "status": status, "reason": None})
+
+
+@pytest.mark.parametrize(("status", "goes_on"), [("interrupted", True), ("failed", False)])
+def test_an_interrupted_job_goes_on_and_a_failed_one_begins_anew(
+    status, goes_on, straylight_train, elsewhere, tmp_path
+):
+    here = tmp_path / "sweep"
+    straylight_train("-m", "data=blobs", "detector=knn", "seed=0,1", f"hydra.sweep.dir={here}")
+    before = Order.read(RunFolder(here / "1"))
+    ended_before(here / "1", status)
+    assert straylight_train(f"resume={here}", "-m").status == 0
+    after = Order.read(RunFolder(here / "1"))
+    assert after.resume is goes_on and (after.run == before.run) is goes_on
+
+
+def test_a_job_of_before_that_was_not_reached_again_keeps_its_folder(straylight_train, elsewhere, tmp_path) -> None:
+    here = tmp_path / "sweep"
+    straylight_train("-m", "data=blobs", "detector=knn", "seed=0,1,2", f"hydra.sweep.dir={here}")
+    for name in "012":
+        ended_before(here / name, "failed")
+    really = elsewhere.submit
+    elsewhere.submit = lambda folder, asked: None if elsewhere.running else really(folder, asked)  # type: ignore[method-assign]
+    elsewhere.fails = True
+    elsewhere.patience = 6
+    ended = straylight_train(f"resume={here}", "-m", "hydra.launcher.fail_fast=true")
+    assert ended.status == 1 and len(elsewhere.submitted) == 4, "three before, and one now"
+    for name in "12":
+        folder = RunFolder(here / name)
+        assert folder.config.is_file() and folder.job.is_file() and folder.read()["status"] == "failed"
 
 
 def test_a_job_that_waits_for_a_gpu_keeps_no_other_from_the_cpu(straylight_train, elsewhere, monkeypatch) -> None:
@@ -213,6 +254,30 @@ def test_so_many_jobs_run_at_once_with_so_many_threads(four_cores, machine, aske
 def test_each_job_has_the_threads_of_its_own_config(four_cores) -> None:
     engine = local.LocalEngine()
     assert engine._place(Asked(threads=3)) and engine._place(Asked(threads=1)) and not engine._place(Asked(threads=1))
+
+
+class Done:
+    """Processes that are over as soon as they are looked at."""
+
+    line, started, waited_for, ended = "", 0.0, (), Ended(0)
+
+    def __init__(self, errands, worker) -> None:
+        self.errands = errands
+
+    def look(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        return None
+
+
+def test_a_place_is_free_again_when_its_job_has_ended(four_cores, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(pool, "Processes", Done)
+    engine = local.LocalEngine(local.Machine(n_jobs=1))
+    for number in range(3):
+        id = engine.submit(RunFolder(tmp_path / str(number)), Asked(threads=1))
+        assert id is not None and engine.submit(RunFolder(tmp_path / "other"), Asked(threads=1)) is None
+        assert engine.look([id, "unknown"]) == {id: Ended(0), "unknown": Ended(None)}
 
 
 # a job is a folder

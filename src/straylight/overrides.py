@@ -54,7 +54,7 @@ def quoted(text: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     parsed = _parsed(f"k={text}")
-    if parsed is not None and not parsed.is_sweep_override() and parsed.value() == text and "\\" not in text:
+    if parsed is not None and not parsed.is_sweep_override() and parsed.value() == text:
         return text
     return str(QuotedString(text, Quote.single).with_quotes())
 
