@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +44,7 @@ class Order:
     @property
     def cfg(self) -> DictConfig:
         """The config, for a process that need know nothing of Hydra."""
-        return DictConfig(copy.deepcopy(dict(self.config)))
+        return DictConfig(dict(self.config))
 
     def write(self, folder: RunFolder) -> Order:
         """Keep it in the job's folder."""
@@ -100,10 +99,11 @@ def placed(
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         own: Any = {}
         if hydra is not None:
+            with read_write(hydra), open_dict(hydra):
+                for key in ("help", "hydra_help"):  # whose templates are longer than all else
+                    hydra.pop(key, None)
             cfg.hydra = hydra
             own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
-    for key in ("help", "hydra_help"):  # whose templates are longer than all else
-        own.pop(key, None)
     run = (folder.run if resume else None) or new_run()
     return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
 

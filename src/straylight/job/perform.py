@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from straylight.atomic import replacing
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
-from straylight.job.order import Order, save
+from straylight.job.order import Order
 from straylight.result import headline
 
 #: How a process ends whose job went well, failed, or was interrupted.
@@ -69,26 +70,24 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
         yield ended
         return
+    import yaml
     from hydra import version
     from hydra._internal.callbacks import Callbacks
-    from hydra.conf import HydraConf
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override, setup_globals
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import DictConfig
 
     from straylight.config import HYDRA
 
     version.setbase(HYDRA)
     setup_globals()
-    cfg: Any = order.cfg
-    of_hydra = OmegaConf.structured(HydraConf)
-    OmegaConf.set_struct(of_hydra, False)  # to which its own defaults add
-    with open_dict(cfg):
-        cfg.hydra = OmegaConf.merge(of_hydra, order.hydra)
+    # all of it where somebody's callbacks look at it
+    cfg: Any = DictConfig({**(order.config if order.hydra.get("callbacks") else {}), "hydra": dict(order.hydra)})
     JobRuntime.instance().set("name", cfg.hydra.job.name)
-    HydraConfig.instance().set_config(cfg)
-    save(folder.hydra, {"hydra": order.hydra})
-    save(folder.overrides, order.hydra["overrides"]["task"])
+    HydraConfig.instance().cfg = cfg
+    for path, plain in ((folder.hydra, {"hydra": order.hydra}), (folder.overrides, order.hydra["overrides"]["task"])):
+        with replacing(path) as aside:
+            aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
     callbacks, here = Callbacks(cfg), Path.cwd()
     if cfg.hydra.job.chdir:
         os.chdir(folder)
@@ -97,7 +96,7 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
         with env_override(cfg.hydra.job.env_set):
             callbacks.on_job_start(config=cfg, task_function=lambda cfg: None)
             yield ended
-        returned = JobReturn(list(cfg.hydra.overrides.task), order.cfg, status=JobStatus.COMPLETED)
+        returned = JobReturn(list(cfg.hydra.overrides.task), status=JobStatus.COMPLETED)
         returned.return_value = ended[0]
         callbacks.on_job_end(config=cfg, job_return=returned)
     finally:
