@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from straylight import cli
+from straylight import cli, config
 from straylight.callbacks.timing import Timing
 from straylight.commands import retime
 from straylight.commands.train import main as train
@@ -149,12 +150,16 @@ def test_the_report_follows(arguments, runs, monkeypatch, capsys) -> None:
     assert end.value.code == 1 and "AUROC" in capsys.readouterr().out
 
 
-def test_relative_paths_are_those_of_where_the_run_was_started(runs) -> None:
-    cfg = retime.Run.open(runs / "0").cfg
-    started = retime._placed(cfg, runs / "0").paths.data
-    assert Path(started).is_absolute() and started.endswith(cfg.paths.data)
-    (runs / "0" / ".hydra" / "hydra.yaml").unlink()
-    assert retime._placed(cfg, runs / "0").paths.data == cfg.paths.data
+def test_relative_paths_that_an_earlier_version_kept_are_those_of_where_the_run_was_started(runs) -> None:
+    folder = RunFolder(runs / "0")
+    kept = OmegaConf.load(folder.config)
+    assert Path(kept.paths.data).is_absolute()
+    kept.paths.data = "data"
+    OmegaConf.save(kept, folder.config)
+    started = OmegaConf.load(folder.hydra).hydra.runtime.cwd
+    assert config.saved(folder).paths.data == f"{started}/data"
+    folder.hydra.unlink()
+    assert config.saved(folder).paths.data == str(Path("data").absolute())
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--retime", "--help"], 0), (["--retime", "none"], 1)])

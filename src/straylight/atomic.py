@@ -13,11 +13,12 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A file to write in the place of `path`, of the same ending and in the same folder, which is made if need be.
 
     It takes the place when the block ends, after it has reached the disk; if the block fails, what was there stays.
-    Each writer has a file of its own, so that of several at once one wins and none is mixed with another.
+    Each writer has a file of its own, so that of several at once one wins and none is mixed with another. What can be
+    made again need not be `durable`, that is wait for the disk.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -32,17 +33,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
         yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
 
 
-def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
     """Write plain values; a number that JSON does not have, a NaN or an infinity, becomes null."""
-    with replacing(path) as aside:
+    with replacing(path, durable=durable) as aside:
         aside.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -99,7 +99,7 @@ class Figures(Gallery):
                 if figure is not None:
                     self._keep(trainer, figure, folder / f"{name}.png")
                     if name == "extremes" and len(material.shape) == 1:
-                        with replacing(folder / "extremes.csv") as aside:
+                        with replacing(folder / "extremes.csv", durable=False) as aside:
                             aside.write_bytes(extremes(material, LISTED).encode())
                     drawn.append(name)
             except Exception as error:  # a picture never fails a run
@@ -112,7 +112,7 @@ class Figures(Gallery):
         picture = io.BytesIO()
         bears = {"Run": run} if (run := run_of(path.parent)) else {}
         figure.savefig(picture, format="png", dpi=self.dpi, metadata=bears)
-        with replacing(path) as aside:
+        with replacing(path, durable=False) as aside:
             aside.write_bytes(picture.getvalue())
         width, height = (round(inches * self.dpi) for inches in figure.get_size_inches())
         log_png(trainer, f"figures/{path.stem}", picture.getvalue(), width, height)

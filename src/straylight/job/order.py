@@ -48,7 +48,7 @@ class Order:
 
     def write(self, folder: RunFolder) -> Order:
         """Keep it in the job's folder."""
-        write_json(folder.job, asdict(self))
+        write_json(folder.job, asdict(self), durable=False)
         return self
 
     @classmethod
@@ -110,7 +110,7 @@ def placed(
 
 def save(path: Path, node: Any) -> None:
     """Write a config, or a part of one, as YAML."""
-    with replacing(path) as aside:
+    with replacing(path, durable=False) as aside:
         aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
 
 

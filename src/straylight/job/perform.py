@@ -82,11 +82,12 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
     version.setbase(HYDRA)
     setup_globals()
     # all of it where somebody's callbacks look at it
-    cfg: Any = DictConfig({**(order.config if order.hydra.get("callbacks") else {}), "hydra": dict(order.hydra)})
+    others: Any = order.config if order.hydra.get("callbacks") else {}
+    cfg: Any = DictConfig({**others, "hydra": dict(order.hydra)})
     JobRuntime.instance().set("name", cfg.hydra.job.name)
     HydraConfig.instance().cfg = cfg
     for path, plain in ((folder.hydra, {"hydra": order.hydra}), (folder.overrides, order.hydra["overrides"]["task"])):
-        with replacing(path) as aside:
+        with replacing(path, durable=False) as aside:
             aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
     callbacks, here = Callbacks(cfg), Path.cwd()
     if cfg.hydra.job.chdir:

@@ -26,7 +26,7 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
     for name, figure_of in PICTURES.items():
         try:
             if (figure := figure_of(groups, table)) is not None:
-                with replacing(folder / name) as aside:
+                with replacing(folder / name, durable=False) as aside:
                     figure.savefig(aside, dpi=DPI)
                 written.append(name)
                 continue

@@ -161,7 +161,7 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     one with its `status`, `reason` and `folder`.
     """
     names = list(_numbers([]))
-    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, durable=False) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         spreads = [f"{name}_{part}" for name in names for part in ("mean", "min", "max")]
         intervals = [f"{name}_{end}" for name in RANKED for end in ("low", "high")]
