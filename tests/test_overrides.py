@@ -141,7 +141,7 @@ def test_typed_paths_are_meant_from_here(name, tmp_path, monkeypatch) -> None:
 
 
 def test_a_path_that_the_grammar_has_no_place_for_needs_no_quotes() -> None:
-    assert PARSER.parse_override(readable("data.path=/tmp/Zürich (1).csv")).value() == "/tmp/Zürich (1).csv"
+    assert PARSER.parse_override(readable("data.path=/data/Zürich (1).csv")).value() == "/data/Zürich (1).csv"
     assert readable("detector.hidden=[8,") == "detector.hidden=[8,", "of which Hydra says what is wrong"
 
 
