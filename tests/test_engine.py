@@ -137,6 +137,18 @@ def test_a_job_that_nobody_knows_of_any_more_is_started_again(straylight_train, 
     assert after.resume and after.run == before.run, "the same run goes on"
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"run": "x"}'])
+def test_an_order_that_was_cut_off_keeps_no_sweep_from_going_on(content, straylight_train, elsewhere, tmp_path) -> None:
+    here = tmp_path / "sweep"
+    straylight_train("-m", "data=blobs", "detector=knn", "seed=0,1", f"hydra.sweep.dir={here}")
+    RunFolder(here / "1").result.unlink()
+    RunFolder(here / "1").job.write_text(content)
+    again = straylight_train(f"resume={here}", "-m")
+    assert again.status == 0, again.err
+    assert [seed for seed, _ in elsewhere.submitted] == ["0", "1", "1"]
+    assert [r["status"] for r in SweepFolder(here).results()] == ["ok", "ok"]
+
+
 def ended_before(folder: Path, status: str) -> None:
     """Let a job's record say that it ended so."""
     record = RunFolder(folder)

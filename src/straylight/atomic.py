@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+RUN = "straylight.run"  # in the metadata of a table
+
 
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
@@ -64,9 +66,6 @@ def table_run(table: Any) -> str | None:
     """The run that a table read from Parquet was written by; `None` if it does not say."""
     said = (table.schema.metadata or {}).get(RUN.encode())
     return None if said is None else said.decode()
-
-
-RUN = "straylight.run"
 
 
 def _plain(value: Any) -> Any:

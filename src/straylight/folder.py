@@ -129,7 +129,7 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`; where it lies is not part of it."""
         kept = {key: value for key, value in result.items() if key != "folder"}
-        write_json(self.result, {"run": self.run, **kept} if self.run else kept)
+        write_json(self.result, {"run": run, **kept} if (run := self.run) else kept)
 
     def write_shape(self, known: Mapping[str, Any]) -> None:
         write_json(self.shape, {**known, "run": self.run})

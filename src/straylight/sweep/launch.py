@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from straylight import config
 from straylight.engines.base import Engine
@@ -84,7 +85,7 @@ def look_at(
             composed.paths.run = "."
         try:
             plain.append(OmegaConf.to_container(composed, resolve=True))
-        except Exception:
+        except OmegaConfBaseException:  # of that one job, which fails by itself and says so
             continue
     if wrong := ask(faults, plain):
         raise ConfigError(wrong[0])

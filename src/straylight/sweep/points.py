@@ -77,8 +77,8 @@ class Points:
             job.returned = returned(job, result)
             return headline(result)
         job.resume = before is not None and (result is None or result["status"] == "interrupted")
-        if before is not None and result is None and before.job.is_file():
-            job.id = Order.read(before).id  # which may run on where the launcher that started it has died
+        if before is not None and result is None and (order := _order(before)) is not None:
+            job.id = order.id  # which may run on where the launcher that started it has died
         hydra = composed.hydra
         with read_write(hydra), read_write(hydra.job), open_dict(hydra.job):
             hydra.job.id = hydra.job.num = job.number
@@ -115,8 +115,8 @@ class Points:
     def _identity(self, run: RunFolder, result: Mapping[str, Any] | None) -> str | None:
         """The hash of a job of before; by its saved config where it was taken otherwise than now."""
         fields = result
-        if result is None and run.job.is_file():
-            fields = Order.read(run).fields
+        if result is None and (order := _order(run)) is not None:
+            fields = order.fields
         if fields and fields.get("config_hash") and fields.get("ranged") == sorted(self.ranged):
             return str(fields["config_hash"])
         if not run.config.is_file():
@@ -125,6 +125,14 @@ class Points:
             return config.identity(config.saved(run), ranged=self.ranged)
         except ConfigError:  # cut off as the job was killed: it has no result either, and is run anew elsewhere
             return None
+
+
+def _order(run: RunFolder) -> Order | None:
+    """What a job of before was to do; `None` if nobody knows, as where it was cut off."""
+    try:
+        return Order.read(run)
+    except ConfigError:
+        return None
 
 
 def returned(job: Job, result: Mapping[str, Any]) -> JobReturn:

@@ -156,7 +156,8 @@ class Sweep:
                 job.id = self.engine.submit(job.folder, job.asked)
                 if job.id is None:
                     return False
-                job.order.started(job.folder, self.engine.name, job.id)
+                with suppress(OSError):  # it runs; only who resumes after our death would have to start it anew
+                    job.order.started(job.folder, self.engine.name, job.id)
         except (ConfigError, OmegaConfBaseException, OSError) as error:
             self._refuse(job, config.explain(error) or str(error))
             return True
