@@ -431,21 +431,7 @@ def test_a_folder_of_one_file(straylight_train, tmp_path) -> None:
     assert ended.result["data"] == "only"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a b",
-        "a-b.c",
-        "7",
-        "1e5",
-        "true",
-        "null",
-        "a,b",
-        "a(b)",
-        "a=b",
-        "a'b",
-    ],
-)
+@pytest.mark.parametrize("name", ["a b", "a-b.c", "7", "1e5", "true", "null", "a,b", "a(b)", "a=b", "a'b"])
 def test_names_that_mean_something_to_hydra(name, straylight_train, tmp_path) -> None:
     npz(tmp_path / "data" / "adbench" / f"{name}.npz")
     npz(tmp_path / "data" / "adbench" / "plain.npz")

@@ -182,11 +182,7 @@ def test_a_covariance_beyond_the_budget_and_a_single_row_are_refused(kind, train
 
 @pytest.mark.parametrize(
     ("shrinkage", "estimator"),
-    [
-        (0.0, EmpiricalCovariance()),
-        (0.3, ShrunkCovariance(shrinkage=0.3)),
-        ("ledoit_wolf", LedoitWolf()),
-    ],
+    [(0.0, EmpiricalCovariance()), (0.3, ShrunkCovariance(shrinkage=0.3)), ("ledoit_wolf", LedoitWolf())],
     ids=["empirical", "shrunk", "ledoit_wolf"],
 )
 @pytest.mark.parametrize("n", [30, 300])
@@ -212,10 +208,7 @@ def test_the_shrinkage_is_scikit_learns(n, d, offset, chunk) -> None:
 
 @pytest.mark.parametrize(
     ("shrinkage", "estimator"),
-    [
-        (0.0, EmpiricalCovariance()),
-        ("ledoit_wolf", LedoitWolf()),
-    ],
+    [(0.0, EmpiricalCovariance()), ("ledoit_wolf", LedoitWolf())],
     ids=["empirical", "ledoit_wolf"],
 )
 def test_an_event_weight_is_so_many_rows_of_a_covariance(shrinkage, estimator) -> None:

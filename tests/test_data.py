@@ -24,10 +24,7 @@ from straylight.rows.batch import HIDDEN, Events, Splits
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 MIXED_VALIDATION = {"digits_contaminated", "mnist_contaminated", "lhco"}  # what is set aside, or as found
 AS_FOUND = {"lhco"}  # with anomalies among training rows, and with splits of its own whatever the seed
-NEEDED = {
-    "adbench": ["data.name=6_cardio"],
-    "file": ["data.path=${paths.data}/adbench/6_cardio.npz", "data.label=y"],
-}
+NEEDED = {"adbench": ["data.name=6_cardio"], "file": ["data.path=${paths.data}/adbench/6_cardio.npz", "data.label=y"]}
 
 
 # every data set by name

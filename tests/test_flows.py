@@ -121,11 +121,7 @@ def test_no_row_however_far_makes_a_spline_or_its_gradients_fail(scale):
 
 # the three flows
 
-FLOWS = {
-    "maf": autoregressive_flow,
-    "realnvp": coupling_flow,
-    "nsf": partial(coupling_flow, spline=(5, 3.0)),
-}
+FLOWS = {"maf": autoregressive_flow, "realnvp": coupling_flow, "nsf": partial(coupling_flow, spline=(5, 3.0))}
 COUPLING = ["realnvp", "nsf"]
 
 

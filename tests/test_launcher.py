@@ -287,8 +287,7 @@ def test_ranks_and_gpus_are_what_the_trainer_asks_for(monkeypatch, trainer, rank
 
 
 @pytest.mark.parametrize(
-    ("given", "names"),
-    [(None, ["4", "5"]), (0, ["0"]), ("1, GPU-a", ["1", "GPU-a"]), ([0, "GPU-b"], ["0", "GPU-b"])],
+    ("given", "names"), [(None, ["4", "5"]), (0, ["0"]), ("1, GPU-a", ["1", "GPU-a"]), ([0, "GPU-b"], ["0", "GPU-b"])]
 )
 def test_gpus_are_given_by_number_or_name(monkeypatch, given, names) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")

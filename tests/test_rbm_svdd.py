@@ -94,11 +94,7 @@ class Exact:
 
         def mean_slope(v: np.ndarray, share: np.ndarray) -> dict[str, np.ndarray]:
             h = self.hidden_given(v) @ self.hidden
-            return {
-                "weight": -(v * share[:, None]).T @ h,
-                "visible_bias": -share @ v,
-                "hidden_bias": -share @ h,
-            }
+            return {"weight": -(v * share[:, None]).T @ h, "visible_bias": -share @ v, "hidden_bias": -share @ h}
 
         seen, model = mean_slope(data, np.full(len(data), 1 / len(data))), mean_slope(states, p)
         return {name: seen[name] - model[name] for name in seen}

@@ -40,10 +40,7 @@ NARROWED = {
     "data=adc2021": ["data.max_events=500"],
 }
 #: What is not run here, and why.
-LEFT_OUT = {
-    "straylight data fetch mnist": "fetches",
-    "straylight train data=mnist data.download=true": "fetches",
-}
+LEFT_OUT = {"straylight data fetch mnist": "fetches", "straylight train data=mnist data.download=true": "fetches"}
 
 
 def of(program: str) -> list[str]:

@@ -240,8 +240,7 @@ IMAGES, PARTICLES = {"autoencoder_conv", "vae_conv"}, {"sum_pt", "multiplicity"}
 
 
 @pytest.mark.parametrize(
-    "name, unfit",
-    [("adbench", IMAGES | PARTICLES), ("moons", IMAGES | PARTICLES), ("digits_contaminated", PARTICLES)],
+    "name, unfit", [("adbench", IMAGES | PARTICLES), ("moons", IMAGES | PARTICLES), ("digits_contaminated", PARTICLES)]
 )
 def test_every_detector_that_fits_the_data_is_swept_over(name, unfit) -> None:
     asked = config_of(f"sweep/{name}")["hydra"]["sweeper"]["params"]["detector"].split(",")

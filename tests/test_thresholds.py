@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from straylight.metrics.conformal import (
-    Calibration,
-    Threshold,
-    benjamini_hochberg,
-    fpr_band,
-    held_nominal,
-    needed,
-)
+from straylight.metrics.conformal import Calibration, Threshold, benjamini_hochberg, fpr_band, held_nominal, needed
 from straylight.metrics.decisions import decisions, report
 from straylight.metrics.rules import Cuts, rules
 from straylight.metrics.thresholds import best_f1, fpr_of_quantile, fpr_of_rate

@@ -1,7 +1,5 @@
 """A file is there whole or not at all, whoever else writes it and whenever the power goes."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

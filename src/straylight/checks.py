@@ -1,7 +1,5 @@
 """Whether a value that was given may be one, said in one sentence if it may not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 

@@ -1,7 +1,5 @@
 """The command `straylight`. Nothing heavy is imported before it is known what is wanted."""
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 

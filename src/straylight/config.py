@@ -1,7 +1,5 @@
 """Configs: where they are, whether their values fit, what is built of them, and which run is which."""
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import inspect

@@ -1,7 +1,5 @@
 """Where the configs are: `conf/` of a checkout, or the copy that the wheel brings; and what can be chosen."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _INSTALLED = Path(__file__).parent / "conf"

@@ -1,7 +1,5 @@
 """What each key of a config is: what a run computes, or where, how fast and how visibly it does."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple

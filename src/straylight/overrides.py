@@ -1,7 +1,5 @@
 """Overrides as Hydra's own parser reads them: their values, and how a text is written so that it is read back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path

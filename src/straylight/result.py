@@ -1,7 +1,5 @@
 """What a run's record holds, and whether one that was read is sound."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 

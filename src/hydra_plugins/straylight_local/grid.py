@@ -1,7 +1,5 @@
 """`hydra/sweeper=grid`: every combination of the values given, without composing all of them before the first runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 #: A plain mapping: Hydra runs this file outside of `sys.modules`.
-DEFAULTS = {
-    "_target_": "hydra_plugins.straylight_local.grid.GridSweeper",
-    "max_batch_size": None,
-    "params": None,
-}
+DEFAULTS = {"_target_": "hydra_plugins.straylight_local.grid.GridSweeper", "max_batch_size": None, "params": None}
 
 
 class GridSweeper(BasicSweeper):

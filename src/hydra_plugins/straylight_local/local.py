@@ -1,7 +1,5 @@
 """`hydra/launcher=local`: every job of a sweep in a process of its own; see `straylight.engines.local.engine`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The two checkpoints of a run: the last epoch's and the best one's."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

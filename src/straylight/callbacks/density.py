@@ -1,7 +1,5 @@
 """Whether the density is right: did the flow train?"""
 
-from __future__ import annotations
-
 import logging
 import math
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """How training descends: the learning rate and the norm of the gradient."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

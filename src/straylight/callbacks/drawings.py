@@ -4,8 +4,6 @@ Each drawing is a function of `Material` that returns a figure, or None where it
 what the run has, labels, kinds, a plane, images, particles, codes, reconstructions or a density.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """An end to training when what is monitored no longer falls."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

@@ -1,7 +1,5 @@
 """Pictures of a run, drawn once, after the test."""
 
-from __future__ import annotations
-
 import csv
 import io
 import logging

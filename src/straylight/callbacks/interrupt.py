@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM: stop between two steps, with a checkpoint from which training goes on exactly."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How fast events are scored, and at what cost."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Shapes: `N` rows of the test split, `M` of them looked at, `Z` numbers in a code, `*shape` one event.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A line for each epoch, at a human pace."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

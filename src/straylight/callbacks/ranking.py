@@ -1,7 +1,5 @@
 """How well the test split was ranked."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

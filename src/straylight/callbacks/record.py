@@ -1,7 +1,5 @@
 """What is left of a run: `result.json` and `scores.parquet`."""
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The results file of the LHC trigger tutorial: what went in, what came out, and the scores."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

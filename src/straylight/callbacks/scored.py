@@ -1,7 +1,5 @@
 """Gathering what a stage scored: every row once, in the order of the split, whatever the number of ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple

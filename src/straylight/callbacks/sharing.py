@@ -1,7 +1,5 @@
 """Who else is on the device while something is timed, and what a card says of itself."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What TensorBoard can show beside numbers and pictures: the embedding projector, and the network's graph."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from typing import Any

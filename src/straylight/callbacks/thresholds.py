@@ -1,7 +1,5 @@
 """Which events to flag: thresholds from the calibration half of validation, and what they do on test rows."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

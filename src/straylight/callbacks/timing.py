@@ -3,8 +3,6 @@
 Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence

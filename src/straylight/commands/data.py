@@ -1,7 +1,5 @@
 """`straylight data`: which data sets there are, what one holds, and fetching one."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

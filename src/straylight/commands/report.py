@@ -1,7 +1,5 @@
 """`straylight report FOLDER`: what a run or a sweep reached."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`straylight report --retime FOLDER`: measure latency and cost again, of one finished run after the other."""
 
-from __future__ import annotations
-
 import json
 import sys
 from datetime import UTC, datetime

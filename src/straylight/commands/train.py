@@ -1,7 +1,5 @@
 """`straylight train`: the Hydra app around a run, single or many."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shlex

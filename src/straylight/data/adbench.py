@@ -1,7 +1,5 @@
 """The ADBench collection: one `.npz` file with arrays `X` and `y` per data set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The trigger of an LHC experiment: background and signals of the ADC2021 challenge."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

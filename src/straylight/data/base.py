@@ -1,7 +1,5 @@
 """What every data set is: four splits, checked once, served in whole batches."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Two round blobs and a small tight one beside them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A few spoiled images among sound ones: a generic anomaly, whatever they show."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Shapes: `N` images, `C` channels, `H` rows, `W` columns; values from 0 to 1.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

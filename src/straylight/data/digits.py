@@ -1,7 +1,5 @@
 """Handwritten digits that come with scikit-learn: real data without a download."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

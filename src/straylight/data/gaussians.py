@@ -1,7 +1,5 @@
 """A rare Gaussian in or beside a common one, whose density is known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

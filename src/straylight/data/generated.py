@@ -1,7 +1,5 @@
 """Generated rows around a shape, whose density is known: the best score there is, to measure others against."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Houses of one neighbourhood among those of another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

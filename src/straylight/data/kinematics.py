@@ -3,8 +3,6 @@
 `n` particles; a four-vector is px, py, pz and E in GeV, `(n, 4)`, with c = 1.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

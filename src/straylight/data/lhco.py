@@ -1,7 +1,5 @@
 """A resonance in dijets: high-level features of the LHC Olympics' R&D data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

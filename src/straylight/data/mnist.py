@@ -1,7 +1,5 @@
 """MNIST and Fashion-MNIST in their idx files, one class or several nominal."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from pathlib import Path

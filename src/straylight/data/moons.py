@@ -1,7 +1,5 @@
 """Two interleaving half circles, blurred."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

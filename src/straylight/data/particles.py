@@ -3,8 +3,6 @@
 `N` events; `P` = 19 particles of `F` = 3 features, pT [GeV], eta and phi.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

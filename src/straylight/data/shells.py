@@ -1,7 +1,5 @@
 """Blurred spheres around the origin: rings in two dimensions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A blurred sine."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

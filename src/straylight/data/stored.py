@@ -1,7 +1,5 @@
 """Data sets kept in files: what is missing is fetched with its checksum, or named with where to find it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 `n` collisions; `K` objects of each, as many as the process can have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

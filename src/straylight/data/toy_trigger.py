@@ -1,7 +1,5 @@
 """A trigger in miniature: generated collisions as a detector with few properties would see them."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adversarial autoencoder: a critic makes the latents look as if drawn from a prior."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

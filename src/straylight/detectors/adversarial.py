@@ -1,7 +1,5 @@
 """What detectors with two networks that play against each other share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

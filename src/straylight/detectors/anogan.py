@@ -3,8 +3,6 @@
 Shapes: `B` events, `K` starts, `Z` latent dimensions.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

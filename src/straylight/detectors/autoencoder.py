@@ -1,7 +1,5 @@
 """Autoencoder: what it cannot rebuild is strange."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from typing import Any

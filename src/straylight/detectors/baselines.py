@@ -1,7 +1,5 @@
 """What any physicist would cut on first: numbers that every detector of particle events has to beat."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Bayesian Gaussian mixture."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from sklearn.mixture import BayesianGaussianMixture

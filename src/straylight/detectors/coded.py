@@ -3,8 +3,6 @@
 Shapes: `B` events or codes, `Z` numbers in a code, `*shape` one event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Shapes: `B` events, `D` features.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

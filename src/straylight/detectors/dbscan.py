@@ -3,8 +3,6 @@
 Shapes: `B` events, `N` training rows, `D` features.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

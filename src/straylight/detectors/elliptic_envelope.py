@@ -1,7 +1,5 @@
 """Robust Mahalanobis distance."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sklearn.covariance import EllipticEnvelope as Envelope

@@ -3,8 +3,6 @@
 Shapes: `B` events, `M` members.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """f-AnoGAN: a generator, and an encoder that finds its latent in one pass."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

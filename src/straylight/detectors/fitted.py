@@ -1,7 +1,5 @@
 """Detectors without a training loop: one pass over the rows, then a fit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the normalizing flows share: an exact density is the score."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training many mini-batches per step of the Trainer, with the weights of one at a time."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

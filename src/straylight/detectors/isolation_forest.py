@@ -1,7 +1,5 @@
 """Isolation forest."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sklearn.ensemble import IsolationForest as Forest

@@ -1,7 +1,5 @@
 """Distance to the nearest training rows."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

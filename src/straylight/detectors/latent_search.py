@@ -3,8 +3,6 @@
 Shapes: `B` events, `K` starts, `Z` latent dimensions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

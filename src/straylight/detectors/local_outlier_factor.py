@@ -1,7 +1,5 @@
 """Local outlier factor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sklearn.neighbors import LocalOutlierFactor as Factor

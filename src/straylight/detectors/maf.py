@@ -1,7 +1,5 @@
 """Masked autoregressive flow."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from straylight.detectors.flow import FlowDetector

@@ -3,8 +3,6 @@
 Shapes: `B` events, `N` training rows kept, `S` blocks, `n` rows of a block.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

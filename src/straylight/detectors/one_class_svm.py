@@ -1,7 +1,5 @@
 """One-class support vector machine."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from sklearn.kernel_approximation import Nystroem

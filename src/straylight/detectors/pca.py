@@ -3,8 +3,6 @@
 Shapes: `B` events, `D` features, `q` components.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Detectors that are trained in phases, one command for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, ClassVar

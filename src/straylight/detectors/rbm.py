@@ -3,8 +3,6 @@
 Shapes: `B` events, `D` visible units, `H` hidden units, `M` Markov chains.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -3,8 +3,6 @@
 Shapes: `N` training rows kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal

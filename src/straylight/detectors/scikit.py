@@ -1,7 +1,5 @@
 """Estimators of scikit-learn's inside a LightningModule."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from contextlib import AbstractContextManager

@@ -3,8 +3,6 @@
 Shapes: `B` events, `Z` latent dimensions, `D` features, `K` samples.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """What a sweep asks of whatever runs its jobs."""
 
-from __future__ import annotations
-
 import signal as signals
 from collections.abc import Collection
 from typing import NamedTuple, Protocol

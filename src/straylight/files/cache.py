@@ -1,7 +1,5 @@
 """What is made of a file once, and kept for the next time."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

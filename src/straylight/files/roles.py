@@ -1,7 +1,5 @@
 """Which columns of a file are features, which say something else, and which look as if they were labels."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

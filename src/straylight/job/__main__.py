@@ -1,7 +1,5 @@
 """`python -m straylight.job FOLDER` does what the folder of a job says."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

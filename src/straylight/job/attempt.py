@@ -1,7 +1,5 @@
 """One attempt at a job: train in its folder, and see to it that `result.json` says how it ended."""
 
-from __future__ import annotations
-
 import os
 import traceback
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Distributed data-parallel training of any detector."""
 
-from __future__ import annotations
-
 from pytorch_lightning.strategies import DDPStrategy
 
 

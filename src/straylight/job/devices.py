@@ -1,7 +1,5 @@
 """What a config asks for: so many processes, so many GPUs, so many threads."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple

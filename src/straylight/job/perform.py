@@ -1,7 +1,5 @@
 """A job's folder, done by this process: whatever started it, and on whichever machine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """One run: from a composed config to a folder that holds the trained detector and what it reached."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 `S` data sets, `D` detectors.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 `n` calibration events, which are exchangeable with the nominal events to come; `N` events to judge.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

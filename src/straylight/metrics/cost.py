@@ -1,7 +1,5 @@
 """What scoring costs beside time, and what it costs others: energy, and who else is on the processor."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 #: Cores kept busy by others from which on a measured time is no longer ours alone.

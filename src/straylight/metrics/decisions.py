@@ -3,8 +3,6 @@
 `N` rows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

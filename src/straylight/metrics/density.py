@@ -4,8 +4,6 @@
 p-values, since a test of enough rows rejects every model; what chance alone makes of a distance stands beside it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple

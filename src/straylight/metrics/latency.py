@@ -1,7 +1,5 @@
 """How long one call takes: warmed up, synchronised, repeated within a budget."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

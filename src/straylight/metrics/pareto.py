@@ -1,7 +1,5 @@
 """Which of several detectors no other beats in both cost and quality."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

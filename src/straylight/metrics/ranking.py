@@ -7,8 +7,6 @@ well each number is known.
 `n` nominal scores, `m` anomalous scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 

@@ -7,8 +7,6 @@ has the public functions; ranks are shared between them, between kinds of anomal
 `n` nominal scores, `m` anomalous scores, `R` distinct anomalous scores.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any, NamedTuple
 

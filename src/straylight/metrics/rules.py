@@ -3,8 +3,6 @@
 `n` calibration rows; `N` test rows.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterator, Sequence

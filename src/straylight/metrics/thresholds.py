@@ -3,8 +3,6 @@
 An event is flagged if its score exceeds the threshold. Thresholds are set on calibration events, never on test events.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 `n` rows of each set, `D` features.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

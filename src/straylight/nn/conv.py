@@ -3,8 +3,6 @@
 Shapes: `B` events, `(C, H, W)` one image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

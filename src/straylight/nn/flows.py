@@ -3,8 +3,6 @@
 Shapes: `B` events, `D` features, `C` context columns, `K` bins of a spline.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """How a network is trained: the optimiser, its learning rate over the steps, and the clipping of gradients."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal

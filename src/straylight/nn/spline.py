@@ -3,8 +3,6 @@
 Shapes: `...` any; `K` bins.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 Shapes: `M` networks, `B` rows for each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import cast
 

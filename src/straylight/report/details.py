@@ -1,7 +1,5 @@
 """All that one run measured, as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a run or a sweep reached, as tables in a terminal."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Every run below a folder as a row: what it was configured to, and what it reached."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

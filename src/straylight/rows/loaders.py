@@ -3,8 +3,6 @@
 `R` ranks; `N` rows of a split.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 `N` rows, `D` features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -3,8 +3,6 @@
 `N` rows of a split.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """What Hydra's launchers of ours do: check the values that are swept over, and run a batch of jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any

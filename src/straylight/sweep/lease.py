@@ -1,7 +1,5 @@
 """Whose a sweep's folder is while a sweep runs in it, as every machine that sees the folder can tell."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

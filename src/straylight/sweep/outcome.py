@@ -1,7 +1,5 @@
 """What is recorded of a job whose processes are over, where they could not do so themselves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

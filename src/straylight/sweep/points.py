@@ -4,8 +4,6 @@ A job is told from others by the hash of its composed config: a point that comes
 resumed runs what is missing, failed or new.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A sweep while it runs: jobs that wait, run and have ended, each exactly once, by any engine."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections import deque

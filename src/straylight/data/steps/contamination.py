@@ -1,7 +1,5 @@
 """The one dial that puts anomalies among training rows."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

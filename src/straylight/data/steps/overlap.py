@@ -3,8 +3,6 @@
 `N` rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

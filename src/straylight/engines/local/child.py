@@ -1,7 +1,5 @@
 """In the process of a job: one job, or one rank of it, or small jobs one after the other."""
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The engine of one machine: every job in a process of its own, on a place of its own."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import time

@@ -4,8 +4,6 @@ Lightning would start ranks with the parent's command line. Here they are starte
 process that does nothing else, so that it sees which one dies, and Lightning finds them in the environment.
 """
 
-from __future__ import annotations
-
 import os
 from multiprocessing.connection import wait
 

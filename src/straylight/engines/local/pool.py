@@ -1,7 +1,5 @@
 """Processes of one job: started, watched, ended, with nothing left of them."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

@@ -1,7 +1,5 @@
 """A process that small jobs share: what one of them changed is put back, and where that cannot be, no other follows."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

@@ -1,7 +1,5 @@
 """Where jobs may run: so many at a time on the CPU, and on each GPU, shared among sweeps by lock files."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress

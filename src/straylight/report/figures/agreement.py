@@ -1,7 +1,5 @@
 """A density beside the true one: where in the bulk and where in the tails it can be trusted."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike

@@ -3,8 +3,6 @@
 A figure with a panel for each data set shows the first twelve, in the order of their names, and says so.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Why the strangest events are strange: what each feature adds to their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Detectors along their average rank, those that cannot be told apart joined by a bar."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 

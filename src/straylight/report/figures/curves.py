@@ -1,7 +1,5 @@
 """Curves of a ranking: ROC, precision and recall, significance improvement."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np

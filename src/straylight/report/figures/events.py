@@ -3,8 +3,6 @@
 `N` events; `D` features; images are `(C, H, W)` with one channel or three.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

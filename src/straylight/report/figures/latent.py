@@ -1,7 +1,5 @@
 """The latent space: where codes lie, by kind and by class, and whether they are as normal as they should be."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Many images in one picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Quality against cost, with the front that nobody beats."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure

@@ -4,8 +4,6 @@
 ordered by pT; `F` = 3 features, pT [GeV], eta, phi [rad].
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

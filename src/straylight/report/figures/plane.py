@@ -1,7 +1,5 @@
 """Events in the plane: where they lie, how they are scored there, and which are found."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

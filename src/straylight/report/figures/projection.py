@@ -1,7 +1,5 @@
 """Points of many dimensions as points of two or three: along the directions in which they spread most."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

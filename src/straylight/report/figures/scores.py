@@ -1,7 +1,5 @@
 """Scores of nominal and anomalous events, and what a threshold makes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The axis that scores are drawn on: where it starts and ends, and how it is stretched where tails are long."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -9,8 +9,6 @@ References:
     P. Tol, Colour schemes, SRON/EPS/TN/09-002, 2021
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 

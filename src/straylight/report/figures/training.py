@@ -1,7 +1,5 @@
 """How training went: losses, and the ranking along the way."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

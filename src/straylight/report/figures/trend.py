@@ -1,7 +1,5 @@
 """One number against another: what changes as something is turned up."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
