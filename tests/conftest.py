@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from fresh import Programs, server
 from given import Rows
 from straylight.commands.train import main as train
-from straylight.folder import SweepFolder
+from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -118,6 +119,46 @@ def serving() -> type[Rows]:
     return Rows
 
 
+def _finished(folder: Path, *arguments: str) -> Path:
+    """What a command leaves in a folder, for tests that only read, or copy it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    lean = ["callbacks=numbers", "callbacks.latency.budget_s=0.01", "logger=none", f"paths.output={folder.parent}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv)
+        train([*lean, *arguments])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a run of a VAE on blobs, two epochs long."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return _finished(folder, "data=blobs", "detector=vae", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(tmp_path_factory) -> Path:
+    """The folder of a sweep of two detectors over two seeds."""
+    folder = tmp_path_factory.mktemp("finished") / "sweep"
+    return _finished(folder, "-m", "data=blobs", "detector=hbos,pca", "seed=0,1", f"hydra.sweep.dir={folder}")
+
+
+@pytest.fixture
+def sent(finished, tmp_path) -> RunFolder:
+    """A copy of that run's folder, to be changed."""
+    shutil.copytree(finished, tmp_path / "sent")
+    return RunFolder(tmp_path / "sent")
+
+
+@pytest.fixture
+def sent_sweep(finished_sweep, tmp_path) -> SweepFolder:
+    """A copy of that sweep's folder, to be changed."""
+    shutil.copytree(finished_sweep, tmp_path / "sent-sweep")
+    return SweepFolder(tmp_path / "sent-sweep")
+
+
 class Ended(NamedTuple):
     """How a command ended."""
 
@@ -161,7 +202,7 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
         resumed = any(a.startswith("resume=") for a in arguments)
         capfd.readouterr()
         try:
-            alone = resumed and ("-m" not in arguments or len(arguments) == 2)
+            alone = resumed and ("-m" not in arguments or all(a.startswith(("-", "resume=")) for a in arguments))
             train([*arguments] if alone else [*cheap, *arguments])
             status = 0
         except SystemExit as end:

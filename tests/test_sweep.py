@@ -130,7 +130,10 @@ def test_the_process_of_a_sweep_imports_neither_torch_nor_lightning(tmp_path) ->
 def test_a_resumed_sweep_has_its_own_points_but_for_what_is_typed(straylight_train, crash, tmp_path) -> None:
     here = tmp_path / "sweep"
     straylight_train(*crash, "detector.how=none,tidy", "seed=0", f"hydra.sweep.dir={here}")
-    train([f"resume={here}", "seed=0,1", "hydra.launcher.n_jobs=1"])  # neither -m nor --config-dir
+    with pytest.raises(SystemExit):
+        train([f"resume={here}", "seed=0,1"])
+    assert len(SweepFolder(here).results()) == 2, "nobody trusts the detector's class"
+    train([f"resume={here}", "seed=0,1", "hydra.launcher.n_jobs=1", "--trust", "crashing_detector"])  # no --config-dir
     asked = sorted((o, r["seed"]) for r in SweepFolder(here).results() for o in r["overrides"] if "how=" in o)
     assert asked == [(f"detector.how={how}", seed) for how in ("none", "tidy") for seed in (0, 1)]
     again = yaml.safe_load((here / "multirun.yaml").read_text())["hydra"]["overrides"]["task"]
@@ -182,7 +185,7 @@ def test_a_new_sweep_into_a_folder_touches_no_job_that_is_there(straylight_train
     before = {path: path.read_bytes() for path in here.glob("*/result.json")}
     straylight_train(*asked)
     assert all(path.read_bytes() == content for path, content in before.items())
-    assert sorted(p.name for p in here.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+    assert sorted(p.name for p in here.iterdir() if p.is_dir()) == [".sweeps", "0", "1", "2", "3"]
 
 
 def test_an_unreadable_config_of_a_killed_job_does_not_keep_a_sweep_from_going_on(straylight_train, tmp_path) -> None:

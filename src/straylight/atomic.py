@@ -48,6 +48,19 @@ def write_json(path: str | Path, value: Mapping[str, Any], *, durable: bool = Tr
         aside.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: str | Path) -> Any:
+    """Read plain values.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it holds no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def write_table(path: str | Path, columns: Mapping[str, Any], run: str | None = None) -> None:
     """Write columns as Parquet; `run` is kept in its metadata and read back by `table_run`."""
     import pyarrow as pa

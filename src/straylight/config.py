@@ -10,20 +10,22 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
-from yaml import YAMLError
 
+from straylight import trust as trusted
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import CONFIG, RunFolder
 from straylight.groups import GROUPS, choices
 from straylight.keys import KEYS, entry, meaning
 
 HYDRA = "1.3"  # whose behaviour is asked for
+MOST_BYTES, MOST_DEEP = 2**20, 50  # of a config that is read
 
 
 class Main(BaseModel, extra="allow"):
@@ -91,7 +93,7 @@ def explain(error: Exception) -> str | None:
         name = str(error).split("'")[1]
         keys = [*GROUPS, "seed", "threads", "compile"]
         return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
-    if isinstance(error, YAMLError):
+    if isinstance(error, yaml.YAMLError):
         return f"A config is no YAML: {_one_line(str(error))}."
     if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
         return _one_line(str(error)) + (
@@ -132,22 +134,58 @@ def settle_paths(cfg: DictConfig, start: str | Path = ".") -> None:
 def saved(folder: RunFolder) -> DictConfig:
     """The composed config of a run, with its folder as `paths.run`, and data where the run found them.
 
+    Nothing of it may be built before `opened` or the user has said so.
+
     Raises:
         ConfigError: if the folder is not a run's, or its config is damaged.
     """
     if not folder.config.is_file():
         raise ConfigError(f"{folder} is not a run folder: it has no {CONFIG}.")
+    cfg = read(folder.config)
+    started: Any = OmegaConf.select(read(folder.hydra), "hydra.runtime.cwd") if folder.hydra.is_file() else "."
+    if not isinstance(cfg.get("paths"), DictConfig) or not isinstance(started, str):
+        raise ConfigError(f"{folder.config.parent} is no config of a run: it does not say from where its paths are.")
     try:
-        cfg = OmegaConf.load(folder.config)
-        started = OmegaConf.load(folder.hydra).hydra.runtime.cwd if folder.hydra.is_file() else "."
-    except Exception as error:  # as many sorts as there are ways to be cut off
-        said = explain(error) or " ".join(str(error).split())
-        raise ConfigError(f"{folder.config} cannot be read: {said}") from error
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError(f"{folder.config} is no config.")
-    settle_paths(cfg, started)  # runs of earlier versions have those that were typed
-    cfg.paths.run = str(folder)
+        settle_paths(cfg, started)  # runs of earlier versions have those that were typed
+        cfg.paths.run = str(folder)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{folder.config} cannot be read: {explain(error) or _one_line(str(error))}") from error
     return cfg
+
+
+def opened(folder: RunFolder, trust: Collection[str] = ()) -> DictConfig:
+    """The composed config of a run that somebody else may have made, from which may be built what it names.
+
+    Raises:
+        ConfigError: as `saved`, and if it names what is neither Straylight's own nor of `trust`.
+    """
+    cfg = saved(folder)
+    trusted.check(OmegaConf.to_container(cfg, resolve=False), trust, folder.path)
+    return cfg
+
+
+def read(path: Path) -> DictConfig:
+    """Read a YAML file that Straylight or Hydra wrote, which is small, flat and without references.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} is larger than any config.")
+        depth = 0
+        for event in yaml.parse(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MOST_DEEP:
+                raise ConfigError(f"{path} is nested or refers to itself as no config does.")
+        found = OmegaConf.load(path)
+    except ConfigError:
+        raise
+    except Exception as error:  # as many sorts as there are ways to be cut off
+        raise ConfigError(f"{path} cannot be read: {explain(error) or _one_line(str(error))}") from error
+    if not isinstance(found, DictConfig):
+        raise ConfigError(f"{path} is no config.")
+    return found
 
 
 def flat(cfg: DictConfig, *groups: str) -> dict[str, Any]:

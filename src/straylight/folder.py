@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from straylight.atomic import table_run, write_json, write_table
+from straylight.atomic import read_json, table_run, write_json, write_table
 from straylight.errors import ConfigError
 from straylight.result import Result, odd
 
-RESULT, CONFIG, JOB = "result.json", ".hydra/config.yaml", "job.json"
+RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
+CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
-INSIDE = frozenset({".hydra", "checkpoints", "figures", "tensorboard", "csv"})
+INSIDE = frozenset({".hydra", ASIDE, ".sweeps", "checkpoints", "figures", "tensorboard", "csv"})
 #: What a run leaves behind, and must not be taken for that of another one in the same folder.
 LEFT = (
     RESULT,
@@ -23,7 +25,7 @@ LEFT = (
     "scores.parquet",
     "calibration.parquet",
     "results.h5",
-    *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "interrupt")),
+    *(f"checkpoints/{name}.ckpt" for name in CHECKPOINTS),
     "figures/**/*.png",
     "figures/**/extremes.csv",
     "tensorboard/**/events.out.tfevents.*",
@@ -80,8 +82,12 @@ class RunFolder:
     @property
     def newest_checkpoint(self) -> Path | None:
         """That of the latest step: the interrupted one or the last epoch's; `None` if there is neither."""
-        found = [path for name in ("interrupt", "last") if (path := self.checkpoint(name)).is_file()]
-        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return next((path for path in self.by_age() if path.stem != "best"), None)
+
+    def by_age(self) -> list[Path]:
+        """The checkpoints there are, the newest first, and the best one, which may be much older, in the end."""
+        found = [path for name in CHECKPOINTS if (path := self.checkpoint(name)).is_file()]
+        return sorted(found, key=lambda path: (path.stem == "best", -path.stat().st_mtime_ns))
 
     def log(self, rank: int | None = None) -> Path:
         """What the run says in words, or what a rank's process prints."""
@@ -93,7 +99,7 @@ class RunFolder:
     def run(self) -> str | None:
         """The run that the folder is of now, which every file of its bears; `None` before there is one."""
         try:
-            found = json.loads(self.job.read_text(encoding="utf-8")).get("run")
+            found = read_json(self.job).get("run")
         except (OSError, ValueError, AttributeError):
             return None
         return found if isinstance(found, str) else None
@@ -108,6 +114,43 @@ class RunFolder:
         for pattern in LEFT if self.used else ():
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
+        self.forget_aside()
+
+    def set_aside(self) -> None:
+        """Keep what the run has reached until now, which is to go on, so that it can be put back."""
+        new = self.path / f"{ASIDE}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        for path in self._reached():
+            kept = new / path.relative_to(self.path)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, kept)  # files are replaced and never written over
+            except OSError:
+                shutil.copy2(path, kept)
+        new.replace(self.path / ASIDE)
+
+    def put_back(self) -> None:
+        """Undo what was done since it was set aside, if it was; a newer checkpoint can still be gone on from."""
+        aside = RunFolder(self.path / ASIDE)
+        if not aside.path.is_dir():
+            return
+        newest = self.newest_checkpoint
+        if newest is not None and not any(
+            newest.samefile(kept) for name in CHECKPOINTS if (kept := aside.checkpoint(name)).is_file()
+        ):
+            newest.replace(self.checkpoint("interrupt"))
+        for kept in aside._reached():
+            kept.replace(self.path / kept.relative_to(aside.path))
+        self.forget_aside()
+
+    def forget_aside(self) -> None:
+        """What was set aside is not needed any more."""
+        shutil.rmtree(self.path / ASIDE, ignore_errors=True)
+
+    def _reached(self) -> list[Path]:
+        """What says what the run reached, the record last."""
+        files = (self.config, self.job, self.shape, self.scores, self.calibration)
+        return [p for p in (*files, *map(self.checkpoint, CHECKPOINTS), self.result) if p.is_file()]
 
     def clear_logs(self) -> None:
         """Empty what a run before this one said; a log that is open goes on from its beginning."""
@@ -123,6 +166,25 @@ class RunFolder:
         known = (self.read() or {}).get("run")
         if known and run and known != run:
             raise ConfigError(f"{path} is of another run ({run}) than {self.result} ({known}); put back its own.")
+
+    # whether it is whole
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every file that a model is opened from, by its name in the folder."""
+        files = (self.shape, self.scores, self.calibration, *map(self.checkpoint, CHECKPOINTS))
+        return {str(path.relative_to(self.path)): _digest(path) for path in files if path.is_file()}
+
+    def check_whole(self, path: Path) -> None:
+        """See that a file is, byte for byte, the one that `result.json` tells of; one that it does not know passes.
+
+        Raises:
+            ConfigError: if it is not.
+        """
+        known = ((self.read() or {}).get("digests") or {}).get(str(path.relative_to(self.path)))
+        if known is not None and known != _digest(path):
+            raise ConfigError(
+                f"{path} is not as the run left it: it was damaged or changed since. Put it back, or train again."
+            )
 
     # writing and reading
 
@@ -142,12 +204,16 @@ class RunFolder:
         """The columns of a Parquet file of this run, as numpy arrays, by name.
 
         Raises:
-            ConfigError: if it is of another run.
+            ConfigError: if it is damaged, or of another run.
         """
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
+        try:
+            table = pq.read_table(path)
+        except (OSError, ValueError) as error:  # Arrow's are of these
+            raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         self.check_same_run(path, table_run(table))
+        self.check_whole(path)
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def read(self) -> Result | None:
@@ -156,16 +222,27 @@ class RunFolder:
             return None
         result: Any = None
         try:
-            result = json.loads(self.result.read_text(encoding="utf-8"))
+            result = read_json(self.result)
             wrong = odd(result)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             wrong = str(error)
         if wrong is None:
             return cast(Result, {**result, "folder": str(self.path)})
         said = result if isinstance(result, dict) else {}
         names = {key: said[key] for key in ("detector", "data") if isinstance(said.get(key), str)}
         reason = f"{self.result} cannot be read ({wrong})"
-        return cast(Result, {**names, "status": "failed", "reason": reason, "folder": str(self.path)})
+        return cast(Result, {**names, "status": "failed", "reason": reason, "odd": True, "folder": str(self.path)})
+
+    def sound(self) -> Result | None:
+        """What `result.json` says, for whoever goes by it; `None` if it is not there.
+
+        Raises:
+            ConfigError: if it cannot be used.
+        """
+        result = self.read()
+        if result is not None and result.get("odd"):
+            raise ConfigError(f"{result['reason']}; put it back as it was, or remove it to go on without.")
+        return result
 
 
 class SweepFolder:
@@ -175,13 +252,15 @@ class SweepFolder:
         path: of the folder.
 
     Attributes:
-        multirun: what Hydra knew of the command.
+        multirun: what Hydra knew of the last command.
+        manifests: a folder with what each sweep was asked for.
         leaderboard, table: a row for each detector on each data set, and one for each run.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.multirun = self.path / "multirun.yaml"
+        self.manifests = self.path / ".sweeps"
         self.leaderboard = self.path / "leaderboard.csv"
         self.table = self.path / "runs.parquet"
 
@@ -231,6 +310,11 @@ def run_of(path: Path) -> str | None:
 def new_run() -> str:
     """An id for a run that begins."""
     return secrets.token_hex(8)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _runs(top: Path) -> Iterator[Path]:

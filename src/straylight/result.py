@@ -12,6 +12,8 @@ class Result(TypedDict, total=False):
 
     status: str
     reason: str | None
+    odd: bool
+    digests: dict[str, str]
     folder: str
     run: str | None
     detector: str | None
@@ -101,6 +103,9 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     "parameters": (_or_null(_number), "must be a number"),
     "duration_s": (_or_null(_number), "must be a number"),
     "device": (_text, "must be text"),
+    "digests": (_by_name(_text), "must hold texts"),
+    "ranged": (_or_null(_list(_text)), "must be a list of texts"),
+    "run": (_or_null(_text), "must be text"),
 }
 STATUSES = ("ok", "failed", "interrupted")
 

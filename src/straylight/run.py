@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from straylight import config
 from straylight.detectors import Detector
@@ -18,7 +19,7 @@ from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
 from straylight.job.train import load
-from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal
+from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal, needed
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
@@ -44,25 +45,27 @@ class Run:
         self.kinds = tuple(known["kinds"])
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """Rebuild the detector of a run.
+    def open(cls, folder: str | Path, *, trust: Collection[str] = ()) -> Run:
+        """Rebuild the detector of a run, which somebody else may have made: nothing that came with it is run.
+
+        Args:
+            folder: of the run.
+            trust: modules or packages, apart from Straylight's own, that its config may build classes of.
 
         Raises:
-            ConfigError: if the folder is not a run's, or holds no checkpoint.
+            ConfigError: if the folder is not a run's, is damaged, holds no checkpoint, or names what nobody trusts.
         """
         place = RunFolder(folder)
-        cfg = config.saved(place)
-        if not place.shape.is_file():
-            raise ConfigError(f"{place} stopped before its data were read (no shape.json): there is nothing to open.")
-        known = json.loads(place.shape.read_text(encoding="utf-8"))
-        place.check_same_run(place.shape, known.get("run"))
-        result: Mapping[str, Any] = place.read() or {}
+        cfg = config.opened(place, trust)
+        result: Mapping[str, Any] = place.sound() or {}
+        known = _known(place)
         named = result.get("checkpoint")
-        checkpoint = place.newest_checkpoint if named is None else place.path / named
+        checkpoint = place.newest_checkpoint if named is None else place.checkpoint(Path(named).stem)
         if checkpoint is None or not checkpoint.is_file():
             raise ConfigError(f"{place} holds no checkpoint: none was kept, or training stopped before there was one.")
         detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
         place.check_same_run(checkpoint, load(detector, checkpoint))
+        place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
 
     def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
@@ -79,7 +82,11 @@ class Run:
         if "features" not in recipe:
             raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events to score().")
         size = min(batch_size, self.detector.rows_at_once)
-        chunks = Recipe.from_json(recipe).read(path, size)
+        try:
+            kept = Recipe.from_json(recipe)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.folder}/shape.json cannot be read: its recipe is damaged.") from error
+        chunks = kept.read(path, size)
         return np.concatenate([self.score(part.x[:], part.context, batch_size=size) for part in chunks])
 
     @torch.inference_mode()
@@ -144,7 +151,7 @@ class Run:
         Example: `Run.open(folder).flag(rows, "fpr=0.01")`.
 
         Raises:
-            ConfigError: if the run has no such rule, or the events are not of its shape.
+            ConfigError: if the run has no such rule, had too few rows to set it, or the events are not of its shape.
             DataError: if a score is NaN.
         """
         rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
@@ -152,6 +159,14 @@ class Run:
         if rule not in known:
             known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
             raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
+        entry = next(entry for entry in self._entries if _named(entry) == rule)
+        if rule in rates:
+            too_few = (known_rows := entry.get("calibration")) is not None and known_rows < needed(rates[rule])
+            said = f"It takes {needed(rates[rule]):,} nominal calibration rows or more, and there are {known_rows}."
+        else:
+            too_few, said = known[rule] == math.inf, entry.get("remark") or "Nothing lies above it."
+        if too_few:
+            raise ConfigError(f"{self.folder} could set no threshold {rule!r}, so that nothing can be flagged. {said}")
         if rule in rates:
             return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
         return np.asarray(self._sound(x, context, batch_size) > np.float64(known[rule]))
@@ -175,6 +190,28 @@ class Run:
         nominal = held_nominal(columns["y"])
         weight = columns["weight"][nominal] if "weight" in columns else None
         return Calibration(columns["score"][nominal], weight)
+
+
+class _Known(BaseModel, extra="allow"):
+    """What `shape.json` holds."""
+
+    shape: list[PositiveInt]
+    context: NonNegativeInt
+    kinds: list[str]
+    recipe: dict[str, Any] = {}  # runs of earlier versions have none
+    run: str | None = None
+
+
+def _known(place: RunFolder) -> dict[str, Any]:
+    if not place.shape.is_file():
+        raise ConfigError(f"{place} stopped before its data were read (no shape.json): there is nothing to open.")
+    try:
+        known = _Known.model_validate_json(place.shape.read_bytes(), strict=True).model_dump()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{place.shape} cannot be read: {' '.join(str(error).split())}") from error
+    place.check_same_run(place.shape, known["run"])
+    place.check_whole(place.shape)
+    return known
 
 
 def _named(threshold: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ class LocalLauncher(Launcher):
         Machine(**{name: self.options[name] for name in MACHINE})
         Policy(**{name: self.options[name] for name in POLICY})
         warm()
-        look_at(self.config, self.loader, job_overrides, ask)
+        look_at(self.config, self.loader, job_overrides, ask, self.command.trust)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from straylight.engines.local.engine import LocalEngine, Machine

@@ -84,6 +84,7 @@ class Record(TestScores):
             "devices": trainer.world_size,
             "duration_s": round(time.monotonic() - self._start, 3),
             "versions": versions(),
+            "digests": self.folder.digests(),
             **self.fields,
         }
         self.folder.write_result(result)

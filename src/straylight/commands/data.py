@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from straylight import config
+from straylight.console import Plain, say
 from straylight.data import AnomalyDataModule
 from straylight.data.steps.overlap import found_in
 from straylight.data.stored import Stored
@@ -61,12 +62,12 @@ def main(arguments: list[str]) -> None:
         elif fetch:
             _fetch(_build(names[0], overrides, folders))
         else:
-            summarise(_build(names[0], overrides, folders), Console())
+            summarise(_build(names[0], overrides, folders), Plain())
     except Exception as error:
         said = str(error) if isinstance(error, StraylightError) else config.explain(error)
         if said is None:
             raise
-        print(f"Error: {said}", file=sys.stderr)
+        say(f"Error: {said}", error=True)
         sys.exit(1)
 
 
@@ -76,7 +77,7 @@ def listing(overrides: list[str], folders: list[Path]) -> None:
     for name in choices("data", *folders):
         cfg = _compose(name, overrides, folders)
         table.add_row(name, _head(name, folders), _presence(cfg))
-    Console().print(table)
+    Plain().print(table)
 
 
 def summarise(data: AnomalyDataModule, console: Console) -> None:
@@ -143,13 +144,13 @@ def _ranges(data: AnomalyDataModule, train: Events, console: Console) -> None:
 
 def _fetch(data: AnomalyDataModule) -> None:
     if not isinstance(data, Stored):
-        print(f"{data.name} needs no files.")
+        say(f"{data.name} needs no files.")
         return
     fetched = data.fetch()
     for path in fetched:
-        print(f"fetched {path}")
+        say(f"fetched {path}")
     if not fetched:
-        print(f"{data.name}: all files are there already, in {data.root}.")
+        say(f"{data.name}: all files are there already, in {data.root}.")
 
 
 def _presence(cfg: DictConfig) -> str:

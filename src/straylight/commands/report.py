@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
@@ -20,6 +21,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
     parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
     parser.add_argument("--retime", action="store_true", help="time every run once more, one by one, before reporting")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --retime: a module whose classes may be built",
+    )
     given = parser.parse_args(arguments)
     folder, runs = given.folder, SweepFolder(given.folder)
     if not folder.is_dir():
@@ -28,7 +36,7 @@ def main(arguments: list[str]) -> None:
     if given.retime:
         from straylight.commands.retime import retime
 
-        failures = retime(folder)
+        failures = retime(folder, given.trust)
     if RunFolder(folder).result.is_file():
         show_run(folder, details=given.details)
     elif given.details:
@@ -42,5 +50,5 @@ def main(arguments: list[str]) -> None:
 
 
 def _refusal(sentence: str) -> int:
-    print(f"Error: {sentence}", file=sys.stderr)
+    say(f"Error: {sentence}", error=True)
     return 1

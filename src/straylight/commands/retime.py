@@ -1,7 +1,7 @@
 """`straylight report --retime FOLDER`: measure latency and cost again, of one finished run after the other."""
 
 import json
-import sys
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from straylight import config
 from straylight.callbacks import Latency
+from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
@@ -20,12 +21,16 @@ from straylight.run import Run
 Sample = tuple[Tensor, Tensor]
 
 
-def retime(folder: Path) -> int:
+def retime(folder: Path, trust: Collection[str] = ()) -> int:
     """Time the finished runs in a folder and below it one by one, when nothing else is running, and rewrite their
     `result.json` with the new `latency` and `cost`, and when it was.
 
     Each is timed as its own config says, on the device that it was tested on, with its own test rows; a data set that
     several runs share is loaded once. A run that cannot be opened is named and left alone.
+
+    Args:
+        folder: of a run, or above several.
+        trust: what their configs may build, see `Run.open`.
 
     Returns:
         the number of runs that were left alone.
@@ -38,18 +43,18 @@ def retime(folder: Path) -> int:
         run = RunFolder(result["folder"])
         what = f"[{number}/{len(finished)}] {result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
         try:
-            latency, cost = _timed(run, samples)
+            latency, cost = _timed(run, samples, trust)
         except Exception as error:  # as many sorts as there are detectors and data sets
             failures += 1
             said = str(error) if isinstance(error, StraylightError) else f"{type(error).__name__}: {error}"
-            print(f"{what}: left alone, {run} cannot be timed: {' '.join(said.split())}", file=sys.stderr)
+            say(f"{what}: left alone, {run} cannot be timed: {' '.join(said.split())}", error=True)
             continue
         finally:
             torch.set_num_threads(threads)
         now = {"latency": latency, "cost": cost, "retimed": {"time": datetime.now(UTC).isoformat(timespec="seconds")}}
         run.write_result({**(run.read() or result), **now})
         numbers = [f"p50 {_first(r)} us" for r in (now, result) if _first(r)]
-        print(f"{what}: {', before '.join(numbers)}")
+        say(f"{what}: {', before '.join(numbers)}")
         if cost["shared"].get("others"):
             print("  others used the device in the meantime: time it again when they do not")
     return failures
@@ -59,10 +64,12 @@ def _first(result: Any) -> str:
     return next((f"{e['p50_us']:.0f}" for e in result.get("latency", []) if e["batch"] == 1 and e.get("p50_us")), "")
 
 
-def _timed(folder: RunFolder, samples: dict[str, Sample]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _timed(
+    folder: RunFolder, samples: dict[str, Sample], trust: Collection[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     import pytorch_lightning as pl
 
-    run = Run.open(folder.path)
+    run = Run.open(folder.path, trust=trust)
     cfg = run.cfg
     device = _device(run)
     latency = config.build(cfg, "callbacks.latency") if (cfg.get("callbacks") or {}).get("latency") else Latency()

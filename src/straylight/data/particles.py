@@ -11,6 +11,7 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.cache import converted
+from straylight.files.hdf5 import own
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 
@@ -64,7 +65,7 @@ def _convert(path: Path, target: Path) -> None:
                 _copy(array, target / f"{PARTS[name]}.npy")
             for name, column in COLUMNS.items():
                 if name in file and "Particles" in arrays:
-                    _check_column(path, name, file[name], len(arrays["Particles"]))
+                    _check_column(path, name, own(file, file[name]), len(arrays["Particles"]))
                     np.save(target / f"all.{column}.npy", file[name][:])
     except (OSError, RuntimeError, KeyError) as error:  # what h5py raises of a damaged file
         if isinstance(error, OSError) and error.errno is not None and error.filename != str(path):
@@ -75,7 +76,7 @@ def _convert(path: Path, target: Path) -> None:
 
 def _arrays(path: Path, file: Any) -> dict[str, Any]:
     """The arrays of events in a file: one of all events, or one for each part."""
-    arrays = {name: file[name] for name in PARTS if name in file and hasattr(file[name], "shape")}
+    arrays = {name: own(file, file[name]) for name in PARTS if name in file and hasattr(file[name], "shape")}
     if not arrays:
         raise DataError(
             f"{path} holds no array Particles of shape (N, 19, 4), nor X_train, X_val, X_test or Data of 57 columns; "

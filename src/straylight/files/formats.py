@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.errors import DataError
+from straylight.files.hdf5 import own
 from straylight.files.source import BYTES, Source, arrow, listed
 from straylight.files.table import is_number
 from straylight.rows.mapped import Mapped
@@ -249,6 +250,7 @@ class HDF5(ArraySource):
         def look(path: str, item: Any) -> None:
             if not isinstance(item, h5py.Dataset) or not item.shape:
                 return
+            own(file, item)
             if names := item.dtype.names:
                 held.update({name: DataSet(item, item.fields(name)) for name in names})
             else:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 
+from straylight.console import say
 from straylight.errors import StraylightError
 from straylight.job.perform import perform
 
@@ -11,13 +12,13 @@ from straylight.job.perform import perform
 def main(arguments: list[str]) -> int:
     """Entry point; ranks that a job starter such as `torchrun` made find their number in the environment."""
     if len(arguments) != 1:
-        print("usage: python -m straylight.job FOLDER", file=sys.stderr)
+        say("usage: python -m straylight.job FOLDER", error=True)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: with a checkpoint
     try:
         return perform(arguments[0], rank=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))))
     except StraylightError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        say(f"Error: {error}", error=True)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,15 @@
 """Distributed data-parallel training of any detector."""
 
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+
+
+def environment() -> ClusterEnvironment:
+    """How ranks find each other: as `torchrun` says where it started them, and otherwise as we do.
+
+    Lightning itself would look around, and inside any job of Slurm, MPI or LSF take that for the ranks.
+    """
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
 class DDP(DDPStrategy):

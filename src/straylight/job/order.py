@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from pydantic import TypeAdapter
 
 from straylight import config
 from straylight.atomic import replacing, write_json
@@ -31,6 +31,7 @@ class Order:
         engine, id: by which engine it was started, and what that calls it.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     run: str
     config: Mapping[str, Any]
     fields: Mapping[str, Any]
@@ -59,11 +60,11 @@ class Order:
             ConfigError: if it holds no order, or a damaged one.
         """
         try:
-            return cls(**json.loads(folder.job.read_text(encoding="utf-8")))
+            return TypeAdapter(cls).validate_json(folder.job.read_bytes(), strict=True)
         except FileNotFoundError as error:
             raise ConfigError(f"{folder} is not the folder of a job: it holds no {folder.job.name}.") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(f"{folder.job} cannot be read ({error}).") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder.job} cannot be read ({' '.join(str(error).split())}).") from error
 
     def started(self, folder: RunFolder, engine: str, id: str) -> Order:
         """Note who has it now."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from straylight.atomic import replacing
+from straylight.console import Formatter, say
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
@@ -40,7 +41,7 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int
         if result["status"] == "ok":
             logging.getLogger(__name__).info(headline(result))
     if result["status"] == "failed":
-        print(f"Error: {result['reason']}", file=sys.stderr)
+        say(f"Error: {result['reason']}", error=True)
     return ENDS[result["status"]]
 
 
@@ -51,7 +52,7 @@ def _follow(order: Order, folder: RunFolder, rank: int) -> int:
     try:
         train(order.cfg, folder, resume=order.resume)
     except StraylightError as error:
-        print(f"Rank {rank}: {error}", file=sys.stderr)
+        say(f"Rank {rank}: {error}", error=True)
         return ENDS["failed"]
     return ENDS["ok"]
 
@@ -65,7 +66,9 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
     ended: list[float | None] = []
     if not order.hydra:
         handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log())]
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+        for handler in handlers:
+            handler.setFormatter(Formatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
         yield ended
         return
     import yaml

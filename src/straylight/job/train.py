@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from omegaconf import DictConfig, open_dict
 
 from straylight import config
@@ -16,7 +17,8 @@ from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
-from straylight.job.ddp import DDP
+from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
+from straylight.job.ddp import DDP, environment
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def train(
     trainer = _trainer(cfg, fields, detector, data, tell)
     if trainer.is_global_zero:
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
-    fit_and_test(trainer, detector, data, folder.newest_checkpoint if resume else None)
+    fit_and_test(trainer, detector, data, to_go_on_from(folder) if resume else None)
     record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
         return {}
@@ -114,6 +116,10 @@ def _trainer(
         "enable_checkpointing": any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         "default_root_dir": cfg.paths.run,
     }
+    own = config.build(cfg, "trainer.plugins") or []
+    parts["plugins"] = [environment(), *(own if isinstance(own, list) else [own])]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in parts["plugins"]):
+        parts["plugins"].append(WholeCheckpoints())
     strategy = cfg.trainer.get("strategy", "auto")
     trainer = config.build(cfg, "trainer", **parts)
     if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
@@ -149,10 +155,10 @@ def load(detector: Detector, checkpoint: Path) -> str | None:
     Raises:
         ConfigError: if the file cannot be read or is another detector's.
     """
+    state = read_checkpoint(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         detector.load_state_dict(state["state_dict"])
-    except Exception as error:
+    except Exception as error:  # as many sorts as there are detectors
         raise ConfigError(f"{checkpoint} does not fit this detector ({' '.join(str(error).split())[:300]}).") from error
     detector.eval()
     return state.get("run")

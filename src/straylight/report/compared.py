@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from straylight.atomic import replacing
+from straylight.console import say
 from straylight.folder import RunFolder
 from straylight.metrics.across import Across, across
 from straylight.report.leaderboard import Groups, Row, Run, grouped, means
@@ -32,7 +32,7 @@ def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
                 continue
         except Exception as error:  # the numbers are there all the same
             said = " ".join(str(error).split())
-            print(f"{name} was not drawn: {type(error).__name__}: {said}", file=sys.stderr)
+            say(f"{name} was not drawn: {type(error).__name__}: {said}", error=True)
         (folder / name).unlink(missing_ok=True)
     return written
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from straylight.console import Plain
 from straylight.folder import RunFolder, SweepFolder
 from straylight.metrics.across import Across
 from straylight.report.compared import draw, over_sets
@@ -107,7 +108,7 @@ def _spread(spread: Spread, without: str, digits: int) -> str:
 def _teller(console: Console | None) -> Callable[..., None]:
     """Print without markup: a name or a reason may hold brackets."""
     # a table squeezed into a pipe's 80 columns is unreadable; it takes no more than it needs
-    console = console or (Console() if sys.stdout.isatty() else Console(width=200))
+    console = console or (Plain() if sys.stdout.isatty() else Plain(width=200))
     return lambda what, **style: console.print(
         what if isinstance(what, Table) else Text(what), highlight=False, soft_wrap=not isinstance(what, Table), **style
     )

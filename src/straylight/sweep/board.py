@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from straylight.console import Plain
+
 TAIL = 12  # jobs that have ended, and that are shown
 
 
@@ -25,7 +27,7 @@ class Board:
 
     def __init__(self, total: int, console: Console | None = None) -> None:
         self.total = total
-        self.console = console or (Console() if sys.stdout.isatty() else Console(width=400, soft_wrap=True))
+        self.console = console or (Plain() if sys.stdout.isatty() else Plain(width=400, soft_wrap=True))
         self._running: dict[int, tuple[str, float, str]] = {}
         self._ended: list[tuple[int, str, str]] = []
         self._count: dict[str, int] = {}

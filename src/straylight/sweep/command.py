@@ -15,11 +15,15 @@ class Command:
         resume: whether jobs go on with what earlier ones left in their folders.
         failures: jobs that failed, for the exit status.
         sweep: the folder of the sweep that has begun; `None` if there is none.
+        trust: what configs may build that came with a folder; `None` where all was typed.
+        manifest: of the sweep that is gone on with; `None` of a new one.
     """
 
     resume: bool = False
     failures: int = 0
     sweep: Path | None = None
+    trust: tuple[str, ...] | None = None
+    manifest: Path | None = None
 
     @classmethod
     def of(cls, task: Any) -> Command:

@@ -1,6 +1,6 @@
 """What Hydra's launchers of ours do: check the values that are swept over, and run a batch of jobs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +15,8 @@ from straylight.sweep.board import Board
 from straylight.sweep.command import Command
 from straylight.sweep.job import Job
 from straylight.sweep.lease import leased
-from straylight.sweep.points import Points
+from straylight.sweep.manifest import Manifest
+from straylight.sweep.points import Points, trusted_job
 from straylight.sweep.sweep import History, Policy, Sweep
 
 
@@ -52,7 +53,10 @@ def launch(
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     for job in jobs:  # what tells it from the others
         job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
-    points = Points(cfg, loader, history.seen, command.resume)
+    points = Points(cfg, loader, history.seen, command)
+    if not history.begun:
+        Manifest.of(cfg.hydra, command.manifest).write(points.folder)
+        history.begun = True
     with (
         nullcontext() if command.resume else leased(points.folder.path, alone=False),  # which who resumes holds already
         Board(len(jobs)) as board,
@@ -62,7 +66,11 @@ def launch(
 
 
 def look_at(
-    cfg: DictConfig, loader: Any, job_overrides: Iterable[Sequence[str]], ask: Callable[..., list[str]]
+    cfg: DictConfig,
+    loader: Any,
+    job_overrides: Iterable[Sequence[str]],
+    ask: Callable[..., list[str]],
+    trust: Collection[str] | None = None,
 ) -> None:
     """Compose jobs among which every value that is swept over stands once, and look at their values.
 
@@ -71,6 +79,7 @@ def look_at(
         loader: Hydra's, which composes configs.
         job_overrides: of these jobs.
         ask: calls a function, with its arguments, in a process that has imported what configs name.
+        trust: what they may build, where they came with a folder; `None` where they were typed.
 
     Raises:
         ConfigError: for the first value that does not fit, before there is any job or folder.
@@ -78,6 +87,7 @@ def look_at(
     plain = []
     for overrides in job_overrides:
         composed = loader.load_sweep_config(cfg, list(overrides))
+        trusted_job(composed, cfg, trust)
         with read_write(composed), open_dict(composed):
             composed.pop("hydra")
             composed.paths.run = "."

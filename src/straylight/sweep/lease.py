@@ -1,16 +1,16 @@
-"""Whose a sweep's folder is while a sweep runs in it, as every machine that sees the folder can tell."""
+"""Whose a folder is while a run or a sweep goes on in it, as every machine that sees the folder can tell."""
 
 import json
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 
 from straylight.atomic import write_json
 from straylight.errors import ConfigError
@@ -20,29 +20,29 @@ SILENT_S = 90.0  # after which a holder on another machine counts as dead
 
 
 @contextmanager
-def leased(folder: Path, alone: bool) -> Iterator[None]:
-    """Hold a sweep's folder: new sweeps share one, since each job takes a folder of its own in it; one that is resumed
-    has it `alone`, so that no job is gone on with that still runs.
+def leased(folder: Path, alone: bool, what: str = "sweep") -> Iterator[None]:
+    """Hold the folder of a sweep or a run: new sweeps share one, since each job takes a folder of its own in it; a run,
+    and a sweep that is resumed, have theirs `alone`, so that nothing is gone on with that still runs.
 
     A holder is a file in the folder whose time is renewed. One that has died is known by its process on the same
     machine, and by its silence on another; its jobs may live on, and are asked for by their ids.
 
     Raises:
-        ConfigError: if a sweep that does not go together with this runs in the folder.
+        ConfigError: if something that does not go together with this runs in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mine = folder / f".lease.{secrets.token_hex(6)}"
     me = {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time(), "alone": alone}
-    with FileLock(folder / ".lease.lock"):  # the system's: it ends with the process
-        write_json(mine, me)
-        now = mine.stat().st_mtime  # by the clock of who keeps the files
-        others = [path for path in folder.glob(".lease.*") if path.name not in (mine.name, ".lease.lock")]
-        for other in others:
-            if (alone or _alone(other)) and _alive(other, now):
-                mine.unlink()
-                raise ConfigError(f"A sweep is running in {folder}; wait for its end, or end it, before another.")
-            if not _alive(other, now):
-                other.unlink(missing_ok=True)
+    write_json(mine, me, durable=False)
+    now = mine.stat().st_mtime  # by the clock of who keeps the files
+    for other in folder.glob(".lease.*"):  # two that begin at once see each other, and both give up
+        if other.name == mine.name:
+            continue
+        if not _alive(other, now):
+            other.unlink(missing_ok=True)
+        elif alone or _read(other).get("alone"):
+            mine.unlink()
+            raise ConfigError(f"A {what} is running in {folder}; wait for its end, or end it, before another.")
     over = threading.Event()
     renewing = threading.Thread(target=_renew, args=(mine, over), daemon=True)
     renewing.start()
@@ -53,6 +53,11 @@ def leased(folder: Path, alone: bool) -> Iterator[None]:
         renewing.join()
         with suppress(OSError):
             mine.unlink()
+
+
+def held(folder: Path) -> bool:
+    """Whether somebody holds a folder."""
+    return any(_alive(lease, time.time()) for lease in folder.glob(".lease.*"))
 
 
 def _renew(lease: Path, over: threading.Event) -> None:
@@ -66,10 +71,6 @@ def _read(lease: Path) -> dict:
         return dict(json.loads(lease.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _alone(lease: Path) -> bool:
-    return bool(_read(lease).get("alone"))
 
 
 def _alive(lease: Path, now: float) -> bool:

@@ -5,7 +5,7 @@ resumed runs what is missing, failed or new.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from straylight.job.devices import asked_for
 from straylight.job.order import Order, fields_of
 from straylight.overrides import ranged, value_of
 from straylight.result import headline
+from straylight.sweep.command import Command
 from straylight.sweep.job import Job
+from straylight.trust import check, check_hydra
 
 NUMBERED = "${hydra.job.num}"
 
@@ -32,16 +34,16 @@ class Points:
         cfg: the sweep's config.
         loader: Hydra's, which composes configs.
         seen: jobs of the sweep by their identity; those made ready are added.
-        resume: whether jobs of before are looked for in the sweep's folder.
+        command: says whether jobs of before are looked for in the sweep's folder, and what configs may build.
     """
 
-    def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job], resume: bool) -> None:
-        self.cfg, self.loader, self.seen = cfg, loader, seen
+    def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job], command: Command) -> None:
+        self.cfg, self.loader, self.seen, self.trust = cfg, loader, seen, command.trust
         self.folder = SweepFolder(Path(cfg.hydra.sweep.dir).absolute())
         asked: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
         params = asked["sweeper"].get("params") or {}
         self.ranged = ranged([*asked["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())])
-        self._known = dict(self._before()) if resume else {}
+        self._known = dict(self._before()) if command.resume else {}
 
     def ready(self, job: Job) -> str | None:
         """Give a job its config and its folder; why it need not run, if it has, here or in the sweep that is resumed.
@@ -62,6 +64,7 @@ class Points:
 
     def _composed(self, job: Job, typed: str) -> str | None:
         composed = self.loader.load_sweep_config(self.cfg, job.overrides)
+        trusted_job(composed, self.cfg, self.trust)
         overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
         job.fields = fields_of(composed, composed.hydra.runtime.choices, overrides, ranged=self.ranged)
         identity = job.fields["config_hash"]
@@ -123,6 +126,24 @@ class Points:
             return config.identity(config.saved(run), ranged=self.ranged)
         except ConfigError:  # cut off as the job was killed: it has no result either, and is run anew elsewhere
             return None
+
+
+def trusted_job(composed: DictConfig, cfg: DictConfig, trust: Collection[str] | None) -> None:
+    """See that a job builds, and Hydra around it runs, nothing that came with a folder and that nobody trusts.
+
+    Args:
+        composed: the job's config.
+        cfg: the sweep's, whose part of Hydra's was looked at before.
+        trust: see `Run.open`; `None` where all of it was typed.
+
+    Raises:
+        ConfigError: for the first thing that is not trusted.
+    """
+    if trust is None:
+        return
+    plain: Any = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    check_hydra(plain.pop("hydra"), OmegaConf.to_container(cfg.hydra, resolve=False, enum_to_str=True), trust)
+    check(plain, trust)
 
 
 def _order(run: RunFolder) -> Order | None:

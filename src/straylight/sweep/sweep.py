@@ -1,6 +1,5 @@
 """A sweep while it runs: jobs that wait, run and have ended, each exactly once, by any engine."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from straylight import checks, config
+from straylight.console import say
 from straylight.engines.base import Ended, Engine, Running
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
@@ -58,6 +58,7 @@ class History:
 
     seen: dict[str, Job] = field(default_factory=dict)
     over: bool = False
+    begun: bool = False
 
 
 class Sweep:
@@ -253,7 +254,7 @@ class Sweep:
 
     def _failed(self, job: Job, said: str) -> None:
         job.config = None
-        print(f"Error: {said}", file=sys.stderr)
+        say(f"Error: {said}", error=True)
         self.command.failures += 1
         if self.policy.fail_fast and not self.history.over:
             self.history.over = True

@@ -1,0 +1,151 @@
+"""`straylight train resume=FOLDER`: going on with a run or a sweep, whoever made it."""
+
+import logging
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from straylight import config
+from straylight.commands.app import concluded, perform, run_hydra, show_next
+from straylight.console import Formatter, say
+from straylight.errors import ConfigError
+from straylight.folder import RunFolder, SweepFolder
+from straylight.groups import FOLDER, GROUPS, config_folders
+from straylight.job.order import fields_of
+from straylight.keys import KEYS, entry, key_of
+from straylight.overrides import composable, from_here, merged, quoted
+from straylight.result import headline
+from straylight.sweep.command import Command
+from straylight.sweep.lease import held, leased
+from straylight.sweep.manifest import Manifest
+from straylight.trust import check_hydra, typed_in
+
+log = logging.getLogger(__name__)
+
+
+def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Collection[str] = ()) -> None:
+    """Go on with an interrupted run, in its own folder, with its own config.
+
+    A run that was finished keeps what it had reached, unless it ends well once more.
+
+    Args:
+        command: counts failures.
+        folder: of the run.
+        overrides: as typed.
+        trust: what its config may build, see `Run.open`.
+
+    Raises:
+        ConfigError: if the folder is not a run's, another process is at it, its config names what nobody trusts, or an
+            override names a key that its config does not have.
+    """
+    cfg = config.opened(folder, trust)
+    with leased(folder.path, alone=True, what="run"):
+        if not folder.result.is_file() and held(folder.path.parent):
+            raise ConfigError(f"{folder} belongs to a sweep that is running; wait for its end.")
+        folder.put_back()  # what a process that was killed had set aside
+        result = folder.read()
+        if result and result["status"] == "ok" and not overrides:
+            say(f"{folder} is finished; there is nothing to resume.")
+            return
+        if unknown := [o for o in overrides if "=" not in o or key_of(o) in GROUPS or not entry(key_of(o)).resumable]:
+            may = [k for k, known in KEYS.items() if known.resumable and not entry(k.rpartition(".")[0]).resumable]
+            raise ConfigError(
+                f"A run is resumed with its own data and detector: {unknown[0]!r} cannot be changed, only values of "
+                f"{', '.join(may)}, such as trainer.max_epochs=50."
+            )
+        if not folder.hydra.is_file():
+            raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
+        started = config.read(folder.hydra)
+        OmegaConf.set_struct(cfg, True)
+        cfg.merge_with_dotlist(overrides)
+        config.settle_paths(cfg)
+        config.check(cfg)
+        given = [*(OmegaConf.select(started, "hydra.overrides.task") or []), *overrides]
+        choices = OmegaConf.select(started, "hydra.runtime.choices") or {}
+        fields = fields_of(cfg, choices, given, [f"resume={folder}", *overrides])
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(Formatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        with _kept(folder, bool(result and result["status"] == "ok")) as ended:
+            finished = perform(command, cfg, folder, fields, resume=True, again=overrides)
+            ended.append(finished is not None)
+        if finished is not None:
+            log.info(headline(finished))
+            show_next(folder.path)
+
+
+@contextmanager
+def _kept(folder: RunFolder, finished: bool) -> Iterator[list[bool]]:
+    """Set aside what a finished run has reached, and put it back unless what is done here ends well."""
+    ended: list[bool] = []
+    if finished:
+        folder.set_aside()
+    try:
+        yield ended
+    finally:
+        if finished and not any(ended):
+            folder.put_back()
+            say(f"What {folder} had reached before stands as it was.", error=True)
+        folder.forget_aside()
+
+
+def resume_sweep(
+    command: Command, folder: SweepFolder, options: list[str], typed: list[str], trust: Collection[str] = ()
+) -> None:
+    """Go on with all sweeps of a folder, as they were asked for, but for what is typed in the place of that.
+
+    Args:
+        command: counts failures.
+        folder: of the sweeps.
+        options, typed: Hydra's options and the overrides that were typed.
+        trust: what their configs may build, see `Run.open`.
+
+    Raises:
+        ConfigError: if the folder is none of a sweep, a sweep runs in it, or it names what nobody trusts.
+    """
+    found = Manifest.all(folder)
+    if not found:
+        raise ConfigError(f"{folder.path} is not the folder of a sweep: it holds no {folder.multirun.name}.")
+    typed_folders, options = config_folders(options)
+    place = f"hydra.sweep.dir={quoted(str(folder.path.absolute()))}"
+    typed = [from_here(o) for o in typed]
+    free = {*trust, *typed_in(typed_folders, typed)}
+    asked = []
+    for manifest in found:
+        started = Path(manifest.cwd)  # its relative paths were meant from there
+        here = started if started.is_dir() else Path.cwd()
+        dirs = [path.absolute() for path in typed_folders or map(Path, manifest.config_dirs)]
+        overrides = merged([o for o in manifest.overrides if key_of(o) != "hydra.mode"], typed, [place])
+        with chdir(here):  # before Hydra runs anything
+            standard = _composed(typed_folders, [*typed, place])
+            check_hydra(_composed(dirs, overrides), standard, free)
+        asked.append((manifest, here, [*options, *(f"--config-dir={path}" for path in dirs), "-m"], overrides))
+    command.resume, command.trust = True, tuple(free)
+    with leased(folder.path, alone=True), concluded(command):
+        for manifest, here, given, overrides in asked:
+            command.manifest = manifest.path
+            run_hydra(command, given, overrides, here)
+
+
+def _composed(folders: list[Path], overrides: list[str]) -> Any:
+    """Hydra's own part of a sweep's config; nothing is built of it."""
+    search = create_config_search_path(str(FOLDER))
+    for path in folders:
+        search.prepend(
+            provider="command-line", path=f"file://{path.absolute()}", anchor=SearchPathQuery(provider="schema")
+        )
+    try:
+        composer = Hydra.create_main_hydra2("train", search)
+        cfg = composer.compose_config("train", composable(overrides), RunMode.MULTIRUN)
+        return OmegaConf.to_container(cfg.hydra, resolve=False, enum_to_str=True)
+    finally:
+        GlobalHydra.instance().clear()
