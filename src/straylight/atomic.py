@@ -37,6 +37,9 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             with aside.open("rb+") as file:
                 os.fsync(file.fileno())
         aside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # which a write that fails does not tell
+        raise
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
@@ -46,19 +49,6 @@ def write_json(path: str | Path, value: Mapping[str, Any], *, durable: bool = Tr
     """Write plain values; a number that JSON does not have, a NaN or an infinity, becomes null."""
     with replacing(path, durable=durable) as aside:
         aside.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read plain values.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it holds no JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def write_table(path: str | Path, columns: Mapping[str, Any], run: str | None = None) -> None:

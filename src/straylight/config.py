@@ -14,18 +14,19 @@ import yaml
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
 from pydantic import ValidationError as PydanticError
 
 from straylight import trust as trusted
+from straylight.documents import read_yaml
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import CONFIG, RunFolder
 from straylight.groups import GROUPS, choices
 from straylight.keys import KEYS, entry, meaning
 
 HYDRA = "1.3"  # whose behaviour is asked for
-MOST_BYTES, MOST_DEEP = 2**20, 50  # of a config that is read
 
 
 class Main(BaseModel, extra="allow"):
@@ -171,18 +172,10 @@ def read(path: Path) -> DictConfig:
         ConfigError: if it is anything else.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} is larger than any config.")
-        depth = 0
-        for event in yaml.parse(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MOST_DEEP:
-                raise ConfigError(f"{path} is nested or refers to itself as no config does.")
-        found = OmegaConf.load(path)
-    except ConfigError:
-        raise
-    except Exception as error:  # as many sorts as there are ways to be cut off
-        raise ConfigError(f"{path} cannot be read: {explain(error) or _one_line(str(error))}") from error
+        plain = read_yaml(path, get_yaml_loader())
+        found = OmegaConf.create(plain) if isinstance(plain, dict) else None
+    except (OSError, ValueError, TypeError, OmegaConfBaseException) as error:  # of other types than configs hold
+        raise ConfigError(f"{path} cannot be read: {_one_line(str(error))}") from error
     if not isinstance(found, DictConfig):
         raise ConfigError(f"{path} is no config.")
     return found

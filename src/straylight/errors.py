@@ -1,5 +1,8 @@
 """The two ways a run ends early, as exceptions that carry one sentence for the user."""
 
+import errno
+import os
+
 
 class StraylightError(Exception):
     """Something the user can mend: what is wrong, where, and what to do, in one sentence."""
@@ -21,3 +24,17 @@ class Interrupted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(130)
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """What to say of an error that comes of a disk without room, or of one that came of such; `None` of another.
+
+    Example:
+        >>> no_room(OSError(28, "No space left on device", "out/last.ckpt"))
+        'There is no room to write out/last.ckpt (No space left on device)'
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f"There is no room to write {error.filename or 'a file'} ({os.strerror(error.errno)})"
+        error = error.__cause__ or error.__context__
+    return None

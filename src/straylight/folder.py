@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from straylight.atomic import read_json, table_run, write_json, write_table
+from straylight.atomic import table_run, write_json, write_table
+from straylight.documents import read_json
 from straylight.errors import ConfigError
 from straylight.result import Result, odd
 

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Record(TestScores):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        self.write(trainer, pl_module, "interrupted" if stopped else "failed", str(exception) if not stopped else None)
+        with suppress(OSError):  # of a full disk: it is not to hide the exception
+            self.write(trainer, pl_module, "interrupted" if stopped else "failed", None if stopped else str(exception))
 
     def write(self, trainer: pl.Trainer, module: pl.LightningModule, status: str, reason: str | None = None) -> None:
         """Write `result.json` with this status, on the first rank, and keep what was `written`."""

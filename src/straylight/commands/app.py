@@ -22,7 +22,7 @@ from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER
 from straylight.job.attempt import attempt
 from straylight.job.devices import asked_for
-from straylight.job.order import Order, fields_of, placed
+from straylight.job.order import Order, fields_of, keep_hydra, placed
 from straylight.overrides import composable
 from straylight.result import headline
 from straylight.sweep.command import Command
@@ -70,11 +70,13 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         command.sweep = Path(job.sweep.dir).absolute()
     if not single and command.resume:
         raise ConfigError("A sweep is resumed by hydra/launcher=local alone; other launchers know jobs by number only.")
-    overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)  # as typed, ${...} and all
+    known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
+    overrides = known["overrides"]["task"]
     folder = RunFolder(job.runtime.output_dir)
     with leased(folder.path, alone=True, what="run") if single and first_rank() else nullcontext():
         if folder.used:
             folder.clear_logs()
+        keep_hydra(folder, known)
         result = perform(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
     if result is None:
         return None

@@ -1,7 +1,6 @@
 """`straylight train resume=FOLDER`: going on with a run or a sweep, whoever made it."""
 
 import logging
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -16,11 +15,12 @@ from omegaconf import OmegaConf
 
 from straylight import config
 from straylight.commands.app import concluded, perform, run_hydra, show_next
-from straylight.console import Formatter, say
+from straylight.console import say
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER, GROUPS, config_folders
 from straylight.job.order import fields_of
+from straylight.job.perform import log_into
 from straylight.keys import KEYS, entry, key_of
 from straylight.overrides import composable, from_here, merged, quoted
 from straylight.result import headline
@@ -72,9 +72,7 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
         given = [*(OmegaConf.select(started, "hydra.overrides.task") or []), *overrides]
         choices = OmegaConf.select(started, "hydra.runtime.choices") or {}
         fields = fields_of(cfg, choices, given, [f"resume={folder}", *overrides])
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(Formatter("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        log_into(folder)
         with _kept(folder, bool(result and result["status"] == "ok")) as ended:
             finished = perform(command, cfg, folder, fields, resume=True, again=overrides)
             ended.append(finished is not None)

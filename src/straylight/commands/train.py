@@ -9,7 +9,7 @@ from straylight import config
 from straylight.commands.app import concluded, run_hydra
 from straylight.commands.resume import resume, resume_sweep
 from straylight.console import say
-from straylight.errors import Interrupted, StraylightError
+from straylight.errors import Interrupted, StraylightError, no_room
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import CONFIG_DIR
 from straylight.overrides import readable
@@ -54,6 +54,8 @@ def _guarded(app: Any) -> None:
             raise
         if isinstance(error, StraylightError):
             sentence: str | None = str(error)
+        elif (full := no_room(error)) is not None:
+            sentence = f"{full}."
         elif isinstance(error, OSError) and error.filename:
             sentence = f"{error.filename} cannot be written or read: {error.strerror}."
         else:

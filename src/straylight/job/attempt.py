@@ -3,9 +3,10 @@
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from straylight.errors import StraylightError
+from straylight.errors import StraylightError, no_room
 from straylight.folder import RunFolder
 from straylight.job.order import Order
 
@@ -34,7 +35,8 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
         early = {"metrics": {}, "latency": [], "versions": versions(), **order.fields}
         known = folder.read() or {}  # what the callbacks recorded, if there was a Trainer already
         result = {**early, **known, "status": status, "reason": reason}
-        folder.write_result(result)
+        with suppress(OSError):  # of a full disk, which is most likely why
+            folder.write_result(result)
         return result
 
     try:
@@ -46,6 +48,8 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
             return conclude("failed", f"Something in the run called sys.exit({status!r}).")
         return conclude("interrupted", None)
     except Exception as error:
+        if (full := no_room(error)) is not None:
+            return conclude("failed", f"{full}. Make room, then go on with resume={folder}.")
         said = isinstance(error, StraylightError | MisconfigurationException)
         reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
         if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":

@@ -44,8 +44,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def to_go_on_from(folder: RunFolder) -> Path | None:
-    """The newest checkpoint of a run that is whole and its own, and says which; `None`, and says so, if none is."""
+def to_go_on_from(folder: RunFolder, epochs: int | None = None) -> Path | None:
+    """The newest checkpoint of a run that is whole and its own, and says which; `None`, and says so, if none is.
+
+    Args:
+        folder: of the run.
+        epochs: that are wanted in all; `None` or -1 is no limit.
+
+    Raises:
+        ConfigError: if more epochs than these were trained.
+    """
     run = folder.run
     for path in folder.by_age():
         try:
@@ -57,6 +65,8 @@ def to_go_on_from(folder: RunFolder) -> Path | None:
         if run and state.get("run") not in (None, run):
             log.warning(f"{path} is of another run and left alone.")
             continue
+        if (begun := int(state.get("epoch", 0)) + 1) > (epochs or -1) >= 0:
+            raise ConfigError(f"{path} is of epoch {begun}, and trainer.max_epochs={epochs} asks for fewer.")
         log.info(f"Going on from {path}, epoch {state.get('epoch')}.")
         return path
     log.info(f"{folder} holds no checkpoint that can be gone on from: training starts anew.")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
@@ -113,6 +114,13 @@ def save(path: Path, node: Any) -> None:
     """Write a config, or a part of one, as YAML."""
     with replacing(path, durable=False) as aside:
         aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
+
+
+def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
+    """Keep what Hydra knew of the command, and what was typed, as Hydra itself does, but whole."""
+    for path, plain in ((folder.hydra, {"hydra": dict(hydra)}), (folder.overrides, hydra["overrides"]["task"])):
+        with replacing(path, durable=False) as aside:
+            aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
 
 
 def fields_of(

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from straylight.atomic import replacing
 from straylight.console import Formatter, say
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
-from straylight.job.order import Order
+from straylight.job.order import Order, keep_hydra
 from straylight.result import headline
 
 #: How a process ends whose job went well, failed, or was interrupted.
@@ -45,6 +44,14 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int
     return ENDS[result["status"]]
 
 
+def log_into(folder: RunFolder) -> None:
+    """Have what a run says printed, and kept in its folder behind what it said before."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log())]
+    for handler in handlers:
+        handler.setFormatter(Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
 def _follow(order: Order, folder: RunFolder, rank: int) -> int:
     """Be a rank other than the first, which meets the same errors and records them."""
     from straylight.job.train import train
@@ -65,13 +72,9 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
     """
     ended: list[float | None] = []
     if not order.hydra:
-        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log())]
-        for handler in handlers:
-            handler.setFormatter(Formatter("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+        log_into(folder)
         yield ended
         return
-    import yaml
     from hydra import version
     from hydra._internal.callbacks import Callbacks
     from hydra.core.hydra_config import HydraConfig
@@ -87,9 +90,7 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
     cfg: Any = DictConfig({**others, "hydra": dict(order.hydra)})
     JobRuntime.instance().set("name", cfg.hydra.job.name)
     HydraConfig.instance().cfg = cfg
-    for path, plain in ((folder.hydra, {"hydra": order.hydra}), (folder.overrides, order.hydra["overrides"]["task"])):
-        with replacing(path, durable=False) as aside:
-            aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
+    keep_hydra(folder, order.hydra)
     callbacks, here = Callbacks(cfg), Path.cwd()
     if cfg.hydra.job.chdir:
         os.chdir(folder)

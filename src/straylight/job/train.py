@@ -69,7 +69,7 @@ def train(
     trainer = _trainer(cfg, fields, detector, data, tell)
     if trainer.is_global_zero:
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
-    fit_and_test(trainer, detector, data, to_go_on_from(folder) if resume else None)
+    fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
     record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
         return {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from straylight.atomic import write_table
+from straylight.documents import read_yaml
 from straylight.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -29,15 +30,13 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:
-    import yaml
-
     row = {name: result.get(name) for name in FIELDS}
     saved = RunFolder(result["folder"]).config
     if saved.is_file():
         try:
-            row |= _flat("config", yaml.safe_load(saved.read_text()))
-        except yaml.YAMLError:
-            log.warning(f"{saved} cannot be read.")
+            row |= _flat("config", read_yaml(saved))
+        except (OSError, ValueError) as error:
+            log.warning(f"{saved} cannot be read: {error}.")
     row |= {f"metrics.{name}": value for name, value in result.get("metrics", {}).items()}
     for entry in result.get("latency", []):
         if entry["runtime"] == "eager" and entry.get("scaling", True):
