@@ -22,21 +22,25 @@ FLOORS: list[dict[str, set[str]]] = [
         "keys": set(),
         "groups": set(),
         "folder": set(),
+        "documents": set(),  # yaml, where a text is parsed
+        "console": set(),
+        "trust": set(),
+        "stopping": set(),
         "rows": TORCH,
         "batch": set(),  # where the rows' names were before
         "metrics": set(),
     },
     {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH},
-    {"detectors": LIGHTNING | {"sklearn"}, "data": LIGHTNING},
+    {"detectors": LIGHTNING, "data": LIGHTNING},
     {"callbacks": LIGHTNING},
     {
         "overrides": set(),  # of Hydra's, imported where a text is parsed
         "config": HYDRA | {"pydantic"},
-        "job": LIGHTNING | HYDRA,
-        "run": TORCH | {"omegaconf"},
+        "job": LIGHTNING | HYDRA | {"pydantic"},
+        "run": TORCH | {"omegaconf", "pydantic"},
         "study": LIGHTNING,
     },
-    {"sweep": HYDRA | {"psutil"}, "engines": set()},
+    {"sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}},
     {"commands": LIGHTNING | HYDRA, "cli": set(), "__main__": set()},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

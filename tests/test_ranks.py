@@ -37,6 +37,12 @@ class Ranked(AutoEncoder):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "raise":
                 raise RuntimeError(f"rank {self.rank} broke")
+            if self.how == "exit":
+                raise SystemExit(1)
+            if self.how == "hang":
+                time.sleep(600)
+            if self.how == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
         if self.how == "slow":
             Path(f"slow.{RANK}").touch()
             time.sleep(0.2)
@@ -73,7 +79,7 @@ def test_jobs_of_two_ranks_and_of_one_follow_each_other_in_one_sweep(ranked, str
     assert found[2, 1] == pytest.approx(found[1, 1], abs=1e-3)
     assert found[2, 2] == pytest.approx(found[1, 2], abs=1e-3)
     (sweep,) = (ended.folder / "sweeps").iterdir()
-    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == [".sweeps", "0", "1", "2", "3"]
     assert not ranks_left()
 
 
@@ -86,8 +92,8 @@ def test_a_rank_that_breaks_fails_its_job_alone_and_is_named(ranked, straylight_
     assert {h: r["status"] for h, r in found.items()} == {**dict.fromkeys(how[:-1], "failed"), "none": "ok"}
     for killed in ("kill", "early_kill"):
         assert found[killed]["reason"].startswith("Rank 1 was killed by signal 9 (SIGKILL"), found[killed]["reason"]
-    for raised, said in (("raise", "rank 1 broke"), ("early", "rank 1 broke early")):
-        assert found[raised]["reason"].startswith("Rank 1 ended with status 1; see "), found[raised]["reason"]
+    for raised, said in (("raise", "RuntimeError: rank 1 broke"), ("early", "detector: rank 1 broke early")):
+        assert found[raised]["reason"].startswith(f"Rank 1: {said}; see "), found[raised]["reason"]
         assert said in (Path(found[raised]["folder"]) / "output.1.log").read_text()
     assert not ranks_left()
 
@@ -116,7 +122,7 @@ def test_two_ranks_rank_the_same_weights_as_one_does(ranked, straylight_train, t
     one = straylight_train(*ranked[1:2], "detector=autoencoder", "callbacks.thresholds.f1=true", epochs=3)
     before = json.loads((one.run / "result.json").read_text())
     scored = pq.read_table(one.run / "scores.parquet")
-    two = straylight_train(f"resume={one.run}", "trainer.devices=2", "trainer.accelerator=cpu")
+    two = straylight_train(f"resume={one.run}", "trainer.devices=2", "trainer.accelerator=cpu", "--trust=ranked")
     assert two.status == 0, two.err
     after = two.result
     assert (before["devices"], after["devices"]) == (1, 2) and before["steps"] == after["steps"]
@@ -129,9 +135,9 @@ def test_ranks_that_die_at_once_are_not_taken_for_the_run_before_them(ranked, st
     one = straylight_train(*ranked, "detector.rank=0")
     config = one.run / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("how: none", "how: early_kill"))
-    again = straylight_train(f"resume={one.run}", "trainer.max_epochs=3")
-    assert again.status == 1 and again.result["status"] == "failed"
-    assert again.result["reason"].startswith("Rank 0 was killed by signal 9")
+    again = straylight_train(f"resume={one.run}", "trainer.max_epochs=3", "--trust=ranked")
+    assert again.status == 1 and "Error: Rank 0 was killed by signal 9" in again.err
+    assert again.result == one.result, "which stands as it was"
 
 
 def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, tmp_path, fresh) -> None:
@@ -150,7 +156,104 @@ def test_a_sweep_of_ranks_that_is_interrupted_goes_on_where_it_stopped(ranked, t
     (result,) = [json.loads(p.read_text()) for p in sweep.glob("*/result.json")]
     assert result["status"] == "interrupted" and (sweep / "0" / "checkpoints" / "interrupt.ckpt").is_file()
     before = result["epochs"]
-    again = fresh.run([*command[:6], f"resume={sweep}"], cwd=tmp_path, timeout=200)
+    again = fresh.run([*command[:6], f"resume={sweep}", "--trust=ranked"], cwd=tmp_path, timeout=200)
     assert again.returncode == 0, again.stdout + again.stderr
     (result,) = [json.loads(p.read_text()) for p in sweep.glob("*/result.json")]
     assert (result["status"], result["epochs"], result["devices"]) == ("ok", 30, 2) and before < 30
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("how", ["hang", "stop"])
+def test_a_rank_that_hangs_is_named_and_the_healthy_one_is_not_blamed(how, rank, ranked, straylight_train) -> None:
+    start = time.monotonic()
+    asked = (f"detector.how={how}", f"detector.rank={rank}", "trainer.timeout_s=4")
+    ended = straylight_train(*ranked, *asked, epochs=3)
+    assert ended.status == 1 and time.monotonic() - start < 60
+    said = f"Rank {rank} has shown no sign of life for 4 s (trainer.timeout_s)"
+    assert ended.result["status"] == "failed" and ended.result["reason"].startswith(said), ended.result["reason"]
+    assert ("ranked.py:" in ended.result["reason"]) == (how == "hang") or how == "stop"
+    assert not ranks_left()
+
+
+def test_a_detector_that_exits_has_failed_and_was_not_interrupted(ranked, straylight_train) -> None:
+    ended = straylight_train(
+        *ranked, "detector.how=exit", "detector.rank=0", "trainer.devices=1", "trainer.strategy=auto", epochs=3
+    )
+    assert ended.status == 1 and ended.result["status"] == "failed"
+    assert "sys.exit(1)" in ended.result["reason"]
+    two = straylight_train(*ranked, "detector.how=exit", "detector.rank=1", epochs=3, output="two")
+    assert two.status == 1 and two.result["status"] == "failed" and "Rank 1" in two.result["reason"]
+
+
+#: What a process of a job of a scheduler's finds, as if it were the third of four.
+SCHEDULERS = {
+    "slurm": {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NAME": "mine",
+        "SLURM_NTASKS": "4",
+        "SLURM_PROCID": "2",
+        "SLURM_LOCALID": "2",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "here",
+        "SLURM_STEP_ID": "0",
+    },
+    "mpi": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "2"},
+    "lsf": {
+        "LSB_JOBID": "1",
+        "LSB_DJOB_RANKFILE": "/nowhere",
+        "JSM_NAMESPACE_LOCAL_RANK": "2",
+        "JSM_NAMESPACE_SIZE": "4",
+        "JSM_NAMESPACE_RANK": "2",
+    },
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_ranks_are_those_that_were_asked_for_in_any_job_of_a_scheduler(
+    scheduler, devices, ranked, straylight_train, monkeypatch
+) -> None:
+    for name, value in SCHEDULERS[scheduler].items():
+        monkeypatch.setenv(name, value)
+    ended = straylight_train(*ranked, f"trainer.devices={devices}", "trainer.strategy=auto")
+    assert ended.status == 0, ended.err
+    assert ended.result["devices"] == devices and ended.result["status"] == "ok"
+
+
+def test_a_job_whose_world_is_smaller_than_asked_for_fails(ranked, straylight_train, monkeypatch) -> None:
+    from straylight.job import train
+
+    build = train._trainer
+    monkeypatch.setattr(train, "_trainer", lambda cfg, *rest: build(cfg, *rest))
+    with pytest.raises(train.StraylightError, match="3 processes were to train together, and Lightning knows of 1"):
+        folder = straylight_train(*ranked, "trainer.devices=1").run
+        from straylight.folder import RunFolder
+        from straylight.job.order import Order
+
+        train.train(Order.read(RunFolder(folder)).cfg, folder, ranks=3)
+
+
+@pytest.mark.parametrize(("status", "said"), [(1, None), (1, "ValueError: no"), (None, None)])
+def test_a_job_of_several_ranks_is_well_only_if_all_ended_well(status, said, tmp_path) -> None:
+    from straylight.engines.base import Ended
+    from straylight.folder import RunFolder
+    from straylight.sweep.outcome import settled
+
+    folder = RunFolder(tmp_path)
+    folder.write_result({"status": "ok", "metrics": {"test/auroc": 0.9}})
+    assert settled(folder, {}, Ended(0, rank=0))["status"] == "ok"
+    signal_ = 9 if status is None else None
+    result = settled(folder, {}, Ended(status, signal_, "output.1.log", rank=1, said=said))
+    assert result["status"] == "failed" and "Rank 1" in result["reason"] and (said or "") in result["reason"]
+
+
+def test_the_port_where_ranks_meet_is_never_free_for_others() -> None:
+    import socket
+
+    from straylight.engines.local.pool import meeting_place
+
+    store, places = meeting_place(2)
+    assert [place["LOCAL_RANK"] for place in places] == ["0", "1"]
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", int(places[0]["MASTER_PORT"])))
+    assert store.port == int(places[0]["MASTER_PORT"])

@@ -208,7 +208,7 @@ def test_what_a_killed_attempt_had_set_aside_is_put_back_by_the_next(sent, stray
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
 def test_two_sweeps_in_one_folder_are_gone_on_with_both(order, straylight_train, tmp_path) -> None:
     here = tmp_path / "sweep"
-    asked = {"one": ("detector=hbos", "seed=0,1"), "two": ("detector=pca", "seed=0,1", "data.shift=2")}
+    asked = {"one": ("detector=hbos", "seed=0,1"), "two": ("detector=pca", "seed=0,1", "data.anomaly_std=0.5")}
     for name in order:
         lean = ("callbacks=numbers", f"hydra.sweep.dir={here}")
         ended = straylight_train("-m", "data=blobs", *asked[name], *lean, pictures=False)

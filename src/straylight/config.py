@@ -6,7 +6,7 @@ import inspect
 import json
 import pydoc
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+)
 from pydantic import ValidationError as PydanticError
 
 from straylight import trust as trusted
@@ -27,6 +35,8 @@ from straylight.groups import GROUPS, choices
 from straylight.keys import KEYS, entry, meaning
 
 HYDRA = "1.3"  # whose behaviour is asked for
+#: Keys that we read ourselves beside those that a target takes.
+OURS: Mapping[str, Mapping[str, Any]] = {"trainer": {"timeout_s": PositiveFloat | None}}
 
 
 class Main(BaseModel, extra="allow"):
@@ -58,8 +68,12 @@ def build(cfg: DictConfig, key: str, **more: Any) -> Any:
     Raises:
         ConfigError: if its class cannot be imported or refuses its arguments, with what it said.
     """
+    node = OmegaConf.select(cfg, key)
+    if key in OURS:
+        node = OmegaConf.masked_copy(node, [name for name in node if name not in OURS[key]])
+        node._set_parent(cfg)
     try:
-        return instantiate(OmegaConf.select(cfg, key), **more, _convert_="all")
+        return instantiate(node, **more, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, StraylightError):
@@ -213,6 +227,7 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
     if target is None:
         raise ConfigError(f"{key}._target_={node['_target_']!r} names nothing that can be imported from here.")
     takes, open_ended = _parameters(target)
+    takes |= OURS.get(key, {})
     for name, value in node.items():
         if str(name).startswith("_"):
             continue

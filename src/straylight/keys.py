@@ -54,6 +54,7 @@ KEYS: Mapping[str, Key] = {
     "trainer.devices": Key(Kind.SPEED, resumable=True),  # data.batch_size is that of all of them together
     "trainer.num_nodes": Key(Kind.SPEED, resumable=True),
     "trainer.strategy": Key(Kind.SPEED, resumable=True),
+    "trainer.timeout_s": Key(Kind.SPEED, resumable=True),
     "callbacks": Key(resumable=True),
     "callbacks.figures": Key(Kind.SHOWN, resumable=True),
     "callbacks.tensorboard": Key(Kind.SHOWN, resumable=True),

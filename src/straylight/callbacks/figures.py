@@ -17,6 +17,7 @@ from straylight.callbacks.material import Material
 from straylight.callbacks.scored import Scores, due, evaluating, gather, said, scored_by
 from straylight.callbacks.tensorboard import log_png
 from straylight.folder import run_of
+from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
 LISTED = 100  # of the strangest rows, and of the most ordinary
@@ -103,6 +104,7 @@ class Figures(Gallery):
             except Exception as error:  # a picture never fails a run
                 self.failed[name] = said(error)
                 log.warning(f"The figure {name} was not drawn: {said(error)}")
+            STOP.look()
         return drawn
 
     def _keep(self, trainer: pl.Trainer, figure: Any, path: Path) -> None:

@@ -23,6 +23,8 @@ class Ended(NamedTuple):
         log: the file with what it printed.
         rank: of several, the one that broke first by itself; `None` of a job of one process.
         reused: whether its process had done other jobs before.
+        lost: whether it could not help ending, since what runs the engine's jobs was gone.
+        said: why, in its own words.
     """
 
     status: int | None
@@ -30,6 +32,8 @@ class Ended(NamedTuple):
     log: str = ""
     rank: int | None = None
     reused: bool = False
+    lost: bool = False
+    said: str | None = None
 
     @property
     def words(self) -> str:
@@ -40,6 +44,8 @@ class Ended(NamedTuple):
             ("The job's process ended with status 3", 'Rank 1 was killed by signal 11 (SIGSEGV)')
         """
         who = "The job's process" if self.rank is None else f"Rank {self.rank}"
+        if self.said is not None and self.rank is not None:
+            return f"{who} {self.said}" if self.said.startswith("has ") else f"{who}: {self.said}"
         if self.signal is not None:
             name = signals.Signals(self.signal).name
             note = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""

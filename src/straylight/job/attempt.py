@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from straylight.errors import StraylightError, no_room
+from straylight.errors import Interrupted, StraylightError, no_room
 from straylight.folder import RunFolder
 from straylight.job.order import Order
+from straylight.stopping import STOP
 
 Tell = Callable[[str], None]
 
@@ -40,13 +41,16 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
         return result
 
     try:
-        result = train(order.cfg, folder, fields=order.fields, resume=order.resume, tell=tell)
+        with STOP.listening():
+            result = train(order.cfg, folder, fields=order.fields, resume=order.resume, ranks=order.ranks, tell=tell)
         return result if folder.result.exists() else conclude("ok", None)  # nobody recorded it
-    except (KeyboardInterrupt, SystemExit) as error:
-        status = error.code if isinstance(error, SystemExit) else None
-        if status not in (None, 1, 130):  # which Lightning and we end an interrupted training with
-            return conclude("failed", f"Something in the run called sys.exit({status!r}).")
+    except KeyboardInterrupt:
         return conclude("interrupted", None)
+    except SystemExit as error:
+        # Lightning makes a status of 1 of a Ctrl-C
+        if STOP.asked or isinstance(error, Interrupted) or isinstance(error.__context__, KeyboardInterrupt):
+            return conclude("interrupted", None)
+        return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
     except Exception as error:
         if (full := no_room(error)) is not None:
             return conclude("failed", f"{full}. Make room, then go on with resume={folder}.")

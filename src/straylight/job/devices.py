@@ -13,12 +13,14 @@ class Asked(NamedTuple):
         gpus: none, or as many.
         threads: of each process on the CPU; `None` takes what there is.
         alone: whether its process must have done no other job before.
+        patience_s: how long one of several processes may show no sign of life; `None` is for ever.
     """
 
     ranks: int = 1
     gpus: int = 0
     threads: int | None = None
     alone: bool = False
+    patience_s: float | None = None
 
 
 def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
@@ -40,7 +42,8 @@ def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
         count = len(devices) if not isinstance(devices, str) else 1  # what is none of these, the Trainer refuses
     count = max(1, count)
     own = any(word in str(trainer.get("strategy")) for word in ("spawn", "fork", "notebook"))  # Lightning starts those
-    return Asked(1 if own else count, count if on_gpu else 0, threads)
+    patience_s = trainer.get("timeout_s")
+    return Asked(1 if own else count, count if on_gpu else 0, threads, patience_s=patience_s)
 
 
 def visible_gpus() -> list[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from straylight.console import Formatter, say
-from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
 from straylight.job.order import Order, keep_hydra
 from straylight.result import headline
+from straylight.stopping import STOP
 
 #: How a process ends whose job went well, failed, or was interrupted.
 ENDS = {"ok": 0, "failed": 1, "interrupted": 130}
@@ -29,11 +29,12 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int
 
     Raises:
         ConfigError: if it is no folder of a job.
+        Exception: whatever ended a rank other than the first.
     """
     folder = RunFolder(path)
     order = Order.read(folder)
     if rank:
-        return _follow(order, folder, rank)
+        return _follow(order, folder)
     with _around(order, folder) as ended:
         result = attempt(order, folder, tell)
         ended.append(result.get("metrics", {}).get("test/auroc"))
@@ -52,15 +53,12 @@ def log_into(folder: RunFolder) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
-def _follow(order: Order, folder: RunFolder, rank: int) -> int:
+def _follow(order: Order, folder: RunFolder) -> int:
     """Be a rank other than the first, which meets the same errors and records them."""
     from straylight.job.train import train
 
-    try:
-        train(order.cfg, folder, resume=order.resume)
-    except StraylightError as error:
-        say(f"Rank {rank}: {error}", error=True)
-        return ENDS["failed"]
+    with STOP.listening():
+        train(order.cfg, folder, resume=order.resume, ranks=order.ranks)
     return ENDS["ok"]
 
 

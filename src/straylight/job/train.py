@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.job.ddp import DDP, environment
+from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ def train(
     *,
     fields: Mapping[str, Any] | None = None,
     resume: bool = False,
+    ranks: int = 1,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Build the data set and the detector, train, test, and leave all of it in `folder`.
@@ -38,6 +41,7 @@ def train(
         folder: the run's folder.
         fields: more fields for `result.json`, such as the command.
         resume: go on from the newest checkpoint in the folder.
+        ranks: processes that train together, where we have started several.
         tell: told a line now and then on how far it is, in the place of a terminal.
 
     Returns:
@@ -60,6 +64,7 @@ def train(
     if "seed" not in cfg.data:  # a data set of the user's own whose config does not say; read when rows are
         data.seed = cfg.seed
     data.setup()
+    STOP.look()
     detector: Detector = config.build(
         cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")
     )
@@ -67,6 +72,8 @@ def train(
         detector.compile_networks()
     fields = {**(fields or {}), "data": data.name}
     trainer = _trainer(cfg, fields, detector, data, tell)
+    if ranks > 1 and trainer.world_size != ranks:
+        raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
     fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
@@ -93,6 +100,7 @@ def fit_and_test(trainer: pl.Trainer, detector: Detector, data: AnomalyDataModul
             "Training ended before the detector's last phase, without which its scores mean nothing: give it more "
             "time, or another share in detector.phases."
         )
+    STOP.look()
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
@@ -123,7 +131,9 @@ def _trainer(
     strategy = cfg.trainer.get("strategy", "auto")
     trainer = config.build(cfg, "trainer", **parts)
     if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
-        return config.build(cfg, "trainer", **parts, strategy=DDP(find_unused_parameters=detector.alternates))
+        patience = timedelta(seconds=max(1800.0, 2 * (cfg.trainer.get("timeout_s") or 0)))  # whoever watches is first
+        strategy = DDP(find_unused_parameters=detector.alternates, timeout=patience)
+        return config.build(cfg, "trainer", **parts, strategy=strategy)
     return trainer
 
 

@@ -26,7 +26,7 @@ class Job:
         order: what its folder says while it waits for its place and runs.
         resume: whether it goes on with what an earlier attempt left in its folder.
         asked: what it asks of the engine.
-        attempts: how often it was started.
+        attempts: how often it was started; `lost`: how often besides, when what runs jobs was killed.
         stopped: whether it was told to end before it had; `timed_out`: for taking too long.
         id: what the engine calls it while it runs, or by what an earlier launcher's still might; `started`: when.
         returned: what Hydra's sweeper is given; of one that comes twice, by the job that is the `same`.
@@ -43,6 +43,7 @@ class Job:
     resume: bool = False
     asked: Asked = field(default_factory=Asked)
     attempts: int = 0
+    lost: int = 0
     stopped: bool = False
     timed_out: bool = False
     id: str | None = None

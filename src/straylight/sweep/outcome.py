@@ -26,7 +26,9 @@ def settled(
     """
     found = folder.read()
     several = ended.rank is not None
-    if found is not None and (found["status"] == "ok" or (reason is None and found["status"] == "interrupted")):
+    well = not several or (ended.status == 0 and ended.said is None)  # of several, all must have ended well
+    ended_so = found["status"] if found is not None else None
+    if found is not None and ((ended_so == "ok" and well) or (reason is None and ended_so == "interrupted")):
         return found
     if reason is None and found is not None and not several:
         return found
@@ -44,6 +46,6 @@ def settled(
 def _blamed(ended: Ended, own: str) -> str:
     """Which of several ranks is to blame: one that was killed, rank 0 where it knows why, or the first to end."""
     own = "" if LOST.search(own) else own
-    if own and ended.signal is None:
+    if own and ended.signal is None and not ended.rank:
         return f"Rank 0: {own}"
     return f"{ended.words}; see {ended.log}." + (f" Rank 0 said: {own[:300]}" if own else "")

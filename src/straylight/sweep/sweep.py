@@ -24,6 +24,7 @@ from straylight.sweep.outcome import settled
 from straylight.sweep.points import Points, returned
 
 TICK_S = 0.2  # between two looks at a deadline
+LOST_OFTEN = 3  # times that a job is started again since what runs jobs was killed
 AHEAD = 64  # jobs that are composed while another one waits for its kind of place
 
 
@@ -220,6 +221,10 @@ class Sweep:
         asked = job.stopped and not job.timed_out
         if result["status"] == "ok" or asked or self.history.over:
             self._conclude(job, result)
+        elif ended.lost and job.lost < LOST_OFTEN:  # it could not help it
+            job.attempts, job.lost = job.attempts - 1, job.lost + 1
+            reason = "what starts jobs was killed, and is started again"
+            self._again(job, {**result, "status": "interrupted", "reason": reason})
         elif ended.reused and not job.timed_out:  # what others left behind may be why
             job.asked, job.attempts = job.asked._replace(alone=True), job.attempts - 1
             self._again(job, result)

@@ -8,12 +8,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from straylight.engines.local.pulse import beating
 from straylight.engines.local.reuse import reusable, unchanged
+from straylight.errors import StraylightError
 
 
 class Errand(NamedTuple):
@@ -26,6 +29,7 @@ class Errand(NamedTuple):
         threads: of torch, where the config leaves the choice; None where it says.
         log: file for what the process prints; None leaves it where the server prints.
         keep: whether the process takes another job after this one.
+        watched: whether it tells that it is alive.
     """
 
     folder: str
@@ -34,6 +38,7 @@ class Errand(NamedTuple):
     threads: int | None
     log: str | None
     keep: bool
+    watched: bool = False
 
 
 class Question(NamedTuple):
@@ -49,8 +54,8 @@ def main(orders: Connection, told: Connection) -> None:
     Its exit status is 0 if the job went well, 130 if it was interrupted, and another one otherwise.
     """
     os.setpgid(0, 0)  # with all that it starts it can be ended as one
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have been told to ignore it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server may have been told to ignore some
+        signal.signal(number, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import multiprocessing
 
@@ -70,9 +75,15 @@ def main(orders: Connection, told: Connection) -> None:
     except KeyboardInterrupt:
         _leave(130)
     except SystemExit as error:
-        _leave(error.code if isinstance(error.code, int) else 1)
-    except BaseException:
-        traceback.print_exc()
+        _leave(error.code if isinstance(error.code, int) else 1 if error.code else 0)
+    except BaseException as error:
+        own = isinstance(error, StraylightError)
+        if own:
+            print(f"Error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        with suppress(OSError):
+            told.send(("failed", str(error) if own else f"{type(error).__name__}: {error}"))
         _leave(1)
     _leave(0)
 
@@ -100,6 +111,8 @@ def _do(errand: Errand, told: Connection) -> None:
         import torch
 
         torch.set_num_threads(errand.threads)
+    if errand.watched:
+        beating(lambda beat: told.send(("beat", tuple(beat))))
     tell = None if errand.log is None else lambda line: told.send(("progress", line))
     if status := perform(errand.folder, rank=errand.rank, tell=tell):
         sys.exit(status)

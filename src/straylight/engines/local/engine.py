@@ -88,7 +88,7 @@ class LocalEngine:
         if place is None:
             return None
         keep = self.machine.jobs_per_process > 1 and asked.ranks == 1 and not place.gpus and not asked.alone
-        ranks = pool.meeting_place(asked.ranks) if asked.ranks > 1 else [{}]
+        store, ranks = pool.meeting_place(asked.ranks) if asked.ranks > 1 else (None, [{}])
         try:
             errands = [
                 Errand(
@@ -99,11 +99,12 @@ class LocalEngine:
                     threads=self._threads(asked, place),
                     log=str(folder.log(rank)),
                     keep=keep,
+                    watched=asked.ranks > 1,
                 )
                 for rank, own in enumerate(ranks)
             ]
             folder.result.unlink(missing_ok=True)  # of before: a process that dies at once says nothing
-            processes = pool.Processes(errands, self._idle() if keep else None)
+            processes = pool.Processes(errands, self._idle() if keep else None, asked.patience_s, store)
         except BaseException:
             self._slots.give_back(place)
             raise

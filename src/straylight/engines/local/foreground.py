@@ -26,12 +26,20 @@ def run_ranks(order: Order, folder: RunFolder) -> Result:
     """
     pool.warm()
     folder.result.unlink(missing_ok=True)  # of before: ranks that die at once say nothing
-    processes = pool.Processes(
-        [
-            Errand(str(folder), rank, {**os.environ, **place}, None, str(folder.log(rank)) if rank else None, False)
-            for rank, place in enumerate(pool.meeting_place(order.ranks))
-        ]
-    )
+    store, places = pool.meeting_place(order.ranks)
+    errands = [
+        Errand(
+            folder=str(folder),
+            rank=rank,
+            environment={**os.environ, **place},
+            threads=None,
+            log=str(folder.log(rank)) if rank else None,
+            keep=False,
+            watched=True,
+        )
+        for rank, place in enumerate(places)
+    ]
+    processes = pool.Processes(errands, patience_s=order.config["trainer"].get("timeout_s"), store=store)
     stopped = False
     try:
         while True:

@@ -4,22 +4,25 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 from straylight.engines.base import Ended
 from straylight.engines.local import child
 from straylight.engines.local.child import Errand, Question
+from straylight.engines.local.pulse import Beat, Watch
 
 SERVER = multiprocessing.get_context("forkserver")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PATIENCE_S = 5.0  # for the other ranks to end by themselves when one has failed
 LINGER_S = 60.0  # and when the first one has ended
 INTERRUPTED = 130  # the status of a process that was
+LOST = 255  # what multiprocessing gives of one whose server is gone
 
 
 def warm() -> None:
@@ -38,6 +41,19 @@ def warm() -> None:
                 os.environ.pop(name, None)
 
 
+def _server() -> int | None:
+    from multiprocessing import forkserver
+
+    return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+
+
+def _lives(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 class Worker:
     """A process that takes orders: one, or one after the other."""
 
@@ -46,10 +62,23 @@ class Worker:
         told, tell = SERVER.Pipe(duplex=False)
         take, self._order = SERVER.Pipe(duplex=False)
         self.told: Connection | None = told
-        self.process = SERVER.Process(target=child.main, args=(take, tell), daemon=False)
-        self.process.start()
+        for last in (False, True):
+            warm()
+            self.process = SERVER.Process(target=child.main, args=(take, tell), daemon=False)
+            try:
+                self.process.start()
+                break
+            except (OSError, EOFError):  # the server was killed just now
+                if last:
+                    raise
+        self.server = _server()
         tell.close()
         take.close()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server that it was forked from is gone, and with it all knowledge of how it ends."""
+        return self.server != _server() or not _lives(self.server)
 
     def do(self, order: Errand | Question) -> None:
         """Give it something to do; it must not be at something else."""
@@ -114,15 +143,28 @@ class Processes:
     Args:
         errands: what each is to do, the first rank first.
         worker: a process that has done with another job, for one of a single rank.
+        patience_s: how long several ranks may show no sign of life.
+        store: in which they find each other, kept as long as they run.
     """
 
-    def __init__(self, errands: Sequence[Errand], worker: Worker | None = None) -> None:
+    def __init__(
+        self,
+        errands: Sequence[Errand],
+        worker: Worker | None = None,
+        patience_s: float | None = None,
+        store: Any = None,
+    ) -> None:
         self.started = time.monotonic()
         self.errands = errands
         self.line = ""
         self.status: dict[int, int] = {}  # of ranks that have ended
         self.first_dead: int | None = None  # by itself, and not on Ctrl-C
+        self.said: dict[int, str] = {}  # by ranks that failed, or of one that stood still
+        self.lost = False
+        self._asked = False  # to end
         self._stopping: float | None = None
+        self._store = store
+        self._watch = Watch(len(errands), patience_s if len(errands) > 1 else None)
         self._free = False
         self.workers: list[Worker] = [worker] if worker else []
         self.reused = bool(worker and worker.orders)
@@ -141,8 +183,7 @@ class Processes:
         ended: list[int | Connection] = [
             worker.process.sentinel for rank, worker in enumerate(self.workers) if rank not in self.status
         ]
-        told = self.workers[0].told
-        return ended if told is None else [*ended, told]
+        return [*ended, *(worker.told for worker in self.workers if worker.told is not None)]
 
     def look(self) -> bool:
         """Take in what has happened; whether the job is over."""
@@ -151,26 +192,46 @@ class Processes:
             for rank, worker in enumerate(self.workers)
             if rank not in self.status and (code := worker.process.exitcode) is not None
         }
-        for word, value in self.workers[0].heard():  # all that was told before the end
-            if word == "free":
-                self._free = True
-            else:
-                self.line = value
+        for rank, worker in enumerate(self.workers):  # all that was told before the end
+            for word, value in worker.heard():
+                self._hear(rank, word, value)
         for rank, status in sorted(ended.items(), key=lambda item: item[1]):  # what was killed before what gave up
+            self.lost |= status == LOST and self.workers[rank].lost
             self.status[rank] = status
             self.workers[rank].kill()  # what it started
-            if status not in (0, INTERRUPTED) and self.first_dead is None and self._stopping is None:
+            if status not in (0, INTERRUPTED) and self.first_dead is None and not self._asked:
                 self.first_dead = rank
-        if self._stopping is None and self.first_dead is not None:
-            self._stopping = time.monotonic() + PATIENCE_S
-        elif self._stopping is None and 0 in self.status:
-            self._stopping = time.monotonic() + LINGER_S
+        if self._stopping is None:
+            self._see_whether_to_stop()
         if self._stopping is not None and time.monotonic() > self._stopping:
             self.kill()
         return self._free or len(self.status) == len(self.workers)
 
+    def _hear(self, rank: int, word: str, value: Any) -> None:
+        if word == "beat":
+            self._watch.heard(rank, Beat(*value))
+        elif word == "failed":
+            self.said[rank] = " ".join(str(value).split())
+        elif rank == 0 and word == "free":
+            self._free = True
+        elif rank == 0:
+            self.line = value
+
+    def _see_whether_to_stop(self) -> None:
+        """Whether one of several ranks keeps the others from ending."""
+        silent = self._watch.silent(rank for rank in range(len(self.workers)) if rank not in self.status)
+        if self.first_dead is not None:
+            self._stopping = time.monotonic() + PATIENCE_S
+        elif silent is not None:
+            self.first_dead, said = silent
+            self.said[self.first_dead] = said
+            self._stopping = time.monotonic()
+        elif 0 in self.status:
+            self._stopping = time.monotonic() + LINGER_S
+
     def stop(self, grace_s: float) -> None:
         """Ask all processes to end as on Ctrl-C, and see to it that they have after so many seconds."""
+        self._asked = True
         self._stopping = time.monotonic() + grace_s
         for rank, worker in enumerate(self.workers):
             if rank not in self.status:
@@ -195,19 +256,31 @@ class Processes:
         """How they ended, once `look` has said so: of several the rank that is to blame."""
         rank = self.first_dead or 0
         status = self.status.get(rank, 0)
+        stood = rank == self.first_dead and rank in self.said and status == -signal.SIGKILL
         return Ended(
             status=status if status >= 0 else None,
-            signal=-status if status < 0 else None,
+            signal=-status if status < 0 and not stood else None,
             log=self.errands[rank].log or "",
             rank=rank if len(self.workers) > 1 else None,
             reused=self.reused,
+            lost=self.lost,
+            said=self.said.get(rank),
         )
 
 
-def meeting_place(count: int) -> list[Mapping[str, str]]:
-    """The environment in which so many ranks find each other, one for each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
-    return [{**place, "LOCAL_RANK": str(rank)} for rank in range(count)]
+def meeting_place(count: int) -> tuple[Any, list[Mapping[str, str]]]:
+    """A store in which so many ranks find each other, to be kept while they run, and the environment of each.
+
+    The store is ours and not the first rank's, so that its port is never free for others between being found and used.
+    """
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # what torch's own starter says of a store that is there already
+        "WORLD_SIZE": str(count),
+        "NODE_RANK": "0",
+    }
+    return store, [{**place, "LOCAL_RANK": str(rank)} for rank in range(count)]

@@ -1,11 +1,13 @@
 """Where jobs may run: so many at a time on the CPU, and on each GPU, shared among sweeps by lock files."""
 
+import stat
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from straylight.errors import ConfigError
 
 
 class Place:
@@ -44,9 +46,7 @@ class Slots:
                 return None
             self._free -= needed
             return Place(cpu=needed)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with suppress(PermissionError):  # another user's
-            self.folder.chmod(0o1777)
+        self._make()
         held: dict[str, FileLock] = {}
         for gpu in self.gpus:
             for slot in range(self.jobs_per_gpu):
@@ -62,6 +62,15 @@ class Slots:
         for lock in held.values():
             lock.release()
         return None
+
+    def _make(self) -> None:
+        """The folder of the lock files, which all users share and none may put something else in the place of."""
+        try:
+            self.folder.mkdir(parents=True)
+            self.folder.chmod(0o1777)  # which is ours now, whatever the umask
+        except FileExistsError:
+            if not stat.S_ISDIR(self.folder.lstat().st_mode):
+                raise ConfigError(f"{self.folder} is to hold locks of GPUs and is no folder: remove it.") from None
 
     def give_back(self, place: Place) -> None:
         """Free what a job had."""
