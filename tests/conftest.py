@@ -72,6 +72,14 @@ def fresh() -> Iterator[Programs]:
     programs.close()
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """As in a terminal, where no signal is ignored, as those that run tests may have it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="session")
 def exporter() -> Iterator[None]:
     """torch's exporter to ONNX, which collects all operators once and not for every graph: seconds each time."""

@@ -14,12 +14,14 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks import Interrupt
-from straylight.callbacks.interrupt import SIGNALS
 from straylight.commands.retime import retime
 from straylight.data import Blobs
 from straylight.detectors import KNN, VAE
 from straylight.folder import RunFolder
 from straylight.run import Run
+from straylight.stopping import SIGNALS
+
+pytestmark = pytest.mark.usefixtures("terminal")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

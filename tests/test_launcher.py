@@ -116,7 +116,7 @@ def test_a_resumed_sweep_may_repeat_what_was_asked_before(straylight_train, tmp_
     ended = straylight_train(f"resume={here}", "-m")
     assert ended.status == 0, ended.out + ended.err
     assert (here / "1" / "result.json").is_file() and (here / "0" / "result.json").stat().st_mtime_ns == kept
-    assert sorted(p.name for p in here.iterdir() if p.is_dir()) == ["0", "1"]
+    assert sorted(p.name for p in here.iterdir() if p.is_dir()) == [".sweeps", "0", "1"]
 
 
 def test_only_a_sweep_can_be_resumed_as_one(straylight_train, tmp_path) -> None:

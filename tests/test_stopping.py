@@ -4,7 +4,6 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,7 @@ from straylight.engines.local.slots import Slots
 from straylight.errors import ConfigError, Interrupted
 from straylight.stopping import SIGNALS, STOP, Stop
 
-
-@pytest.fixture(autouse=True)
-def _terminal() -> Iterator[None]:
-    """As in a terminal, where nothing is ignored."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+pytestmark = pytest.mark.usefixtures("terminal")
 
 
 def test_a_signal_ends_a_run_where_nothing_is_lost_and_is_kept_in_mind_where_something_is() -> None:

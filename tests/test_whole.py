@@ -335,19 +335,23 @@ def test_a_file_that_was_cut_or_changed_ends_in_a_sentence(name, mangled, data) 
         path.write_bytes(before)
 
 
-@pytest.mark.parametrize("name", ["job.json", "result.json", ".hydra/hydra.yaml", ".hydra/config.yaml"])
-@pytest.mark.parametrize(
-    "text", ["", "null", "[]", "{}", '{"a": 1}', "[" * 5000, "\0\0", '{"hydra": 3}', '{"status": "ok"}']
-)
-def test_a_sweep_with_a_file_of_another_shape_is_reported_and_gone_on_with(
-    name, text, sent_sweep, straylight_train
-) -> None:
-    run = sent_sweep.runs()[0]
-    (run.path / name).write_text(text)
+@pytest.mark.parametrize("text", ["", "[]", "[" * 5000, "\0\0", '{"hydra": 3, "status": "ok", "run": 1}'])
+def test_a_sweep_with_files_of_another_shape_is_reported_and_gone_on_with(text, sent_sweep, straylight_train) -> None:
+    names = ("job.json", "result.json", ".hydra/hydra.yaml", ".hydra/config.yaml")
+    for run, name in zip(sent_sweep.runs(), names, strict=True):
+        (run.path / name).write_text(text)
     report([str(sent_sweep.path)])
     ended = straylight_train("-m", f"resume={sent_sweep.path}")
     assert "Traceback" not in ended.err, ended.err
     assert ended.status == 0 or ended.err.startswith("Error: "), ended.err
+
+
+def test_an_error_that_came_of_itself_is_looked_at_once() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert no_room(first) is None
+    second.__cause__ = OSError(errno.ENOSPC, "full", "here")
+    assert "here" in (no_room(first) or "")
 
 
 @pytest.mark.parametrize(

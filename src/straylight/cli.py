@@ -56,6 +56,7 @@ values that are often set:
 options:
   -m, --multirun            a run for every combination of comma-separated values
   --config-dir DIR          more config groups of your own, in folders named as above
+  --trust NAME              with resume=: a module of which the folder's configs may build
   --cfg job                 print the composed config and stop
   --hydra-help              all options of Hydra
 

@@ -33,8 +33,10 @@ def no_room(error: BaseException | None) -> str | None:
         >>> no_room(OSError(28, "No space left on device", "out/last.ckpt"))
         'There is no room to write out/last.ckpt (No space left on device)'
     """
-    while error is not None:
+    seen: list[BaseException] = []  # chains may be circles
+    while error is not None and error not in seen:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return f"There is no room to write {error.filename or 'a file'} ({os.strerror(error.errno)})"
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return None

@@ -190,8 +190,8 @@ class RunFolder:
     # writing and reading
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`; where it lies is not part of it."""
-        kept = {key: value for key, value in result.items() if key != "folder"}
+        """Write `result.json`; where it lies, and whether it could be read, is not part of it."""
+        kept = {key: value for key, value in result.items() if key not in ("folder", "odd")}
         write_json(self.result, {"run": run, **kept} if (run := self.run) else kept)
 
     def write_shape(self, known: Mapping[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Stop:
         try:
             yield
         finally:
-            self.careful = False
+            self.asked = self.careful = False
             if threading.current_thread() is threading.main_thread():
                 for number, handler in before.items():
                     signal.signal(number, handler)

@@ -22,8 +22,6 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
         folder: where.
         tell: told a line now and then on how far it is.
     """
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
     from straylight.callbacks.record import versions
     from straylight.job.train import train
 
@@ -33,6 +31,7 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
         folder.clear()
 
     def conclude(status: str, reason: str | None) -> dict[str, Any]:
+        STOP.careful = True
         early = {"metrics": {}, "latency": [], "versions": versions(), **order.fields}
         known = folder.read() or {}  # what the callbacks recorded, if there was a Trainer already
         result = {**early, **known, "status": status, "reason": reason}
@@ -40,22 +39,28 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
             folder.write_result(result)
         return result
 
-    try:
-        with STOP.listening():
+    with STOP.listening():
+        try:
             result = train(order.cfg, folder, fields=order.fields, resume=order.resume, ranks=order.ranks, tell=tell)
-        return result if folder.result.exists() else conclude("ok", None)  # nobody recorded it
-    except KeyboardInterrupt:
-        return conclude("interrupted", None)
-    except SystemExit as error:
-        # Lightning makes a status of 1 of a Ctrl-C
-        if STOP.asked or isinstance(error, Interrupted) or isinstance(error.__context__, KeyboardInterrupt):
-            return conclude("interrupted", None)
-        return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
-    except Exception as error:
-        if (full := no_room(error)) is not None:
-            return conclude("failed", f"{full}. Make room, then go on with resume={folder}.")
-        said = isinstance(error, StraylightError | MisconfigurationException)
-        reason = " ".join(str(error).split()) if said else f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
-            traceback.print_exc()
-        return conclude("failed", reason)
+            return result if folder.result.exists() else conclude("ok", None)  # nobody recorded it
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Lightning makes a status of 1 of a Ctrl-C
+            interrupts = (KeyboardInterrupt, Interrupted)
+            if STOP.asked or isinstance(error, interrupts) or isinstance(error.__context__, interrupts):
+                return conclude("interrupted", None)
+            return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
+        except Exception as error:
+            return conclude("failed", _reason(error, folder))
+
+
+def _reason(error: Exception, folder: RunFolder) -> str:
+    """What to say of a run that failed of an error; with its traceback, unless it is a sentence for the user."""
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    if (full := no_room(error)) is not None:
+        return f"{full}. Make room, then go on with resume={folder}."
+    said = isinstance(error, StraylightError | MisconfigurationException)
+    if not said or os.environ.get("STRAYLIGHT_FULL_ERROR") == "1":
+        traceback.print_exc()
+    sentence = " ".join(str(error).split())
+    return sentence if said else f"{type(error).__name__}: {sentence}"
