@@ -273,7 +273,7 @@ class Done:
 
     line, started, waited_for, ended = "", 0.0, (), Ended(0)
 
-    def __init__(self, errands, worker) -> None:
+    def __init__(self, errands, worker, patience_s, store) -> None:
         self.errands = errands
 
     def look(self) -> bool:
