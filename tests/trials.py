@@ -91,7 +91,7 @@ def kill(place: Path, tries: int, draw: random.Random) -> int:
                 command = ["train", f"resume={folder}"]
             if "Traceback" in said:
                 break
-        wrong = "a traceback" if "Traceback" in said else None
+        wrong = f"a traceback: {said[-1500:]}" if "Traceback" in said else None
         last = straylight(programs, *command, cwd=place)
         said = last.communicate(LONGEST_S * 2)[0]
         result = folder.read() or {}
@@ -192,7 +192,7 @@ def full(place: Path, tries: int, draw: random.Random) -> int:
         limited = programs.start([sys.executable, "-W", "ignore", "-c", code], cwd=place, merged=True)
         said = limited.communicate(LONGEST_S)[0]
         halves = [path.name for path in folder.path.rglob(".*") if path.suffix]
-        wrong = "a traceback" if "Traceback" in said else f"half written: {halves}" if halves else None
+        wrong = f"a traceback: {said[-1500:]}" if "Traceback" in said else f"half written: {halves}" if halves else None
         begun = folder.config.is_file() and folder.hydra.is_file()
         again = ["train", f"resume={folder}"] if begun else command
         program = straylight(programs, *again, cwd=place)

@@ -1,5 +1,7 @@
 """The command `straylight`. Nothing heavy is imported before it is known what is wanted."""
 
+import atexit
+import signal
 import sys
 from importlib import import_module
 
@@ -81,9 +83,19 @@ def main() -> None:
                 import_module(f"straylight.commands.{command}").main(rest)
             except KeyboardInterrupt:
                 sys.exit(130)
+            finally:
+                atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
             print(f"Error: there is no command {unknown!r}; the commands are train, data and report.", file=sys.stderr)
             sys.exit(2)
+
+
+def _deaf() -> None:
+    """Let no signal speak while the interpreter ends."""
+    from straylight.stopping import SIGNALS
+
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _groups(arguments: list[str]) -> str:
