@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
@@ -480,12 +481,165 @@ def test_scores_are_scikit_learns_before_and_after_a_file(name, d) -> None:
     assert np.array_equal(scores(loaded(detector, make(d)), test), scores(detector, test))
 
 
-@pytest.mark.parametrize(("d", "tree"), [(3, "kd_tree"), (20, "brute")])
-def test_a_local_outlier_factor_comes_back_with_its_tree_and_without(d, tree) -> None:
-    factor = fitted(LocalOutlierFactor((d,), scaling="none"), cloud(200, d))
-    again = loaded(factor, LocalOutlierFactor((d,), scaling="none"))
-    assert again.estimator._fit_method == tree
-    assert np.array_equal(scores(again, cloud(50, d, seed=1)), scores(factor, cloud(50, d, seed=1)))
+def shaped(shape, n, seed) -> np.ndarray:
+    """Rows of a shape that estimators are sometimes wrong about."""
+    rows = cloud(n, {"one feature": 1, "many features": 50}.get(shape, 3), seed=seed)
+    match shape:
+        case "rows that come several times":
+            return np.repeat(rows[: n // 6 + 1], 6, axis=0)[:n]
+        case "more equal rows than neighbours":
+            rows[: n // 2] = 1.5
+        case "a constant feature":
+            rows[:, 1] = 7
+        case "far from zero":
+            rows += 1000
+    return rows
+
+
+SHAPES = ["one feature", "many features", "rows that come several times", "more equal rows than neighbours"]
+SHAPES += ["a constant feature", "far from zero"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [(n, s) for n in SCIKIT for s in SHAPES if (n, s) != ("elliptic_envelope projected", SHAPES[0])]
+)
+@pytest.mark.parametrize("budget_mb", [64, 0.01])
+def test_scores_of_rows_of_any_shape_are_scikit_learns_in_any_budget(name, shape, budget_mb) -> None:
+    (make, direct), train = SCIKIT[name], shaped(shape, 300, 0)
+    test = np.concatenate([shaped(shape, 60, 1), train[:20], np.float32(2) * train[-5:]])
+    detector = make(train.shape[1])
+    detector.budget_mb = budget_mb if name != "one_class_svm of many" else 64  # which bounds its training rows too
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = -direct(train, detector.seed).fit(train.astype(float)).score_samples(test.astype(float))
+    found = scores(fitted(detector, train), test)
+    np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-9 * np.abs(truth).max())
+    with_gradients = detector(torch.as_tensor(test).requires_grad_())
+    np.testing.assert_array_equal(with_gradients.detach().double().numpy(), found)
+
+
+@pytest.mark.parametrize("name", SCIKIT)
+def test_a_single_row_and_no_row_are_batches_too(name) -> None:
+    detector, test = fitted(SCIKIT[name][0](4), cloud()), cloud(10, seed=1)
+    np.testing.assert_allclose([scores(detector, row[None])[0] for row in test], scores(detector, test), rtol=1e-6)
+    assert detector(torch.empty(0, 4)).shape == (0,) and detector(torch.empty(0, 4)).dtype == torch.float32
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 400),
+    d=st.integers(1, 9),
+    levels=st.integers(2, 50),
+    samples=st.integers(2, 400),
+    features=st.floats(0.01, 1),
+    weighted=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_an_isolation_forest_is_scikit_learns_to_the_last_cut(n, d, levels, samples, features, weighted, seed) -> None:
+    """Of values that lie in a grid, so that many rows are equal and some lie on a cut."""
+    rng = np.random.default_rng(seed)
+    train, test = (rng.integers(0, levels, (rows, d)).astype(np.float32) / 3 for rows in (n, 50))
+    weight = rng.integers(1, 4, n).astype(np.float32)
+    options = {"n_estimators": 7, "max_features": features}
+    forest = IsolationForest((d,), max_samples=samples, scaling="none", **options)
+    fitted(forest, train, weight if weighted else None)
+    direct = SklearnForest(max_samples=min(samples, n), random_state=forest.seed, **options)
+    direct.fit(train.astype(float), sample_weight=weight if weighted and (weight != weight[0]).any() else None)
+    edge = forest.threshold[forest.threshold.isfinite()][: 50 * d].numpy()
+    test = np.concatenate([test, np.resize(edge, (50, d))]) if len(edge) else test
+    np.testing.assert_allclose(scores(forest, test), -direct.score_samples(test.astype(float)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 50), (5, 6), (20, 300), (40, 41)])
+@pytest.mark.parametrize("d", [2, 12])
+@pytest.mark.parametrize("few", [0, 20])
+def test_a_local_outlier_factor_is_scikit_learns_by_a_tree_and_by_products(k, n, d, few, monkeypatch) -> None:
+    monkeypatch.setattr("straylight.detectors.local_outlier_factor.FEW", few)
+    train, test = cloud(n, d), cloud(50, d, seed=1)
+    factor = fitted(LocalOutlierFactor((d,), k=k, scaling="none"), train)
+    direct = SklearnFactor(n_neighbors=k, novelty=True).fit(train.astype(float))
+    np.testing.assert_allclose(scores(factor, test), -direct.score_samples(test.astype(float)), rtol=1e-6)
+    np.testing.assert_allclose(factor.reachability.numpy(), direct._lrd, rtol=1e-9)
+    other = fitted(LocalOutlierFactor((d,), k=k, scaling="none"), cloud(n, d, seed=2))
+    scores(other, test)  # by a tree of other rows
+    assert np.array_equal(scores(loaded(factor, other), test), scores(factor, test))
+
+
+@pytest.mark.parametrize("d", [3, 12])
+def test_of_training_rows_that_are_as_near_the_same_are_neighbours_in_any_batch(d) -> None:
+    train, test = np.random.default_rng(0).integers(0, 2, (2, 1500, d)).astype(np.float32)
+    factor = fitted(LocalOutlierFactor((d,), scaling="none"), train)
+    single = np.concatenate([scores(factor, row[None]) for row in test[:60]])
+    np.testing.assert_allclose(single, scores(factor, test)[:60], rtol=1e-6)
+
+
+def test_a_local_outlier_factor_takes_rows_that_no_number_holds_the_square_of() -> None:
+    for d in (2, 12):
+        factor = fitted(LocalOutlierFactor((d,), scaling="none"), cloud(100, d))
+        near, far = scores(factor, np.array([[0.0] * d, [1e38] * d], np.float32))
+        assert np.isfinite([near, far]).all() and far > 1e6 * near
+
+
+@pytest.mark.parametrize("d", [3, 40])
+@pytest.mark.parametrize("budget_mb", [64, 0.05])
+def test_the_places_of_neighbours_are_theirs_in_single_and_double_precision(d, budget_mb) -> None:
+    train, test = torch.from_numpy(cloud(3000, d)).double(), torch.from_numpy(cloud(90, d, seed=1)).double()
+    train[:500] = train[500] + 1e-6 * train[:500]  # a crowd that single precision does not resolve
+    test[:40] = train[:40] + 1e-7 * test[:40]
+    truth = torch.cdist(test, train, compute_mode="donot_use_mm_for_euclid_dist").topk(7, largest=False)
+    distances, places = Neighbours(d, budget_mb=budget_mb).fit(train).nearest(test, 7)
+    assert torch.equal(places, truth.indices) and torch.allclose(distances, truth.values, rtol=1e-9)
+    distances, places = Neighbours(d, budget_mb=budget_mb).fit(train[500:].float()).nearest(test[40:].float(), 7)
+    truth = torch.cdist(test[40:], train[500:]).gather(1, places)
+    assert torch.allclose(distances.double(), truth, rtol=1e-5) and distances.dtype == torch.float32
+
+
+def test_neighbours_in_double_precision_come_back_in_it() -> None:
+    train, test = torch.from_numpy(cloud(50)).double() + 1e-9, torch.from_numpy(cloud(9, seed=1)).double()
+    again = loaded(found := Neighbours(4).fit(train), Neighbours(4).fit(train[:5].float()))
+    assert again(test, 3).dtype == torch.float64 and torch.equal(again(test, 3), found(test, 3))
+
+
+def damaged(detector) -> list[dict[str, torch.Tensor]]:
+    """States with one buffer too short, of one axis too many, or leading elsewhere."""
+    state, found = detector.state_dict(), []
+    for name in detector.sized_by_data:
+        found += [
+            {**state, name: state[name][:-1]},
+            {**state, name: state[name][None]},
+            {**state, name: state[name][0]},
+        ]
+    if isinstance(detector, IsolationForest):
+        for feature in (-1, 4):
+            found.append({**state, "feature": torch.full_like(state["feature"], feature)})
+        found.append({**state, "share": torch.cat([state["share"], state["share"][:15]])})
+    return found
+
+
+@pytest.mark.parametrize("name", SCIKIT)
+def test_a_state_that_does_not_belong_together_is_refused(name) -> None:
+    make = SCIKIT[name][0]
+    for state in damaged(fitted(make(4), cloud())):
+        with pytest.raises((ValueError, RuntimeError), match=r"do not belong together|size mismatch"):
+            make(4).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", SCIKIT)
+def test_a_state_that_holds_an_estimator_is_refused_and_not_read(name) -> None:
+    state = {"_extra_state": {"skops": torch.zeros(10, dtype=torch.uint8)}}
+    with pytest.raises(ValueError, match=r"earlier version of Straylight: train it again$"):
+        SCIKIT[name][0](4).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", SCIKIT)
+def test_what_is_kept_of_a_fit_is_numbers_that_move_with_the_detector(name) -> None:
+    make = SCIKIT[name][0]
+    detector = fitted(make(4), cloud())
+    assert all(isinstance(value, torch.Tensor) for value in detector.state_dict().values())
+    assert all(value.is_contiguous() for value in detector.state_dict().values())
+    assert np.array_equal(scores(copy.deepcopy(detector), cloud()), scores(detector, cloud()))
+    assert {value.device.type for value in copy.deepcopy(detector).to("meta").state_dict().values()} == {"meta"}
+    loaded(make(4), detector)  # as before a fit
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag", "tied", "spherical"])

@@ -65,15 +65,3 @@ def test_isolation_forest_is_scikit_learns(trainer, serving) -> None:
     trainer(max_epochs=1).fit(forest, datamodule=serving(x))
     truth = SklearnForest(n_estimators=20, max_samples=256, random_state=7).fit(x.numpy())
     assert np.allclose(forest(x).numpy(), -truth.score_samples(x.numpy()), rtol=1e-6)
-
-
-def test_isolation_forest_refuses_a_checkpoint_with_foreign_types() -> None:
-    import skops.io
-
-    forest = IsolationForest((1,))
-    with pytest.raises(ValueError, match="types that are not"):
-        forest.set_extra_state({"skops": torch.frombuffer(bytearray(skops.io.dumps(_Foreign())), dtype=torch.uint8)})
-
-
-class _Foreign:
-    pass

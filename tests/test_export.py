@@ -22,7 +22,7 @@ IMAGES = {"autoencoder_conv", "vae_conv"}
 PARTICLES = {"multiplicity", "sum_pt"}
 #: Why the others do not.
 REFUSED = {
-    "leaves torch": {"bayesian_gmm", "elliptic_envelope", "isolation_forest", "local_outlier_factor", "one_class_svm"},
+    "leaves torch": {"local_outlier_factor"},
     "searchsorted": {"copod", "ecod", "hbos"},
     "numbers themselves": {"dbscan", "knn", "mom_kde"},
     "operations": {"anogan"},

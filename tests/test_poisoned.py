@@ -129,11 +129,6 @@ class Logged(Logger):
         return {name: [m[name] for _, m in self.seen if name in m] for name in ("train/loss", "val/loss")}
 
 
-def plain(state):
-    """Without what scikit-learn's are written as, which holds addresses in memory; they are told by their scores."""
-    return {name: value for name, value in state.items() if "_extra_state" not in name}
-
-
 def trained(detector, data, trainer, folder, epochs=2):
     """All that there is when training is over and nothing has been tested."""
     checkpoint, logged = Checkpoint(folder), Logged()
@@ -146,14 +141,14 @@ def trained(detector, data, trainer, folder, epochs=2):
     detector.eval()
     batch = next(iter(data.calibration_dataloader()))
     return {
-        "weights": plain(copy.deepcopy(detector.state_dict())),
+        "weights": copy.deepcopy(detector.state_dict()),
         "scores": detector(batch.x, batch.context).detach(),
         "scaling": copy.deepcopy(detector.scaling.state_dict()),
         "logged": logged.seen,
         "losses": logged.losses,
         "chosen": (checkpoint.chosen.name, checkpoint.best, checkpoint.best_epoch),
         "ended": (running.current_epoch, running.global_step, detector.selects and float(callbacks[-1].best_score)),
-        "to test with": plain(torch.load(checkpoint.chosen, weights_only=True)["state_dict"]),
+        "to test with": torch.load(checkpoint.chosen, weights_only=True)["state_dict"],
         "training": list(data.training_rows()),
         "validation": [tuple(batch) for batch in data.val_dataloader()],
         "calibration": [tuple(batch) for batch in data.calibration_dataloader()],

@@ -1,10 +1,17 @@
-"""Bayesian Gaussian mixture."""
+"""Bayesian Gaussian mixture.
+
+Shapes: `B` events, `D` features, `K` components.
+"""
 
 from typing import Any, Literal
 
-from sklearn.mixture import BayesianGaussianMixture
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from straylight import checks
+from straylight.detectors.gmm import mahalanobis
 from straylight.detectors.scikit import ScikitDetector
 
 Covariance = Literal["full", "diag", "tied", "spherical"]
@@ -14,7 +21,8 @@ class BayesianGMM(ScikitDetector):
     """Negative log-density, by a variational estimate, under a mixture of Gaussians that may leave components empty.
 
     The weights of the components have a Dirichlet process prior and their means and covariances a normal-Wishart one;
-    the posterior is approximated by variational inference. Assumes features of comparable scale.
+    the posterior is approximated by variational inference. With W_k what whitens component k, and c_k all that does
+    not depend on x, score(x) = -log sum_k exp(c_k - |(x - m_k) W_k|^2 / 2). Assumes features of comparable scale.
 
     References:
         D. M. Blei, M. I. Jordan, Variational inference for Dirichlet process mixtures, Bayesian Anal. 1 (2006) 121,
@@ -38,6 +46,11 @@ class BayesianGMM(ScikitDetector):
         1
     """
 
+    sized_by_data = ("constants", "means", "factors")
+    constants: Tensor
+    means: Tensor
+    factors: Tensor
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -60,8 +73,12 @@ class BayesianGMM(ScikitDetector):
         self.components, self.covariance, self.restarts = components, covariance, restarts
         self.concentration, self.regularization = concentration, regularization
         self.max_iterations, self.max_rows = max_iterations, max_rows
+        for name in self.sized_by_data:
+            self.register_buffer(name, torch.empty(0, dtype=torch.float64))
 
-    def build(self, rows: Any) -> BayesianGaussianMixture:
+    def build(self, rows: NDArray[np.float64]) -> Any:
+        from sklearn.mixture import BayesianGaussianMixture
+
         k = min(self.components, len(rows))
         if k < self.components:
             self.notice(f"BayesianGMM has {k} rows for detector.components={self.components} and takes as many.")
@@ -79,3 +96,25 @@ class BayesianGMM(ScikitDetector):
             max_iter=self.max_iterations,
             random_state=self.seed,
         )
+
+    def numbers(self, estimator: Any) -> dict[str, NDArray]:
+        means, factors = estimator.means_, estimator.precisions_cholesky_
+        if self.covariance == "tied":
+            factors = factors[None]
+        elif self.covariance == "spherical":
+            factors = np.repeat(factors[:, None], self.features, 1)
+        constants = estimator._estimate_weighted_log_prob(means).diagonal()  # each at its own mean
+        return {"constants": constants, "means": means, "factors": factors}
+
+    def consistent(self) -> bool:
+        k, d = self.constants.numel(), self.features
+        factors = {"full": (k, d, d), "tied": (min(k, 1), d, d)}.get(self.covariance, (k, d))
+        shapes = self.constants.shape, self.means.shape, self.factors.shape
+        return shapes == ((k,), (k, d), factors) or shapes == ((0,),) * 3  # not fitted yet
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        origin = self.means.mean(0)  # about which sums are taken: they would lose digits far from zero
+        means, factors = (self.means - origin)[None], self.factors[None]
+        parts = self.in_turns(x.flatten(1), 2 * self.means.numel() + 4 * len(self.means) + self.features)
+        squared = (mahalanobis(part.double() - origin, means, factors)[:, 0] for part in parts)
+        return torch.cat([-(self.constants - part / 2).logsumexp(1) for part in squared]).float()

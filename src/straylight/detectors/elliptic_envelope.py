@@ -1,10 +1,14 @@
-"""Robust Mahalanobis distance."""
+"""Robust Mahalanobis distance.
+
+Shapes: `B` events, `D` features.
+"""
 
 from typing import Any
 
-from sklearn.covariance import EllipticEnvelope as Envelope
-from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.scikit import ScikitDetector
@@ -39,6 +43,10 @@ class EllipticEnvelope(ScikitDetector):
         1
     """
 
+    sized_by_data = ("directions",)
+    mean: Tensor
+    directions: Tensor
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -53,15 +61,36 @@ class EllipticEnvelope(ScikitDetector):
         checks.counts("detector", max_features=max_features)
         checks.counts("detector", 2, also="null", max_rows=max_rows)
         self.support_fraction, self.max_features, self.max_rows = support_fraction, max_features, max_rows
+        self.register_buffer("mean", torch.zeros(self.features, dtype=torch.float64))
+        self.register_buffer("directions", torch.empty(self.features, 0, dtype=torch.float64))  # in units of their own
 
-    def build(self, rows: Any) -> Any:
+    def build(self, rows: NDArray[np.float64]) -> Any:
+        from sklearn.covariance import EllipticEnvelope as Envelope
+        from sklearn.decomposition import PCA
+        from sklearn.pipeline import make_pipeline
+
         envelope = Envelope(support_fraction=self.support_fraction, random_state=self.seed)
         n, features = rows.shape
         most = max(1, min(self.max_features, n // 5))
         if features <= most:
-            return envelope
+            return make_pipeline(envelope)
         self.notice(
             f"EllipticEnvelope is fitted to the first {most} principal components of {features} features: "
             f"detector.max_features is {self.max_features}, and {n:,} rows are to be five for each component at least."
         )
         return make_pipeline(PCA(most, random_state=self.seed), envelope)
+
+    def numbers(self, estimator: Any) -> dict[str, NDArray]:
+        *projections, envelope = (step for _, step in estimator.steps)
+        strengths, axes = np.linalg.eigh(envelope.precision_)
+        mean, directions = envelope.location_, axes * np.sqrt(strengths.clip(0))
+        for pca in projections:
+            mean, directions = pca.inverse_transform(mean[None])[0], pca.components_.T @ directions
+        return {"mean": mean, "directions": directions}
+
+    def consistent(self) -> bool:
+        return self.directions.ndim == 2 and self.directions.shape[0] == self.features
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        parts = self.in_turns(x.flatten(1), 2 * self.features)
+        return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in parts]).float()

@@ -212,23 +212,9 @@ class GMM(FittedDetector):
 
     def _joint(self, u: Tensor, now: Mixture) -> Tensor:
         """log w_k + log N(u; m_k, S_k), `(n, D)` to `(n, R, K)`."""
-        weights, means, factors = now
-        r, k, d = means.shape
-        if self.covariance == "diag":
-            inverse, flat = factors.square().flatten(0, 1), means.flatten(0, 1)
-            squared = u.square() @ inverse.T - 2 * u @ (flat * inverse).T + (flat.square() * inverse).sum(1)
-            squared = squared.view(-1, r, k)
-            log_det = factors.log().sum(2)
-        elif self.covariance == "full":
-            side_by_side = factors.flatten(0, 1).transpose(0, 1).flatten(1)  # (D, RKD), for one product
-            white = (u @ side_by_side).view(-1, r, k, d) - (means[:, :, None] @ factors)[:, :, 0]
-            squared = white.square_().sum(3)
-            log_det = factors.diagonal(dim1=2, dim2=3).log().sum(2)
-        else:
-            white, centres = u @ factors[:, 0], means @ factors[:, 0]
-            squared = (white[:, :, None] - centres[:, None]).square().sum(3).transpose(0, 1)
-            log_det = factors.diagonal(dim1=2, dim2=3).log().sum(2)
-        return weights.log() + log_det - squared.clamp_min(0) / 2 - d * math.log(2 * math.pi) / 2
+        diagonals = now.factors if self.covariance == "diag" else now.factors.diagonal(dim1=2, dim2=3)
+        constant = now.weights.log() + diagonals.log().sum(2) - self.features * math.log(2 * math.pi) / 2
+        return constant - mahalanobis(u, now.means, now.factors) / 2
 
     # the start
 
@@ -273,3 +259,18 @@ class GMM(FittedDetector):
         """Restarts in sets whose covariances fit the budget together."""
         n = max(1, min(self.restarts, int(self.budget_mb / self._each(k))))
         return [range(start, min(start + n, self.restarts)) for start in range(0, self.restarts, n)]
+
+
+def mahalanobis(u: Tensor, means: Tensor, factors: Tensor) -> Tensor:
+    """|(u - m_k) W_k|^2, of rows `(n, D)` and the means and factors of a `Mixture`, to `(n, R, K)`."""
+    r, k, d = means.shape
+    if factors.ndim == 3:
+        inverse, flat = factors.square().flatten(0, 1), means.flatten(0, 1)
+        squared = torch.addmm((flat.square() * inverse).sum(1), u, (flat * inverse).T, alpha=-2)
+        return squared.addmm(u.square(), inverse.T).view(-1, r, k).clamp_min(0)
+    if factors.shape[1] == k:
+        side_by_side = factors.flatten(0, 1).transpose(0, 1).flatten(1)  # (D, RKD), for one product
+        white = torch.addmm((means[:, :, None] @ factors).flatten(), u, side_by_side, beta=-1)
+        return white.view(-1, r, k, d).square_().sum(3)
+    white, centres = u @ factors[:, 0], means @ factors[:, 0]
+    return (white[:, :, None] - centres[:, None]).square().sum(3).transpose(0, 1)

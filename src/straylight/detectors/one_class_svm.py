@@ -1,20 +1,24 @@
-"""One-class support vector machine."""
+"""One-class support vector machine.
+
+Shapes: `B` events, `N` rows at which the kernel is taken, `D` features.
+"""
 
 from typing import Any, Literal
 
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import SGDOneClassSVM
-from sklearn.pipeline import make_pipeline
-from sklearn.svm import OneClassSVM as SVM
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from straylight import checks
+from straylight.detectors.kde import squared_distances
 from straylight.detectors.scikit import ScikitDetector
 
 
 class OneClassSVM(ScikitDetector):
     """How far an event lies on the origin's side of the hyperplane that sets the training rows apart from it.
 
-    score(x) = -sum_i a_i k(x_i, x), with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of the training rows at
+    score(x) = -sum_i a_i k(x, x_i), with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of the training rows at
     most the fraction nu lies on the wrong side. The exact solution takes time in N^2 to N^3: beyond `max_rows` the
     kernel is approximated by its values at some rows (Nystroem) and the machine is linear in them, fitted to all rows
     by stochastic gradients, and a notice says so. Assumes features of comparable scale.
@@ -40,6 +44,12 @@ class OneClassSVM(ScikitDetector):
     """
 
     weighted = True
+    sized_by_data = ("points", "squares", "coefficients")
+    points: Tensor
+    squares: Tensor
+    coefficients: Tensor
+    centre: Tensor
+    steepness: Tensor
     why_fewer = "the features of all of them are held at once (detector.budget_mb)"
 
     def __init__(
@@ -58,24 +68,64 @@ class OneClassSVM(ScikitDetector):
         checks.counts("detector", also="null", max_rows=max_rows)
         checks.counts("detector", landmarks=landmarks)
         self.nu, self.gamma, self.max_rows, self.landmarks = nu, gamma, max_rows, landmarks
+        self.register_buffer("points", torch.empty(0, self.features, dtype=torch.float64))  # centred
+        self.register_buffer("squares", torch.empty(0, dtype=torch.float64))  # of the length of each
+        self.register_buffer("coefficients", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros(self.features, dtype=torch.float64))
+        self.register_buffer("steepness", torch.ones((), dtype=torch.float64))  # gamma
 
     def most(self, n: int) -> int | None:
         if self.max_rows is None or n <= self.max_rows:
             return None
         return max(self.max_rows, int(self.budget_mb * 2**20 / (8 * self.landmarks)))
 
-    def build(self, rows: Any) -> Any:
-        n = len(rows)
+    def build(self, rows: NDArray[np.float64]) -> Any:
+        from sklearn.kernel_approximation import Nystroem
+        from sklearn.linear_model import SGDOneClassSVM
+        from sklearn.pipeline import make_pipeline
+        from sklearn.svm import OneClassSVM as SVM
+
+        n, variance = len(rows), float(rows.var())
+        scale = 1 / (rows.shape[1] * variance) if variance else 1.0
+        gamma = scale if self.gamma == "scale" else self.gamma
         self.weighted = self.max_rows is None or n <= self.max_rows
         if self.weighted:
             self.expect(2.0 * rows.size * n, "set detector.max_rows")
-            return SVM(nu=self.nu, gamma=self.gamma)
+            return SVM(nu=self.nu, gamma=gamma)
         landmarks = min(self.landmarks, n)
         self.notice(
             f"OneClassSVM is fitted to {n:,} training rows, above detector.max_rows={self.max_rows:,}, by stochastic "
             f"gradients on Nystroem features at {landmarks:,} of them."
         )
-        variance = float(rows.var()) or 1.0
-        gamma = 1 / (rows.shape[1] * variance) if self.gamma == "scale" else self.gamma
         features = Nystroem(gamma=gamma, n_components=landmarks, random_state=self.seed)
         return make_pipeline(features, SGDOneClassSVM(nu=self.nu, random_state=self.seed, tol=1e-4))
+
+    def numbers(self, estimator: Any) -> dict[str, NDArray]:
+        if self.weighted:
+            rows, coefficients, gamma = estimator.support_vectors_, estimator.dual_coef_[0], estimator.gamma
+        else:
+            nystroem, machine = (step for _, step in estimator.steps)
+            coefficients = machine.coef_ @ nystroem.normalization_
+            rows, gamma = nystroem.components_, nystroem.gamma
+        centre = rows.mean(0)
+        points = rows - centre
+        return {
+            "points": points,
+            "squares": np.square(points).sum(1),
+            "coefficients": coefficients,
+            "centre": centre,
+            "steepness": np.float64(gamma),
+        }
+
+    def consistent(self) -> bool:
+        n = self.coefficients.numel()
+        shapes = self.coefficients.shape, self.squares.shape, self.points.shape
+        return shapes == ((n,), (n,), (n, self.features))
+
+    def score(self, x: Tensor, context: Tensor) -> Tensor:
+        parts = self.in_turns(x.flatten(1), 2 * len(self.points) + self.features)
+        return torch.cat([-(self._kernel(part) @ self.coefficients) for part in parts]).float()
+
+    def _kernel(self, rows: Tensor) -> Tensor:
+        squared = squared_distances(rows.double() - self.centre, self.points, self.squares)
+        return squared.mul_(-self.steepness).exp_()

@@ -1,5 +1,6 @@
-"""Estimators of scikit-learn's inside a LightningModule."""
+"""What scikit-learn fits and torch scores."""
 
+import math
 import re
 import warnings
 from contextlib import AbstractContextManager
@@ -7,17 +8,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import skops.io
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
 
-TELLING = (ConvergenceWarning, UserWarning, RuntimeWarning)
+TELLING = (UserWarning, RuntimeWarning)  # scikit-learn's own are among them
 
 
 @cache
@@ -31,11 +30,12 @@ def one_pool() -> AbstractContextManager:
 
 
 class ScikitDetector(FittedDetector):
-    """Base of detectors that fit an estimator of scikit-learn's. A subclass writes `build`.
+    """Base of detectors that fit an estimator of scikit-learn's. A subclass writes `build`, `numbers`, `consistent` and
+    `score`.
 
-    The score is the negative of the estimator's `score_samples`, as scikit-learn gives it. The fitted estimator is kept
-    in the checkpoint as bytes written by skops, never by pickle, and only the types of scikit-learn, numpy and scipy
-    are accepted when they are read. What it warns of while it is fitted becomes a notice.
+    The score is the negative of the estimator's `score_samples`, taken in torch from what is kept of the fit: numbers
+    in buffers, so that a checkpoint holds nothing that could run. What the estimator warns of while it is fitted
+    becomes a notice.
 
     References:
         F. Pedregosa et al., Scikit-learn, JMLR 12 (2011) 2825, arXiv:1201.0490
@@ -43,11 +43,22 @@ class ScikitDetector(FittedDetector):
 
     #: Whether the estimator's `fit` takes `sample_weight`.
     weighted = False
-    estimator: Any = None
+
+    def __init__(self, shape: tuple[int, ...], **common: Any) -> None:
+        super().__init__(shape, **common)
+        self.features = math.prod(self.shape)
 
     def build(self, rows: NDArray[np.float64]) -> Any:
         """The estimator for these training rows, `(N, D)`, not fitted yet."""
         raise NotImplementedError(f"{type(self).__name__} must write build(rows)")
+
+    def numbers(self, estimator: Any) -> dict[str, NDArray]:
+        """What scoring needs of the fitted estimator, by the names of buffers."""
+        raise NotImplementedError(f"{type(self).__name__} must write numbers(estimator)")
+
+    def consistent(self) -> bool:
+        """Whether the buffers, which may come from any file, belong together and lead nowhere else."""
+        raise NotImplementedError(f"{type(self).__name__} must write consistent()")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         x, weight = self.kept(x.flatten(1), weight)
@@ -62,7 +73,7 @@ class ScikitDetector(FittedDetector):
         try:
             with one_pool(), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                estimator.fit(rows, **more)
+                found = self.numbers(estimator.fit(rows, **more))
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise DataError(
@@ -75,28 +86,20 @@ class ScikitDetector(FittedDetector):
         kinds = {re.sub(r"[-\d.]+", "", sentence): sentence for sentence in reversed(said)}  # the first of each
         for sentence in reversed(kinds.values()):
             self.notice(f"{type(self).__name__}: {sentence}")
-        self.estimator = estimator
+        for name, values in found.items():
+            setattr(self, name, torch.tensor(values, device=x.device))
 
-    def score(self, x: Tensor, context: Tensor) -> Tensor:
-        rows = x.detach().flatten(1).double().cpu().numpy()
-        with one_pool():
-            scores = -self.estimator.score_samples(rows)
-        return torch.as_tensor(scores, dtype=torch.float32, device=x.device)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        refuse_earlier(self, state_dict, prefix)
+        kinds = {name: getattr(self, name).dtype for name in self.sized_by_data}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for name, kind in kinds.items():
+            setattr(self, name, getattr(self, name).to(kind))
+        if not self.consistent():
+            raise ValueError(f"this {type(self).__name__} is damaged: the numbers of its fit do not belong together")
 
-    def get_extra_state(self) -> dict[str, Tensor]:
-        if self.estimator is None:
-            return {}
-        return {"skops": torch.frombuffer(bytearray(skops.io.dumps(self.estimator)), dtype=torch.uint8)}
 
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        if "skops" not in state:
-            self.estimator = None
-            return
-        data = state["skops"].cpu().numpy().tobytes()
-        types = skops.io.get_untrusted_types(data=data)
-        foreign = [name for name in types if name.split(".")[0] not in ("sklearn", "numpy", "scipy")]
-        if foreign:
-            raise ValueError(
-                f"this checkpoint's estimator holds types that are not scikit-learn's: {', '.join(foreign)}"
-            )
-        self.estimator = skops.io.loads(data, trusted=types)
+def refuse_earlier(detector: FittedDetector, state_dict: dict[str, Any], prefix: str) -> None:
+    """Refuse a state that holds an estimator itself, which could run code when it is read."""
+    if prefix + "_extra_state" in state_dict:
+        raise ValueError(f"this {type(detector).__name__} is of an earlier version of Straylight: train it again")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from straylight import checks
 
@@ -72,7 +73,11 @@ class Neighbours(nn.Module):
         return self
 
     def forward(self, rows: Tensor, k: int) -> Tensor:
-        """Distances of `(B, D)` to the k nearest rows kept, nearest first, `(B, k)`.
+        """Distances of `(B, D)` to the k nearest rows kept, nearest first, `(B, k)`; see `nearest`."""
+        return self.nearest(rows, k)[0]
+
+    def nearest(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances of `(B, D)` to the k nearest rows kept, nearest first, and the places of these, twice `(B, k)`.
 
         Raises:
             ValueError: if fewer than k rows are kept.
@@ -80,18 +85,25 @@ class Neighbours(nn.Module):
         if k > len(self.memory):
             raise ValueError(f"{k} neighbours cannot be found among {len(self.memory)} rows")
         if not len(rows):
-            return rows.new_empty(0, k)
+            return rows.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=rows.device)
         rows = (self._unit(rows.detach(), kept=False) - self.centre).clamp(-LARGEST, LARGEST)
-        numbers, again = int(self.budget_mb * 2**20 / 4), 3 * (k + self.EXTRA) * rows.shape[1]
+        numbers = int(self.budget_mb * 2**20 / 4)
+        again = 3 * (k + self.EXTRA) * rows.shape[1] * rows.element_size() // 4
         # few wide tiles are better than many narrow ones, of which each has its own candidates
         wide = min(len(self.memory), self.WIDE)
         tall = max(64, numbers // (wide + again))
         tall = max(1, min(len(rows), self.TALL, tall, numbers // (8 * (k + self.EXTRA) + again)))
         wide = min(wide, max(256, numbers // tall - again))
         if self.metric == "manhattan":
-            return torch.cat([self._differences(part, k, wide) for part in rows.split(tall)])
-        tile = rows.new_empty(tall * wide)  # one for all: new pages of memory are dear
-        return torch.cat([self._products(part, k, tile.view(tall, wide)[: len(part)]) for part in rows.split(tall)])
+            found = [self._differences(part, k, wide) for part in rows.split(tall)]
+        else:
+            memory = self.memory.float()
+            room = memory.new_empty((tall + -tall % 16) * wide)  # one for all: new pages of memory are dear
+            found = [self._products(part, k, memory, room, wide) for part in rows.split(tall)]
+        distances, places = (torch.cat(some) for some in zip(*found, strict=True))
+        if self.metric != "manhattan":
+            distances = distances / 2 if self.metric == "cosine" else distances.sqrt()
+        return distances, places
 
     def _unit(self, rows: Tensor, kept: bool) -> Tensor:
         if self.metric != "cosine":
@@ -101,47 +113,65 @@ class Neighbours(nn.Module):
         own = [empty & (not kept), empty & kept]
         return torch.cat([rows / torch.where(empty, 1, length), *own], 1).to(rows.dtype)
 
-    def _products(self, rows: Tensor, k: int, tile: Tensor) -> Tensor:
-        q, wide = min(k + self.EXTRA, len(self.memory)), tile.shape[1]
+    def _products(self, rows: Tensor, k: int, memory: Tensor, room: Tensor, wide: int) -> tuple[Tensor, Tensor]:
+        """Squared distances, by candidates from products with the memory, in single precision first."""
+        q, lines = min(k + self.EXTRA, len(memory)), len(rows)
+        if memory.dtype != torch.float32:  # whole blocks, which round alike in any batch: of rows as near, the same win
+            lines += -lines % 8
+        tile = room.view(memory.dtype)[: lines * wide].view(lines, wide)
         # |x|^2 is the same for the whole line and does not change the order; |t|^2 comes in through the product, which
         # is faster than adding it to the tile
-        factors = torch.cat([-2 * rows, rows.new_ones(len(rows), 1)], 1)
-        best, found = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
-        for start in range(0, len(self.memory), wide):
-            part = self.memory[start : start + wide]
-            value, place = least(torch.mm(factors, part.T, out=tile[:, : len(part)]), q)
+        factors = torch.cat([-2 * rows, rows.new_ones(len(rows), 1)], 1).to(memory.dtype)
+        factors = functional.pad(factors, (0, 0, 0, lines - len(rows)))
+        best, found = tile[: len(rows), :0], torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
+        for start in range(0, len(memory), wide):
+            part = memory[start : start + wide]
+            value, place = least(torch.mm(factors, part.T, out=tile[:, : len(part)])[: len(rows)], q)
             best, found = torch.cat([best, value], 1), torch.cat([found, place + start], 1)
             if best.shape[1] > q:
                 best, keep = best.topk(q, dim=1, largest=False)
                 found = found.gather(1, keep)
+        found = found.sort(1).values  # of rows that are as near the first are taken
         squared = (self.memory[found][..., :-1] - rows[:, None]).square().sum(2)
-        squared = squared.topk(k, dim=1, largest=False, sorted=True).values
+        squared, order = (some[:, :k] for some in squared.sort(dim=1, stable=True))
+        found = found.gather(1, order)
         if q < len(self.memory):
             # rows left out are no nearer than the worst candidate, up to the rounding of the product form, and one that
             # is nearer than the k-th found is no farther from the centre than |x| and that distance together
             norm = rows.square().sum(1)
             reach = torch.minimum(self.reach, norm.sqrt() + squared[:, -1].sqrt())
-            resolution = ROUNDING[torch.get_float32_matmul_precision()]
+            single = ROUNDING[torch.get_float32_matmul_precision()]
+            resolution = single if memory.dtype == torch.float32 else torch.finfo(memory.dtype).eps
             rounding = (rows.shape[1] + 3) * resolution * (norm.sqrt() + reach) ** 2
-            doubtful = (best.amax(1) + norm - rounding < squared[:, -1]).nonzero()[:, 0]
-            for some in doubtful.split(max(1, len(rows) // 4)) if len(doubtful) else ():
-                squared[some] = self._differences(rows[some], k, wide, squared=True)
-        return squared / 2 if self.metric == "cosine" else squared.sqrt()
+            left_out = (best.amax(1) + norm - rounding).clamp_min(0)
+            doubtful = (left_out < squared[:, -1] * (1 - 1e-9)).nonzero()[:, 0]  # in float64: or just as near
+            again = max(1, len(rows) // 4) if memory is self.memory else len(room) // (2 * wide)
+            for some in doubtful.split(again) if len(doubtful) else ():
+                if memory is self.memory:
+                    distances, found[some] = self._differences(rows[some], k, wide)
+                    squared[some] = distances.square()
+                else:
+                    squared[some], found[some] = self._products(rows[some], k, self.memory, room, wide)
+        return squared, found
 
-    def _differences(self, rows: Tensor, k: int, wide: int, squared: bool = False) -> Tensor:
+    def _differences(self, rows: Tensor, k: int, wide: int) -> tuple[Tensor, Tensor]:
         """From differences alone: slower, for Manhattan and for rows in a crowd far from the centre."""
-        best = rows.new_empty(len(rows), 0)
+        best, found = rows.new_empty(len(rows), 0), torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
         p = 1.0 if self.metric == "manhattan" else 2.0
-        for part in self.memory[:, :-1].split(wide):
+        for start in range(0, len(self.memory), wide):
+            part = self.memory[start : start + wide, :-1]
             tile = torch.cdist(rows, part, p=p, compute_mode="donot_use_mm_for_euclid_dist")
-            value, _ = least(tile, min(k, tile.shape[1]))
-            best = torch.cat([best, value], 1)
-            best = best.topk(min(k, best.shape[1]), dim=1, largest=False, sorted=True).values
-        return best.square() if squared else best
+            value, place = least(tile, k)
+            best, found = torch.cat([best, value], 1), torch.cat([found, place + start], 1)
+            best, keep = best.topk(min(k, best.shape[1]), dim=1, largest=False, sorted=True)
+            found = found.gather(1, keep)
+        return best, found
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if (prefix + "memory") in state_dict:  # as long as there were training rows
-            self.memory = torch.empty_like(state_dict[prefix + "memory"], device=self.centre.device)
+        if (prefix + "memory") in state_dict:  # as long as there were training rows, and as fine
+            memory = state_dict[prefix + "memory"]
+            self.centre, self.reach = self.centre.to(memory.dtype), self.reach.to(memory.dtype)
+            self.memory = self.centre.new_empty(len(memory), len(self.centre) + 1)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
