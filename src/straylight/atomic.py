@@ -38,7 +38,8 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # which a write that fails does not tell
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # which a write that fails does not tell
         raise
     finally:
         with suppress(FileNotFoundError):

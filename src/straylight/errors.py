@@ -30,8 +30,8 @@ def no_room(error: BaseException | None) -> str | None:
     """What to say of an error that comes of a disk without room, or of one that came of such; `None` of another.
 
     Example:
-        >>> no_room(OSError(28, "No space left on device", "out/last.ckpt"))
-        'There is no room to write out/last.ckpt (No space left on device)'
+        >>> no_room(OSError(28, "No space left on device", "out/numbers"))
+        'There is no room to write out/numbers (No space left on device)'
     """
     seen: list[BaseException] = []  # chains may be circles
     while error is not None and error not in seen:
