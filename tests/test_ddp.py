@@ -259,7 +259,7 @@ def test_an_interrupted_run_of_two_ranks_resumes_to_the_same_weights(tmp_path) -
     assert status == 130, err
     assert RunFolder(run).read()["status"] == "interrupted"
     epochs = torch.load(run / "checkpoints" / "interrupt.ckpt", weights_only=True)["epoch"] + 2
-    status, err = finish(start(tmp_path, f"resume={run}", f"trainer.max_epochs={epochs}"))
+    status, err = finish(start(tmp_path, f"resume={run}", f"trainer.max_epochs={epochs}", "--trust=check"))
     assert status == 0, err
     resumed, other = states(run)
     assert equal(resumed, other)

@@ -226,7 +226,7 @@ def test_a_job_whose_world_is_smaller_than_asked_for_fails(ranked, straylight_tr
     build = train._trainer
     monkeypatch.setattr(train, "_trainer", lambda cfg, *rest: build(cfg, *rest))
     with pytest.raises(train.StraylightError, match="3 processes were to train together, and Lightning knows of 1"):
-        folder = straylight_train(*ranked, "trainer.devices=1").run
+        folder = straylight_train(*ranked, "trainer.devices=1", "trainer.strategy=auto").run
         from straylight.folder import RunFolder
         from straylight.job.order import Order
 

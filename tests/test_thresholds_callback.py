@@ -299,6 +299,9 @@ def test_a_run_flags_new_events_as_its_record_says(ended) -> None:
     named = {"quantile": 0, "fpr=0.02": 1, "fpr=1e-06": 2, "rate": 3}
     assert opened.thresholds == {name: found[i]["value"] or np.inf for name, i in named.items()}
     assert opened.thresholds["fpr=1e-06"] == np.inf and found[2]["flagged"] == 0
+    with pytest.raises(ConfigError, match="it takes 999,999 nominal calibration rows or more"):
+        opened.flag(test.x, "fpr=1e-06")
+    del named["fpr=1e-06"]
     for rule, i in (named | {"fdr": 4}).items():
         flagged = opened.flag(test.x, rule)
         (tn, fp), (fn, tp) = found[i]["confusion"]
