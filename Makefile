@@ -25,7 +25,7 @@ demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, about a m
 test: $(STAMP) ## run all tests, and say which took longest
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=30
 
-test-quick: $(STAMP) ## run one case of each test that is not slow
+test-quick: $(STAMP) ## run one case of each test that is not slow, as tests/slow.txt has it
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --quick
 
 test-gpu: $(STAMP) ## run what must hold on a GPU; STRAYLIGHT_GPU_AS=cpu tries it without one

@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from fresh import Programs, server
 from given import Rows
+from slow import listed
 from straylight.commands.train import main as train
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
@@ -46,8 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    known = listed()
     for item in items:
-        if "fresh" in getattr(item, "fixturenames", ()):
+        if "fresh" in getattr(item, "fixturenames", ()) or item.nodeid.partition("[")[0] in known:
             item.add_marker("slow")
     if config.option.quick:
         first: dict[str, pytest.Item] = {}
