@@ -64,13 +64,16 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
             )
         if not folder.hydra.is_file():
             raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
-        started = config.read(folder.hydra)
+        started: Any = OmegaConf.to_container(config.read(folder.hydra), resolve=False)  # as typed, ${...} and all
+        known = started.get("hydra") or {}
         OmegaConf.set_struct(cfg, True)
         cfg.merge_with_dotlist(overrides)
         config.settle_paths(cfg)
         config.check(cfg)
-        given = [*(OmegaConf.select(started, "hydra.overrides.task") or []), *overrides]
-        choices = OmegaConf.select(started, "hydra.runtime.choices") or {}
+        try:
+            given, choices = [*known["overrides"]["task"], *overrides], dict(known["runtime"]["choices"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{folder.hydra} is not what Hydra writes of a run.") from error
         fields = fields_of(cfg, choices, given, [f"resume={folder}", *overrides])
         log_into(folder)
         with _kept(folder, bool(result and result["status"] == "ok")) as ended:
