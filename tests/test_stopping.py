@@ -20,8 +20,9 @@ def test_a_signal_ends_a_run_where_nothing_is_lost_and_is_kept_in_mind_where_som
     stop = Stop()
     with pytest.raises(Interrupted):
         stop(signal.SIGTERM)
+    stop.look()  # no run is in progress: what was asked of an earlier one is not meant for what comes now
     stop = Stop()
-    stop.careful = True
+    stop.careful = stop.begun = True
     stop(signal.SIGTERM)
     stop.look()
     stop.careful = False

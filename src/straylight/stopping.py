@@ -22,6 +22,7 @@ class Stop:
     Attributes:
         asked: whether to end.
         careful: whether the run is left by who looks at `asked`, and not by the signal itself.
+        begun: whether a run is in progress, which what was asked is meant for.
         signs: how often it was looked at: of a process that goes on, this grows.
 
     Example:
@@ -33,7 +34,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked = self.careful = False
+        self.asked = self.careful = self.begun = False
         self.signs = 0
 
     def __call__(self, number: int, frame: FrameType | None = None) -> None:
@@ -53,7 +54,7 @@ class Stop:
             Interrupted: if it was asked to end.
         """
         self.signs += 1
-        if self.asked and not self.careful:
+        if self.asked and self.begun and not self.careful:
             raise Interrupted
 
     def listen(self) -> None:
@@ -68,12 +69,12 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Begin anew, and listen as long as this lasts."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.asked = self.careful = False
+        self.asked, self.careful, self.begun = False, False, True
         self.listen()
         try:
             yield
         finally:
-            self.asked = self.careful = False
+            self.asked = self.careful = self.begun = False
             if threading.current_thread() is threading.main_thread():
                 for number, handler in before.items():
                     signal.signal(number, handler)
