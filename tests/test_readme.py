@@ -157,7 +157,7 @@ def test_a_command_of_the_readme_runs(command, desk, tmp_path, monkeypatch, capf
 
 @pytest.mark.slow
 def test_the_programs_of_the_readme_run(desk, fresh) -> None:
-    desk("data=blobs", "detector=hbos", "hydra.run.dir=RUN_FOLDER")
+    desk("data=blobs", "data.val_fraction=0.5", "detector=hbos", "hydra.run.dir=RUN_FOLDER")
     rows = "import torch\nrows = torch.zeros(3, 2)\n"
     for program in blocks("python"):
         if "class " in program:
