@@ -1,7 +1,7 @@
 """Which tests `make test-quick` leaves out: those that took long in a whole run, by its JUnit report.
 
 PYTEST_ADDOPTS=--junitxml=report.xml make test
-python tests/slow.py report.xml --seconds 1.5 > tests/slow.txt
+python tests/slow.py report.xml --seconds 0.4 > tests/slow.txt
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ def slow(report: Path, seconds: float) -> list[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=0.4)
     given = parser.parse_args()
     print("\n".join(slow(given.report, given.seconds)))
