@@ -113,6 +113,8 @@ def test_values_that_stand_elsewhere_are_not(value) -> None:
         ("note", "~/x", False),
         ("note", "a/b", True),
         ("save_dir", "{run}/x", True),
+        ("name", "${paths.elsewhere}", False),
+        ("name", "${paths.run}/${paths.elsewhere}", False),
     ],
 )
 @pytest.mark.parametrize("group", ["callbacks", "logger", "trainer"])
@@ -133,6 +135,9 @@ def test_a_run_writes_into_its_own_folder(group, key, value, allowed, tmp_path) 
         ("job", {"env_set": {"LD_PRELOAD": "evil.so"}}),
         ("launcher", {"_target_": "mine.Launcher"}),
         ("sweeper", {"_target_": "os.system"}),
+        ("output_subdir", "../../x"),
+        ("sweep", {"subdir": "../../x"}),
+        ("sweep", {"subdir": "/etc/x"}),
     ],
 )
 def test_hydras_own_part_may_not_be_changed_by_a_folder(key, value) -> None:

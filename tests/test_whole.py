@@ -1,7 +1,6 @@
 """What a run leaves is whole, is what it wrote, and outlives an attempt to go on with it that fails."""
 
 import errno
-import json
 import resource
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from given import equal
 from straylight.commands.report import main as report
 from straylight.errors import ConfigError, StraylightError, no_room
 from straylight.folder import CHECKPOINTS, RunFolder, SweepFolder
-from straylight.job import checkpoints
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.run import Run
 from straylight.sweep.lease import leased
@@ -378,4 +376,3 @@ def test_a_threshold_that_could_not_be_set_says_how_many_rows_it_takes(sent) -> 
     with pytest.raises(ConfigError, match="999,999,999 nominal calibration rows or more, and there are 50"):
         run.flag([[100.0, 100.0]], "fdr")
     assert run.thresholds == {"fpr=0.0001": float("inf")}
-    assert json.loads(sent.result.read_text())["digests"] and checkpoints.log

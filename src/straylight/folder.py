@@ -18,7 +18,7 @@ from straylight.result import Result, odd
 RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
 CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
-INSIDE = frozenset({".hydra", ASIDE, ".sweeps", "checkpoints", "figures", "tensorboard", "csv"})
+INSIDE = frozenset({".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv"})
 #: What a run leaves behind, and must not be taken for that of another one in the same folder.
 LEFT = (
     RESULT,
@@ -130,11 +130,11 @@ class RunFolder:
                 shutil.copy2(path, kept)
         new.replace(self.path / ASIDE)
 
-    def put_back(self) -> None:
-        """Undo what was done since it was set aside, if it was; a newer checkpoint can still be gone on from."""
+    def put_back(self) -> bool:
+        """Undo what was done since it was set aside; a newer checkpoint can still be gone on from. Whether it was."""
         aside = RunFolder(self.path / ASIDE)
         if not aside.path.is_dir():
-            return
+            return False
         newest = self.newest_checkpoint
         if newest is not None and not any(
             newest.samefile(kept) for name in CHECKPOINTS if (kept := aside.checkpoint(name)).is_file()
@@ -143,6 +143,7 @@ class RunFolder:
         for kept in aside._reached():
             kept.replace(self.path / kept.relative_to(aside.path))
         self.forget_aside()
+        return True
 
     def forget_aside(self) -> None:
         """What was set aside is not needed any more."""

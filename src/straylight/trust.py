@@ -38,7 +38,7 @@ TARGET = re.compile(r"""_target_["']?\s*[:=]\s*["']?([\w.]+)""")
 PLACES = frozenset({"folder", "path", "save_dir", "default_root_dir", "dirpath", "root_dir", "log_dir", "filename"})
 WRITERS = ("callbacks", "logger", "trainer")
 #: What of Hydra's own a sweep may set; anything else can write or run what it likes (`job_logging`, `job.env_set`).
-HYDRA = ("launcher", "sweeper", "sweep", "run", "runtime", "overrides", "mode", "verbose", "output_subdir")
+HYDRA = ("launcher", "sweeper", "sweep", "run", "runtime", "overrides", "mode", "verbose")
 HYDRA_JOB = ("name", "num", "id", "chdir", "override_dirname", "config_name", "config")
 
 
@@ -88,6 +88,9 @@ def check_hydra(hydra: Any, standard: Any, trust: Collection[str] = ()) -> None:
         if key.endswith("._target_"):
             _check_target(f"hydra.{key}", value, trust)
         group, _, rest = key.partition(".")
+        place = str(value) if key == "sweep.subdir" and ours.get(key) != value else ""
+        if place.startswith(("/", "~")) or ".." in Path(place).parts:
+            raise ConfigError(f"hydra.{key} of this sweep is {value!r}, out of its own folder; type it if it is meant.")
         harmless = group in HYDRA or (group == "job" and rest.split(".")[0] in HYDRA_JOB)
         if not harmless and (key not in ours or ours[key] != value):
             raise ConfigError(
@@ -122,11 +125,12 @@ def _check_target(key: str, name: Any, trust: Collection[str]) -> None:
 def _check_place(key: str, value: str, folder: Path | None) -> None:
     named = key.rpartition(".")[2] in PLACES
     inside = re.sub(r"^\$\{paths\.run\}", "", value)
-    if inside != value and ".." not in Path(inside).parts:
+    if inside != value and "${" not in inside and ".." not in Path(inside).parts:
         return
     path = Path(value)
     outside = folder is None or not path.absolute().is_relative_to(folder.absolute())
-    if ".." in path.parts or value.startswith("~") or ((path.is_absolute() or named) and outside):
+    # what stands elsewhere may be any path
+    if ".." in path.parts or value.startswith("~") or "${" in inside or ((path.is_absolute() or named) and outside):
         raise ConfigError(f"{key} is {value!r}, out of the run's own folder; if it is meant, type it again.")
 
 

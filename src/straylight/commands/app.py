@@ -21,7 +21,7 @@ from straylight.errors import ConfigError, Interrupted
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER
 from straylight.job.attempt import attempt
-from straylight.job.devices import asked_for
+from straylight.job.devices import asked_for, rank_here
 from straylight.job.order import Order, fields_of, keep_hydra, placed
 from straylight.overrides import composable
 from straylight.result import headline
@@ -73,11 +73,11 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
     folder = RunFolder(job.runtime.output_dir)
-    with leased(folder.path, alone=True, what="run") if single and first_rank() else nullcontext():
+    with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
         if folder.used:
             folder.clear_logs()
         keep_hydra(folder, known)
-        result = perform(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+        result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
     if result is None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))
@@ -86,12 +86,7 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     return result.get("metrics", {}).get("test/auroc")
 
 
-def first_rank() -> bool:
-    """Whether this process is no rank that a job starter such as `torchrun` made, or the first."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
-def perform(
+def run_here(
     command: Command,
     cfg: DictConfig,
     folder: RunFolder,
@@ -113,7 +108,7 @@ def perform(
     Raises:
         Interrupted: if it was, after it was said how to go on.
     """
-    ranks = 1 if "LOCAL_RANK" in os.environ else asked_for(cfg.trainer).ranks
+    ranks = asked_for(cfg.trainer).ranks if rank_here() is None else 1
     result: Any
     try:
         order = placed(cfg, folder, fields, resume=resume, ranks=ranks)

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from straylight import config
-from straylight.commands.app import concluded, perform, run_hydra, show_next
+from straylight.commands.app import concluded, run_here, run_hydra, show_next
 from straylight.console import say
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
@@ -51,7 +51,8 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
     with leased(folder.path, alone=True, what="run"):
         if not folder.result.is_file() and held(folder.path.parent):
             raise ConfigError(f"{folder} belongs to a sweep that is running; wait for its end.")
-        folder.put_back()  # what a process that was killed had set aside
+        if folder.put_back():  # what a process that was killed had set aside
+            cfg = config.opened(folder, trust)
         result = folder.read()
         if result and result["status"] == "ok" and not overrides:
             say(f"{folder} is finished; there is nothing to resume.")
@@ -77,7 +78,7 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
         fields = fields_of(cfg, choices, given, [f"resume={folder}", *overrides])
         log_into(folder)
         with _kept(folder, bool(result and result["status"] == "ok")) as ended:
-            finished = perform(command, cfg, folder, fields, resume=True, again=overrides)
+            finished = run_here(command, cfg, folder, fields, resume=True, again=overrides)
             ended.append(finished is not None)
         if finished is not None:
             log.info(headline(finished))
@@ -120,6 +121,7 @@ def resume_sweep(
     place = f"hydra.sweep.dir={quoted(str(folder.path.absolute()))}"
     typed = [from_here(o) for o in typed]
     free = {*trust, *typed_in(typed_folders, typed)}
+    standard = _composed(typed_folders, [*typed, place])
     asked = []
     for manifest in found:
         started = Path(manifest.cwd)  # its relative paths were meant from there
@@ -127,7 +129,6 @@ def resume_sweep(
         dirs = [path.absolute() for path in typed_folders or map(Path, manifest.config_dirs)]
         overrides = merged([o for o in manifest.overrides if key_of(o) != "hydra.mode"], typed, [place])
         with chdir(here):  # before Hydra runs anything
-            standard = _composed(typed_folders, [*typed, place])
             check_hydra(_composed(dirs, overrides), standard, free)
         asked.append((manifest, here, [*options, *(f"--config-dir={path}" for path in dirs), "-m"], overrides))
     command.resume, command.trust = True, tuple(free)

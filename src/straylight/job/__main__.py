@@ -1,11 +1,11 @@
 """`python -m straylight.job FOLDER` does what the folder of a job says."""
 
-import os
 import signal
 import sys
 
 from straylight.console import say
 from straylight.errors import StraylightError
+from straylight.job.devices import rank_here
 from straylight.job.perform import perform
 
 
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: with a checkpoint
     try:
-        return perform(arguments[0], rank=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))))
+        return perform(arguments[0], rank=rank_here() or 0)
     except StraylightError as error:
         say(f"Error: {error}", error=True)
         return 1

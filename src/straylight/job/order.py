@@ -112,14 +112,14 @@ def placed(
 
 def save(path: Path, node: Any) -> None:
     """Write a config, or a part of one, as YAML."""
-    with replacing(path, durable=False) as aside:
+    with replacing(path) as aside:
         aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
 
 
 def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
     """Keep what Hydra knew of the command, and what was typed, as Hydra itself does, but whole."""
     for path, plain in ((folder.hydra, {"hydra": dict(hydra)}), (folder.overrides, hydra["overrides"]["task"])):
-        with replacing(path, durable=False) as aside:
+        with replacing(path, durable=path == folder.hydra) as aside:
             aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
 
 

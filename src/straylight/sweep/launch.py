@@ -53,14 +53,14 @@ def launch(
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     for job in jobs:  # what tells it from the others
         job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
+    first_batch = not history.seen
     points = Points(cfg, loader, history.seen, command)
-    if not history.begun:
-        Manifest.of(cfg.hydra, command.manifest).write(points.folder)
-        history.begun = True
     with (
         nullcontext() if command.resume else leased(points.folder.path, alone=False),  # which who resumes holds already
         Board(len(jobs)) as board,
     ):
+        if first_batch:
+            Manifest.of(cfg.hydra, command.manifest).write(points.folder)
         Sweep(jobs, points, engine, policy, board, history, command).run()
     return [job.returned or JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in jobs]
 

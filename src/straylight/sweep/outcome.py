@@ -26,7 +26,8 @@ def settled(
     """
     found = folder.read()
     several = ended.rank is not None
-    well = not several or (ended.status == 0 and ended.said is None)  # of several, all must have ended well
+    # of several, all must have ended well, or as they were asked to
+    well = not several or (ended.said is None and (ended.status == 0 or (stopped and ended.signal is None)))
     ended_so = found["status"] if found is not None else None
     if found is not None and ((ended_so == "ok" and well) or (reason is None and ended_so == "interrupted")):
         return found

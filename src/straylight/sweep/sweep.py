@@ -59,7 +59,6 @@ class History:
 
     seen: dict[str, Job] = field(default_factory=dict)
     over: bool = False
-    begun: bool = False
 
 
 class Sweep:

@@ -54,6 +54,7 @@ def main(orders: Connection, told: Connection) -> None:
     Its exit status is 0 if the job went well, 130 if it was interrupted, and another one otherwise.
     """
     os.setpgid(0, 0)  # with all that it starts it can be ended as one
+    tell = _teller(told)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server may have been told to ignore some
         signal.signal(number, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -64,14 +65,14 @@ def main(orders: Connection, told: Connection) -> None:
     try:
         while (order := _next(orders)) is not None:
             if isinstance(order, Question):
-                told.send(("answer", order.function(*order.arguments)))
+                tell("answer", order.function(*order.arguments))
                 continue
             with unchanged():
-                _do(order, told)
+                _do(order, tell)
             if not (order.keep and reusable()):
                 break
             _flush()
-            told.send(("free", None))
+            tell("free", None)
     except KeyboardInterrupt:
         _leave(130)
     except SystemExit as error:
@@ -83,9 +84,20 @@ def main(orders: Connection, told: Connection) -> None:
         else:
             traceback.print_exc()
         with suppress(OSError):
-            told.send(("failed", str(error) if own else f"{type(error).__name__}: {error}"))
+            tell("failed", str(error) if own else f"{type(error).__name__}: {error}")
         _leave(1)
     _leave(0)
+
+
+def _teller(told: Connection) -> Callable[[str, Any], None]:
+    """Tells a word and a value, one at a time: a thread tells that the process is alive, too."""
+    turn = threading.Lock()
+
+    def tell(word: str, value: Any) -> None:
+        with turn:
+            told.send((word, value))
+
+    return tell
 
 
 def _next(orders: Connection) -> Errand | Question | None:
@@ -95,7 +107,7 @@ def _next(orders: Connection) -> Errand | Question | None:
         return None
 
 
-def _do(errand: Errand, told: Connection) -> None:
+def _do(errand: Errand, tell: Callable[[str, Any], None]) -> None:
     """Do what is ordered.
 
     Raises:
@@ -112,9 +124,9 @@ def _do(errand: Errand, told: Connection) -> None:
 
         torch.set_num_threads(errand.threads)
     if errand.watched:
-        beating(lambda beat: told.send(("beat", tuple(beat))))
-    tell = None if errand.log is None else lambda line: told.send(("progress", line))
-    if status := perform(errand.folder, rank=errand.rank, tell=tell):
+        beating(lambda beat: tell("beat", tuple(beat)))
+    progress = None if errand.log is None else lambda line: tell("progress", line)
+    if status := perform(errand.folder, rank=errand.rank, tell=progress):
         sys.exit(status)
 
 

@@ -88,8 +88,8 @@ class LocalEngine:
         if place is None:
             return None
         keep = self.machine.jobs_per_process > 1 and asked.ranks == 1 and not place.gpus and not asked.alone
-        store, ranks = pool.meeting_place(asked.ranks) if asked.ranks > 1 else (None, [{}])
         try:
+            store, ranks = pool.meeting_place(asked.ranks) if asked.ranks > 1 else (None, [{}])
             errands = [
                 Errand(
                     folder=str(folder),

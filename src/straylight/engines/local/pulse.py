@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,5 +100,5 @@ class Watch:
 
     def _worst(self, ranks: list[int]) -> int:
         """The one that does not wait for others and is the least far."""
-        beats: Mapping[int, Beat] = self._beats
-        return min(ranks, key=lambda rank: (beats[rank].waits, beats[rank].signs) if rank in beats else (False, -1))
+        unheard = Beat(-1, False, "")
+        return min(ranks, key=lambda rank: ((beat := self._beats.get(rank, unheard)).waits, beat.signs))
