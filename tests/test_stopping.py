@@ -3,12 +3,14 @@
 import os
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from crashing import make
+from straylight.engines.local import pool
 from straylight.engines.local.slots import Slots
 from straylight.errors import ConfigError, Interrupted
 from straylight.stopping import SIGNALS, STOP, Stop
@@ -126,6 +128,17 @@ def test_a_sweep_outlives_the_server_that_its_jobs_are_forked_from(straylight_tr
     ended = straylight_train(*asked, "callbacks=numbers", "logger=none", pictures=False, epochs=1)
     assert ended.status == 0, ended.out + ended.err
     assert [r["status"] for r in ended.results] == ["ok"] * 4 and "is started again" in ended.out
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, None])
+def test_a_server_that_is_about_to_die_counts_as_dead(after_s, monkeypatch) -> None:
+    # the pipes of a process that is killed close before it is dead: what is seen then is no end of its job
+    monkeypatch.setattr(pool, "DYING_S", 0.6 if after_s is None else 30.0)
+    with subprocess.Popen(["sleep", "60" if after_s is None else str(after_s)]) as process:
+        try:
+            assert pool._dies(process.pid) == (after_s is not None)
+        finally:
+            process.kill()
 
 
 # where GPUs are shared

@@ -23,6 +23,7 @@ PATIENCE_S = 5.0  # for the other ranks to end by themselves when one has failed
 LINGER_S = 60.0  # and when the first one has ended
 INTERRUPTED = 130  # the status of a process that was
 LOST = 255  # what multiprocessing gives of one whose server is gone
+DYING_S = 2.0  # a process that is killed closes its pipes first, and is dead only then
 
 
 def warm() -> None:
@@ -47,11 +48,21 @@ def _server() -> int | None:
     return forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
 
 
-def _lives(pid: int | None) -> bool:
+def _lives(pid: int) -> bool:
     try:
-        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _dies(pid: int | None) -> bool:
+    """Whether a process is gone, or so soon after its pipes have closed that it was about to be."""
+    until = time.monotonic() + DYING_S
+    while pid is not None and _lives(pid):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 class Worker:
@@ -69,7 +80,7 @@ class Worker:
                 self.process.start()
                 break
             except (OSError, EOFError):  # the server was killed just now
-                if last:
+                if last or not _dies(_server()):
                     raise
         self.server = _server()
         tell.close()
@@ -78,7 +89,7 @@ class Worker:
     @property
     def lost(self) -> bool:
         """Whether the server that it was forked from is gone, and with it all knowledge of how it ends."""
-        return self.server != _server() or not _lives(self.server)
+        return self.server != _server() or _dies(self.server)
 
     def do(self, order: Errand | Question) -> None:
         """Give it something to do; it must not be at something else."""
