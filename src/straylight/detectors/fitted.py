@@ -59,9 +59,12 @@ class FittedDetector(Detector):
         """What random choices of a fit are drawn from."""
         return (torch.initial_seed() if self._noise_seed is None else self._noise_seed) % 2**32
 
-    def in_turns(self, rows: Tensor, numbers: int) -> Iterator[Tensor]:
-        """Rows in parts for which as many float64 numbers each stay within the budget."""
-        tall = max(1, int(self.budget_mb * 2**20 / (8 * max(1, numbers))))
+    def in_turns(self, rows: Tensor, numbers: int, most: int = 2**62) -> Iterator[Tensor]:
+        """Rows in parts of no more than `most` for which as many float64 numbers each stay within the budget."""
+        tall = max(1, min(most, int(self.budget_mb * 2**20 / (8 * max(1, numbers)))))
+        if torch.compiler.is_compiling():  # a graph is of one turn
+            torch._check(rows.shape[0] <= tall)
+            return iter((rows,))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 
     def expect(self, operations: float, advice: str) -> None:

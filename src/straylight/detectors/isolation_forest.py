@@ -114,21 +114,21 @@ class IsolationForest(ScikitDetector):
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         wide = self._trees + self.features
         together = max(1, 2 ** (18 if x.is_cpu else 26) // wide)  # what a core's cache holds, or keeps a card busy
-        parts = (part for turn in self.in_turns(x.flatten(1), 3 * wide) for part in turn.split(together))
+        parts = self.in_turns(x.flatten(1), 3 * wide, together)
         return torch.cat([torch.exp2(-self._exponents(part)) for part in parts]).float()
 
     def _exponents(self, rows: Tensor) -> Tensor:
         """E[h(x)] / c(n), `(B, D)` to `(B,)`."""
-        trees, values = self._trees, rows.float().reshape(-1)
-        row, tree = (torch.arange(n, dtype=torch.int32, device=rows.device) for n in (len(rows), trees))
+        count, trees, values = rows.shape[0], self._trees, rows.float().reshape(-1)
+        row, tree = (torch.arange(n, dtype=torch.int32, device=rows.device) for n in (count, trees))
         start = row[:, None] * self.features
-        node = tree.repeat(len(rows))  # in its level, of each row and tree
+        node = tree.repeat(count)  # in its level, of each row and tree
         sizes = [trees << level for level in range(self._levels)]
         for feature, threshold in zip(self.feature.split(sizes), self.threshold.split(sizes), strict=True):
             place = feature.index_select(0, node)
-            place.view(len(rows), trees).add_(start)
+            place.view(count, trees).add_(start)
             node = node * 2 + (values.index_select(0, place) > threshold.index_select(0, node))
-        return self.share.index_select(0, node).view(len(rows), trees).sum(1)
+        return self.share.index_select(0, node).view(count, trees).sum(1)
 
     @property
     def _trees(self) -> int:
