@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, about a minute
+demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, one to three minutes
 	$(BIN)/straylight train -m detector=autoencoder,vae,maf,isolation_forest,knn data=digits seed=0,1,2
 
 test: $(STAMP) ## run all tests, and say which took longest
