@@ -18,6 +18,7 @@ from straylight.data import File
 from straylight.errors import DataError
 from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
+from straylight.files.resolution import learnt
 from straylight.files.roles import Roles
 from straylight.run import Run
 
@@ -350,3 +351,71 @@ def test_a_run_scores_a_file_in_chunks_as_it_scored_its_own_rows(straylight_trai
     for row, other in itertools.product((3, 14), (".csv.gz", ".parquet")):
         alone = write(tmp_path / f"{row}{other}", table.slice(row, 1))
         np.testing.assert_allclose(run.score_file(alone), scores[row : row + 1], rtol=1e-5)
+
+
+# numbers that single precision would not tell apart
+
+CONSTANTS = {
+    "milliseconds": (1.7e12, np.arange(N) * 40 % 1000),
+    "seconds": (1.7e9, np.arange(N) % 49),
+    "counter": (2.0**52, np.arange(N)[::-1]),
+    "whole": (10**15, np.arange(N, dtype=np.int64) * 3 % 70),
+    "depth": (-1e7, np.arange(N) % 7 / 8),
+}
+
+
+def constant(name, added=True):
+    """A table of one column, also as context, with a constant added to it or without."""
+    offset, values = CONSTANTS[name]
+    column = values + (np.int64(offset) if values.dtype.kind == "i" and name == "whole" else offset) * added
+    labels = (np.arange(N) % 8 == 0).astype(np.int64)
+    return pa.table({"id": np.arange(N), "y": labels, "a": column, "b": column, "c": np.arange(N) / 7})
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+@pytest.mark.parametrize(("ending", "memory"), [*((e, 4096) for e in ENDINGS), (".parquet", 0), (".h5", 0)])
+def test_an_added_constant_changes_no_difference_between_rows(tmp_path, ending, memory, name):
+    path = write(tmp_path / f"with{ending}", constant(name))
+    x, context, recipe, data = served(path, context=["b"], memory_mb=memory)
+    bare, _, plain, _ = served(
+        write(tmp_path / f"without{ending}", constant(name, False)), context=["b"], memory_mb=memory
+    )
+    assert torch.equal(x[:, 0] - x[0, 0], bare[:, 0] - bare[0, 0]) and torch.equal(x[:, 1], bare[:, 1])
+    assert torch.equal(context[:, 0], x[:, 0]) and recipe.centres.keys() == {"a", "b"} and not plain.centres
+    assert any("an offset is taken out" in notice and "'a'" in notice for notice in data.notices)
+    equal(joined(recipe.read(path)), (x, context))
+    equal(joined(recipe.read(write(tmp_path / "one.csv", constant(name).slice(5, 1)))), (x[5:6], context[5:6]))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)])
+@pytest.mark.parametrize(("ending", "memory"), [(".npz", 4096), (".npy", 4096), (".npy", 0), (".h5", 4096), (".h5", 0)])
+def test_an_added_constant_changes_no_difference_between_rows_of_arrays(tmp_path, ending, memory, shape):
+    bare = (np.arange(N * np.prod(shape)) * 7 % 100).astype("f8").reshape(N, *shape)
+    path, whole = tmp_path / f"mine{ending}", bare.copy()
+    whole[:, ..., 1] += 1.7e12
+    if ending == ".npy":
+        np.save(path, whole)
+    elif ending == ".npz":
+        np.savez(path, X=whole)
+    else:
+        with h5py.File(path, "w") as file:
+            file["X"] = whole
+    data = File(path=str(path), protocol="unsupervised", memory_mb=memory, batch_size=7)
+    x, recipe = data.splits.test.x[:], Recipe.from_json(json.loads(json.dumps(data.recipe())))
+    np.testing.assert_array_equal(x - x[0], bare - bare[0])
+    equal(joined(recipe.read(path))[:1], [x])
+    for batch in data.train_dataloader():  # rows of a map that are read in another order
+        np.testing.assert_array_equal((batch.rows().x - x[0]).numpy(), (bare - bare[0])[batch.rows().index])
+
+
+@pytest.mark.parametrize("values", [np.random.default_rng(0).normal(size=5000), np.arange(5000) * 1e-3, np.ones(50)])
+def test_a_column_that_single_precision_resolves_as_well_as_it_can_stays_as_it_is(values):
+    assert learnt(values) == (None, "")
+
+
+def test_what_cannot_be_told_apart_even_so_is_named(tmp_path):
+    far = np.arange(N) * 1e-3 + np.where(np.arange(N) % 2 == 0, 1e9, -1e9)
+    data = File(path=str(write(tmp_path / "mine.csv", pa.table({"a": far, "b": np.arange(N)}))), missing="error")
+    assert len(data.splits.train) and any("column 'a' holds" in n and "tells" in n for n in data.notices), data.notices
+    centre, lost = learnt(np.concatenate([[-1e300, 1e300], np.arange(9) * 1e299]))
+    assert centre.scale > 1e290 and not lost and len(np.unique(centre(np.arange(9) * 1e299))) == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from straylight.data.steps.splits import Places, nominal_only
 from straylight.errors import DataError
 from straylight.files.formats import open_file, stem
 from straylight.files.recipe import Recipe
+from straylight.files.resolution import Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, assign, complete, labels
 from straylight.files.source import Source, about, listed
 from straylight.files.table import numbers, texts
@@ -92,6 +94,7 @@ class File(AnomalyDataModule):
         if self.test_path and self.protocol == "unsupervised":
             raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
         self.features = features if features is None else _names(features)
+        self._recipe = Recipe(Roles())
         self.nominal, self.categorical = nominal, _names(categorical)
         self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
 
@@ -118,10 +121,12 @@ class File(AnomalyDataModule):
         bare = self._bare(source, table, y)
         places = self._all_but_tested(bare) if tested else self.divide(bare.y, bare.meta.get("group"))
         x = self._features(source, places.train)
-        splits = places.of(replace(bare, x=x))
+        self._centre_context(table, places.train)
+        splits = places.of(replace(bare, x=x, context=self._context(source, table, len(bare))))
         if tested is None:
             return splits
         test = self._bare(tested, others, y_tested)
+        test = replace(test, context=self._context(tested, others, len(test)))
         self._shared_groups(bare, test)
         return splits._replace(test=replace(test, x=self._tested_features(tested, x)))
 
@@ -170,15 +175,28 @@ class File(AnomalyDataModule):
             meta = {name: _plain(table[name]) for name in r.meta if name in table.column_names}
             if r.group is not None:
                 meta["group"] = _plain(complete(table[r.group], r.group, "group"))
-            context = [numbers(complete(table[name], name, "context"), name) for name in r.context]
             weight = None if r.weight is None else numbers(complete(table[r.weight], r.weight, "weight"), r.weight)
             return Events.of(
                 np.empty((rows, 0)),
                 _unknown(rows) if y is None else y.astype(np.int8) if y.max(initial=0) < 128 else y,
-                np.stack(context, 1) if context else None,
+                None,
                 None if weight is None else np.array(weight),
                 meta,
             )
+
+    def _centre_context(self, table: pa.Table | None, train: NDArray) -> None:
+        if table is None or not self.roles.context:
+            return
+        few = np.concatenate(sampled(train, len(self.roles.context)))
+        with about(self.path):
+            values = {n: numbers(complete(table[n], n, "context").take(few), n, "float64") for n in self.roles.context}
+        centres = {**self._recipe.centres, **of_columns(values, self.notice)}
+        self._recipe = replace(self._recipe, centres=centres)
+
+    def _context(self, source: Source, table: pa.Table | None, rows: int) -> Tensor:
+        with about(source.path):
+            held = None if table is None else self._recipe.context(table)
+        return torch.empty(rows, 0) if held is None else torch.from_numpy(held)
 
     def _all_but_tested(self, bare: Events) -> Places:
         places = nominal_only(
@@ -203,11 +221,12 @@ class File(AnomalyDataModule):
         names = self.columns = self.roles.features
         self._recipe = Recipe(self.roles, missing=self.missing_values)
         if not self._encoded(source):
+            self._recipe = replace(self._recipe, centres=self._centres(source, train))
             return self._values(source)
         table = source.table(names)
         with about(source.path):
             self._recipe = Recipe.fit(
-                table, self.roles, train, categorical=self.categorical, missing=self.missing_values
+                table, self.roles, train, categorical=self.categorical, missing=self.missing_values, notice=self.notice
             )
             self.columns = self._recipe.names
             return self._recipe.features([table], self.notice)
@@ -233,11 +252,27 @@ class File(AnomalyDataModule):
         large = 4 * source.rows_of(names[0]) * len(names) > self.memory_mb * 2**20
         return not (large and source.convertible and source.numeric(names))
 
-    def _values(self, source: Source) -> Tensor | Mapped:
+    def _centres(self, source: Source, train: NDArray) -> dict[str, Centre]:
+        """The centres of what is read as one array, or as columns into one."""
         array, names = self.roles.array, self.roles.features
+        width = len(names) if array is None else math.prod(source.arrays[array][1:])
+        runs = sampled(train, width)
+        held = source.sample(names if array is None else [array], runs)
+        held = held.reshape(len(held), width)
+        called = names if array is None else self._called(source, array)
+        return of_columns({n: held[:, i] for i, n in enumerate(called) if n in names or not names}, self.notice)
+
+    def _called(self, source: Source, array: str) -> list[str]:
+        """The names of an array's numbers in an event."""
+        return source.array_columns(array) or [str(i) for i in range(math.prod(source.arrays[array][1:]))]
+
+    def _values(self, source: Source) -> Tensor | Mapped:
+        array, names, centres = self.roles.array, self.roles.features, self._recipe.centres
         if array is None:
-            return source.on_disk(names, (source.rows_of(names[0]), len(names)))
-        x = source.events(array, self.memory_mb * 2**20)
+            centre = Centre.of(centres, names, [len(names)])
+            return source.on_disk(names, (source.rows_of(names[0]), len(names)), centre)
+        centre = Centre.of(centres, self._called(source, array), source.arrays[array][1:])
+        x = source.events(array, self.memory_mb * 2**20, centre)
         if list(names) == source.array_columns(array):
             return x
         keep = torch.tensor([source.find(name)[1] for name in names])

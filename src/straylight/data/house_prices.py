@@ -96,7 +96,9 @@ class HousePrices(Stored):
         y = np.array([label[name] for name in where])
         places = self.divide(y)
         with about(path):
-            recipe = Recipe.fit(table, Roles(self.features), places.train, missing=self.missing_values)
+            recipe = Recipe.fit(
+                table, Roles(self.features), places.train, missing=self.missing_values, notice=self.notice
+            )
         self.columns = recipe.names
         x = recipe.features([table], self.notice)
         return places.of(Events.of(x, y, meta={"neighborhood": where}))

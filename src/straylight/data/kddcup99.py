@@ -160,7 +160,9 @@ class KDDCup99(Stored):
         meta = {"attack": attack, **({"service": texts(table["service"])} if "service" in table.column_names else {})}
         places = self.divide(y)
         with about(self.root / FILE):
-            recipe = Recipe.fit(table, Roles(tuple(table.column_names)), places.train, missing=self.missing_values)
+            recipe = Recipe.fit(
+                table, Roles(tuple(table.column_names)), places.train, missing=self.missing_values, notice=self.notice
+            )
         self.columns = recipe.names
         return places.of(Events.of(recipe.features([table], self.notice), y, meta=meta))
 

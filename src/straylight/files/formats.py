@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from straylight.errors import DataError
 from straylight.files.hdf5 import own
-from straylight.files.source import BYTES, Source, arrow, listed
+from straylight.files.resolution import Centre
+from straylight.files.source import BYTES, Source, arrow, listed, single
 from straylight.files.table import is_number
 from straylight.rows.mapped import Mapped
 
@@ -135,9 +136,22 @@ class Parquet(Source):
 class ArraySource(Source):
     """Arrays by their names, of which rows are read by slices. A format writes `_opened`."""
 
+    anywhere = False  # whether slices are read in any order
+
     def _opened(self) -> AbstractContextManager[Mapping[str, Any]]:
         """What is read by slices, from the first row to the last, by its name."""
         raise NotImplementedError
+
+    def sample(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+        with self._damage_named(), self._opened() as held:
+            own = [held[self.find(name)[0]] for name in names]
+            if all(single(array.dtype) or array.dtype.kind not in "biuf" for array in own):
+                return np.empty((0, *(own[0].shape[1:] if names[0] in self.arrays else [len(own)])))
+            if self.anywhere:
+                each = [[a[int(run[0]) : int(run[-1]) + 1][run - run[0]] for run in runs if len(run)] for a in own]
+                joined = [np.concatenate(parts).astype(np.float64) for parts in each]
+                return joined[0] if names[0] in self.arrays else np.stack(joined, 1)
+        return super().sample(names, runs)
 
     def _look(self) -> None:
         with self._opened() as held:
@@ -196,25 +210,26 @@ class Member:
         self.shape: tuple[int, ...] = ()
         by_columns = header is None
         if header is not None:
-            self.shape, by_columns, self._dtype = header(file)
-        if by_columns or self._dtype.hasobject:
+            self.shape, by_columns, self.dtype = header(file)
+        if by_columns or self.dtype.hasobject:
             file.seek(0)
             self._file = np.lib.format.read_array(file, allow_pickle=False)
-            self.shape = self._file.shape
+            self.shape, self.dtype = self._file.shape, self._file.dtype
 
     def __getitem__(self, rows: slice) -> NDArray:
         if isinstance(self._file, np.ndarray):
             return self._file[rows]
         start, stop, _ = rows.indices(self.shape[0])
         shape = (stop - start, *self.shape[1:])
-        read = self._file.read(math.prod(shape) * self._dtype.itemsize)
-        return np.frombuffer(read, self._dtype).reshape(shape)
+        read = self._file.read(math.prod(shape) * self.dtype.itemsize)
+        return np.frombuffer(read, self.dtype).reshape(shape)
 
 
 class OneArray(ArraySource):
     """NPY: one array, which stays on disk; its columns are called `0`, `1` and so on, or as its fields are."""
 
     what = "an .npy file of a plain array"
+    anywhere = True
 
     def _opened(self) -> AbstractContextManager[Mapping[str, Any]]:
         # numpy looks for an array that is not plain in a file that is none, and advises to trust it
@@ -227,12 +242,12 @@ class OneArray(ArraySource):
             {name: array[name] for name in fields} if fields else {"0" if array.ndim == 1 else "": array}
         )
 
-    def events(self, array: str, memory: float) -> Tensor | Mapped:
+    def events(self, array: str, memory: float, centre: Centre | None = None) -> Tensor | Mapped:
         with self._damage_named(), self._opened() as held:
             dtype = held[array].dtype
             if dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf":
-                return Mapped.open(self.path)
-        return super().events(array, memory)
+                return Mapped.open(self.path, None if centre is None else centre.__call__)
+        return super().events(array, memory, centre)
 
 
 class HDF5(ArraySource):
@@ -240,6 +255,7 @@ class HDF5(ArraySource):
 
     what = "HDF5"
     convertible = True
+    anywhere = True
 
     @contextmanager
     def _opened(self) -> Iterator[Mapping[str, Any]]:
@@ -271,6 +287,7 @@ class DataSet:
 
     def __init__(self, item: Any, view: Any) -> None:
         self.shape, self.chunks, self._view = item.shape, item.chunks, view
+        self.dtype = view.dtype if hasattr(view, "dtype") else item.dtype
 
     def __getitem__(self, rows: slice) -> NDArray:
         return self._view[rows]

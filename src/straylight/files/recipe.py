@@ -20,19 +20,10 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.formats import open_file
+from straylight.files.resolution import Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, complete
 from straylight.files.source import BYTES, about, tensors
-from straylight.files.table import (
-    check_categories,
-    check_number,
-    coded,
-    is_number,
-    is_text,
-    numbers,
-    parsed,
-    type_name,
-    written_as,
-)
+from straylight.files.table import check_categories, coded, is_number, is_text, numbers, parsed, type_name, written_as
 from straylight.rows.batch import HIDDEN, Events
 from straylight.rows.missing import Missing, filling
 
@@ -52,6 +43,7 @@ class Recipe:
     Args:
         roles: which columns are features, in their order, or which array, and which are context.
         types: what the columns of features held where training rows are.
+        centres: offset and scale of columns that single precision would not resolve; see `straylight.files.resolution`.
         categories: of those columns that have some, in their order.
         missing: what is done about a value that is missing; see `AnomalyDataModule`.
         medians: of all features by their names, if what is missing is filled in.
@@ -78,6 +70,7 @@ class Recipe:
 
     roles: Roles
     types: Mapping[str, str] = field(default_factory=dict)
+    centres: Mapping[str, Sequence[float]] = field(default_factory=dict)
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     missing: Missing = "error"
     medians: Mapping[str, float] = field(default_factory=dict)
@@ -95,8 +88,9 @@ class Recipe:
         *,
         categorical: Sequence[str] = (),
         missing: Missing = "error",
+        notice: Callable[[str], None] = log.warning,
     ) -> Recipe:
-        """Learn types and categories; what fills features in is learnt where they are served.
+        """Learn types, centres and categories; what fills features in is learnt where they are served.
 
         Args:
             table: with `N` rows and the columns of features.
@@ -104,11 +98,14 @@ class Recipe:
             rows: positions of training rows, of which categories are.
             categorical: columns of numbers that are categories nevertheless; those of text are so anyway.
             missing: see above.
+            notice: is told which columns need a centre.
         """
-        categories = {}
+        rows = np.asarray(rows, dtype=np.int64)
+        few = np.concatenate(sampled(rows, len(roles.features)))
+        categories, values_of = {}, {}
         for name in roles.features:
             if name not in categorical and not is_text(table[name].type):
-                check_number(name, table[name].type)
+                values_of[name] = numbers(table[name].take(few), name, "float64")
                 continue
             values, codes = coded(table[name])
             if name not in categorical:
@@ -119,9 +116,10 @@ class Recipe:
                     "data.missing=median, by which a missing category is like one that no training row holds."
                 )
             held = np.zeros(len(values) + 1, dtype=bool)
-            held[codes[np.asarray(rows, dtype=np.int64)]] = True
+            held[codes[rows]] = True
             categories[name] = [value for value, there in zip(values, held[:-1], strict=True) if there]
-        recipe = cls(roles, {name: type_name(table[name]) for name in roles.features}, categories, missing)
+        types = {name: type_name(table[name]) for name in roles.features}
+        recipe = cls(roles, types, of_columns(values_of, notice), categories, missing)
         if twice := [name for name, times in Counter(recipe.names).items() if times > 1]:
             raise DataError(f"two features are called {twice[0]!r}, of a column and of a category; rename the column.")
         return recipe
@@ -156,8 +154,12 @@ class Recipe:
             x = filling(values.view(x.shape[1:]), indicate)(x)
             if gone := x.flatten(1).isnan().any(0).nonzero().flatten().tolist():
                 raise _lacks(names[gone[0]])
-            context = [self._number(chunk, name, "context") for name in self.roles.context]
-            yield Events.of(x, np.full(len(x), HIDDEN), np.stack(context, 1) if context else None)
+            yield Events.of(x, np.full(len(x), HIDDEN), self.context(chunk))
+
+    def context(self, chunk: pa.Table) -> NDArray[np.float32] | None:
+        """The columns of context of some rows, `(n, C)`; `None` if there are none."""
+        columns = [self._number(chunk, name, "context") for name in self.roles.context]
+        return np.stack(columns, 1) if columns else None
 
     def read(self, path: Path | str, multiple: int = 1) -> Iterator[Events]:
         """What `apply` makes of a file, a chunk of bounded memory at a time; nothing else of it is needed or read.
@@ -182,6 +184,7 @@ class Recipe:
         return {
             **{name: list(v) if isinstance(v, tuple) else v for name, v in self.roles._asdict().items()},
             **{name: value for name, value in vars(self).items() if name != "roles"},
+            "centres": {name: list(centre) for name, centre in self.centres.items()},
         }
 
     @classmethod
@@ -197,7 +200,10 @@ class Recipe:
         unseen: Counter[str] = Counter()
         for chunk in chunks:
             if not self.roles.features:
-                yield chunk, torch.tensor(tensors(chunk[self.roles.array]))
+                x = tensors(chunk[self.roles.array], "float64" if self.centres else "float32")
+                names = [str(i) for i in range(x[0].size)]
+                centre = Centre.of(self.centres, names, x.shape[1:])
+                yield chunk, torch.tensor(centre(x) if centre else x)
                 continue
             x = np.zeros((chunk.num_rows, len(self.names)), dtype=np.float32)
             start = 0
@@ -221,7 +227,10 @@ class Recipe:
 
     def _number(self, chunk: pa.Table, name: str, role: str = "") -> NDArray[np.float32]:
         column = parsed(chunk[name], name)
-        return numbers(complete(column, name, role) if role else column, name)
+        column = complete(column, name, role) if role else column
+        if name in self.centres:
+            return Centre(*self.centres[name])(numbers(column, name, "float64"))
+        return numbers(column, name)
 
     def _places(self, column: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
         """Where among its categories each row's is, `(n,)`; -1 if it is not there, -2 if it is missing."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.cache import converted
+from straylight.files.resolution import Centre
 from straylight.files.table import is_numeric, numbers
 from straylight.rows.mapped import Mapped
 
@@ -136,34 +137,57 @@ class Source:
         with self._damage_named():
             return all(map(is_numeric, next(self._pieces(names)).schema.types))
 
-    def events(self, array: str, memory: float) -> Tensor | Mapped:
+    def sample(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+        """Some rows of an array, or of columns of numbers as one, as they stand there, `(n, *shape)` float64.
+
+        Args:
+            names: the array, or the columns.
+            runs: positions of the rows, in increasing order.
+        """
+        wanted, start, found = np.concatenate(runs), 0, []
+        with self._damage_named():
+            for piece in self._pieces(names):
+                low, high = np.searchsorted(wanted, [start, start + len(piece)])
+                found.append(self._numbers(piece.take(wanted[low:high] - start), names, "float64"))
+                start += len(piece)
+                if high == len(wanted):
+                    break
+        return np.concatenate(found)
+
+    def events(self, array: str, memory: float, centre: Centre | None = None) -> Tensor | Mapped:
         """An array as float32; on disk if it takes more bytes than `memory` and its format can be read in pieces."""
         shape = self.arrays[array]
         if self.convertible and 4 * math.prod(shape) > memory:
-            return self.on_disk([array], shape)
+            return self.on_disk([array], shape, centre)
         whole = np.empty(shape, dtype=np.float32)
         with self._damage_named():
-            self._write(whole, [array])
+            self._write(whole, [array], centre)
         return torch.from_numpy(whole)
 
-    def on_disk(self, names: Sequence[str], shape: Sequence[int]) -> Mapped:
+    def on_disk(self, names: Sequence[str], shape: Sequence[int], centre: Centre | None = None) -> Mapped:
         """An array, or columns of numbers as one, of this shape, from a copy on disk that is made at the first time."""
 
         def make(folder: Path) -> None:
             whole = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=tuple(shape))
-            self._write(whole, names)
+            self._write(whole, names, centre)
             whole.flush()
 
-        which = hashlib.sha256("\n".join([str(len(shape)), *names]).encode()).hexdigest()[:12]
+        centred = [] if centre is None else [str(part.tolist()) for part in centre]
+        which = hashlib.sha256("\n".join([str(len(shape)), *names, *centred]).encode()).hexdigest()[:12]
         with self._damage_named():
             return Mapped.open(converted(self.path, f"float32-{which}-1", make) / "x.npy")
 
-    def _write(self, whole: NDArray[np.float32], names: Sequence[str]) -> None:
+    def _write(self, whole: NDArray[np.float32], names: Sequence[str], centre: Centre | None) -> None:
         start = 0
         for piece in self._pieces(names):
-            columns = [tensors(piece[n]) if n in self.arrays else numbers(piece[n], n) for n in names]
-            whole[start : start + len(piece)] = columns[0] if names[0] in self.arrays else np.stack(columns, 1)
+            held = self._numbers(piece, names, "float64" if centre else "float32")
+            whole[start : start + len(piece)] = centre(held) if centre else held
             start += len(piece)
+
+    def _numbers(self, piece: pa.Table, names: Sequence[str], dtype: str) -> NDArray:
+        if names[0] in self.arrays:
+            return tensors(piece[names[0]], dtype)
+        return np.stack([numbers(piece[n], n, dtype) for n in names], 1)
 
     def _found(self, name: str, shape: tuple[int, ...]) -> None:
         if len(shape) == 1:
@@ -220,14 +244,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def arrow(values: NDArray) -> pa.Array:
-    """Values in one column, `(N,)`, or tensors of float32, `(N, *shape)`."""
+    """Values in one column, `(N,)`, or tensors, `(N, *shape)`, of float32 if that holds them and else of float64."""
     import pyarrow as pa
 
     if values.ndim > 1:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and named as such
-            large = values.dtype.kind in "iu" and values.dtype.itemsize == 8  # see `numbers`
-            values = np.ascontiguousarray(values.astype(np.float64) if large else values, dtype=np.float32)
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+        kind = np.float32 if single(values.dtype) else np.float64
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values, dtype=kind))
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
@@ -237,6 +259,12 @@ def arrow(values: NDArray) -> pa.Array:
     return pa.array(np.ascontiguousarray(values))
 
 
-def tensors(column: pa.ChunkedArray) -> NDArray[np.float32]:
+def single(dtype: np.dtype) -> bool:
+    """Whether single precision holds every number of a type."""
+    return dtype.itemsize <= (4 if dtype.kind == "f" else 2)
+
+
+def tensors(column: pa.ChunkedArray, dtype: str = "float32") -> NDArray:
     """A column of tensors as they were, `(N, *shape)`."""
-    return column.combine_chunks().to_numpy_ndarray()
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and named as such
+        return column.combine_chunks().to_numpy_ndarray().astype(dtype, copy=False)

@@ -27,6 +27,7 @@ class Mapped:
         rows: positions in them, `(N,)` integers; `None` for all.
         then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, one after the other, each
             row by itself.
+        single: what makes rows float32, `(n, *shape)` of any type.
 
     Example:
         >>> rows = Mapped([torch.eye(3), torch.zeros(2, 3)]).take([1, 4])
@@ -38,15 +39,19 @@ class Mapped:
     device = torch.device("cpu")
 
     def __init__(
-        self, sources: Sequence[Tensor], rows: Any = None, then: Sequence[Callable[[Tensor], Tensor]] = ()
+        self,
+        sources: Sequence[Tensor],
+        rows: Any = None,
+        then: Sequence[Callable[[Tensor], Tensor]] = (),
+        single: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.sources, self.rows, self._then = list(sources), rows, tuple(then)
+        self.sources, self.rows, self._then, self._single = list(sources), rows, tuple(then), single or _float32
         ends = np.cumsum([len(source) for source in sources])
         self._starts = np.concatenate([[0], ends])
         self._event = self._read(np.empty(0, np.int64)).shape[1:]
 
     @classmethod
-    def open(cls, path: Any) -> Mapped:
+    def open(cls, path: Any, single: Callable[[Tensor], Tensor] | None = None) -> Mapped:
         """All rows of an `.npy` file, memory-mapped.
 
         Raises:
@@ -61,7 +66,7 @@ class Mapped:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.ndim:
             raise ValueError(f"{path} holds no rows of real numbers")
         native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        return cls([torch.from_numpy(native.view(np.ndarray))])
+        return cls([torch.from_numpy(native.view(np.ndarray))], single=single)
 
     @classmethod
     def cat(cls, parts: Sequence[Tensor | Mapped]) -> Mapped:
@@ -71,14 +76,14 @@ class Mapped:
             ValueError: if something different is done with their rows.
         """
         lazy = [part if isinstance(part, Mapped) else cls([part]) for part in parts if len(part)] or [cls([parts[0]])]  # type: ignore[list-item]
-        if len({part._then for part in lazy}) > 1:
+        if len({part._then for part in lazy}) > 1 or len({id(part._single) for part in lazy}) > 1:
             raise ValueError("rows that are prepared differently cannot be joined")
         places, start = [], 0
         for part in lazy:
             places.append(part.places().astype(np.int64) + start)
             start += int(part._starts[-1])
         sources = [source for part in lazy for source in part.sources]
-        return cls(sources, np.concatenate(places), lazy[0]._then)
+        return cls(sources, np.concatenate(places), lazy[0]._then, lazy[0]._single)
 
     @property
     def shape(self) -> torch.Size:
@@ -106,11 +111,12 @@ class Mapped:
         chosen = chosen if len(chosen) else chosen.astype(np.int64)
         self._check(chosen)
         small = np.int32 if self._starts[-1] < 2**31 else np.int64
-        return Mapped(self.sources, (chosen if self.rows is None else self.rows[chosen]).astype(small), self._then)
+        places = (chosen if self.rows is None else self.rows[chosen]).astype(small)
+        return Mapped(self.sources, places, self._then, self._single)
 
     def map(self, then: Callable[[Tensor], Tensor]) -> Mapped:
         """The same rows with something more done to them as they are read."""
-        return Mapped(self.sources, self.rows, (*self._then, then))
+        return Mapped(self.sources, self.rows, (*self._then, then), self._single)
 
     def index_select(self, axis: int, index: Tensor) -> Tensor:
         """Read the rows at these positions, `(n,)` to `(n, *shape)`; the axis is 0."""
@@ -141,7 +147,7 @@ class Mapped:
         places = places if order is None else places[order]
         cuts = np.searchsorted(places, self._starts)
         parts = [
-            _float32(source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))))
+            self._single(source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))))
             for source, start, low, high in zip(self.sources, self._starts[:-1], cuts[:-1], cuts[1:], strict=True)
             if high > low
         ]
