@@ -347,7 +347,11 @@ def test_a_file_that_does_not_fit_the_recipe_is_refused(tmp_path, change, said):
 # what must not happen
 
 
-@pytest.mark.parametrize("name", ["y", "Label", "is_anomaly", "TARGET", "Class", "attack_cat", "isFraud", "Outlier"])
+NAMES = ["y", "Label", "is_anomaly", "TARGET", "Class", "attack_cat", "isFraud", "Outlier", "Attack_label", "label.2"]
+NAMES += ["events/label", "true labels", "binaryTarget", "Type of Attack", "is_outlier", "fraud_bool"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", [".csv", ".npz"])
 def test_a_label_never_becomes_a_feature_unseen(tmp_path, name, ending):
     table = {"a": np.arange(N), name: np.arange(N) % 2}
@@ -358,6 +362,19 @@ def test_a_label_never_becomes_a_feature_unseen(tmp_path, name, ending):
     assert loaded(path, meta=name)[0].columns == ["a"]
     assert loaded(path, label=name)[0].columns == ["a"]
     assert repr(name) in refused(write(tmp_path / f"two{ending}", table | {"z": np.arange(N) % 2}), label="z")
+
+
+@pytest.mark.parametrize("name", ["status", "outcome", "Normal", "diagnosis", "event class"])
+def test_what_may_be_a_label_is_asked_for_where_none_is_named(tmp_path, name):
+    table = {"a": np.arange(N), name: np.arange(N) % 2, "z": np.arange(N) % 2}
+    assert repr(name) in refused(write(tmp_path / "mine.csv", table))
+    assert loaded(tmp_path / "mine.csv", label="z")[0].columns == ["a", name]
+
+
+@pytest.mark.parametrize("name", ["class_size", "vehicle_class", "signal_strength", "target_temp", "valid", "faulty"])
+def test_a_feature_that_is_called_like_no_label_is_one(tmp_path, name):
+    table = {"a": np.arange(N), name: np.arange(N) % 3, "z": np.arange(N) % 2}
+    assert loaded(write(tmp_path / "mine.csv", table), label="z")[0].columns == ["a", name]
 
 
 def test_a_label_beside_an_array_is_asked_for(tmp_path):
@@ -373,6 +390,66 @@ def test_row_numbers_of_pandas_are_no_feature(tmp_path):
     (tmp_path / "mine.csv").write_text(text)
     data, _ = loaded(tmp_path / "mine.csv")
     assert data.columns == ["a"] and "has no role" in data.notices[0]
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "row_id", "Row No.", "uuid", "index", "__index_level_1__", "record id"])
+@pytest.mark.parametrize("ending", [".csv", ".npz"])
+def test_a_number_of_the_row_is_no_feature_unless_asked_for(tmp_path, name, ending):
+    path = write(tmp_path / f"mine{ending}", {name: np.arange(N), "a": np.arange(N) % 5, "y": np.arange(N) % 2})
+    data, _ = loaded(path, label="y")
+    assert data.columns == ["a"] and f"{name!r} of mine{ending} has no role" in data.notices[0]
+    assert loaded(path, label="y", features=[name, "a"])[0].columns == [name, "a"]
+
+
+def test_an_index_that_pandas_named_is_no_feature(tmp_path):
+    table = pa.table({"a": np.arange(N) % 5, "flow": np.arange(N), "y": np.arange(N) % 2})
+    said = {b"pandas": b'{"index_columns": ["flow", {"kind": "range"}], "columns": []}'}
+    pq.write_table(table.replace_schema_metadata(said), tmp_path / "mine.parquet")
+    data, _ = loaded(tmp_path / "mine.parquet", label="y")
+    assert data.columns == ["a"] and "'flow' of mine.parquet has no role" in data.notices[0]
+
+
+def telling_table(n=400):
+    rng = np.random.default_rng(0)
+    y = (rng.random(n) < 0.25).astype(int)
+    return {
+        "ordinary": rng.normal(size=n),
+        "few": rng.integers(0, 3, n),
+        "shuffled": rng.permutation(n) * 3,
+        "backwards": np.arange(n)[::-1] / 7,
+        "code": rng.random(n) - 5 * y,
+        "still": np.where(y == 1, rng.integers(0, 2, n), 7),
+        "fixed": np.ones(n),
+        "y": y,
+    }
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
+@pytest.mark.parametrize("second", [False, True])
+def test_features_that_tell_too_much_or_nothing_are_named(tmp_path, ending, second):
+    path = write(tmp_path / f"mine{ending}", telling_table())
+    tested = {"test_path": write(tmp_path / f"other{ending}", telling_table(300))} if second else {}
+    data, _ = loaded(path, label="y", **tested)
+    said = {
+        **({} if second else {"constant in training": {"still"}}),  # anomalies of the first file would train
+        "alone": {"code", "still"},
+        "sorted along": {"backwards"},
+        "no two rows": {"shuffled"},
+    }
+    for words, names in said.items():
+        (notice,) = [n for n in data.notices if words in n]
+        assert {name for name in telling_table() if repr(name) in notice} == names, notice
+    unlabelled, _ = loaded(path, features=["ordinary", "code", "few"])
+    assert not unlabelled.notices
+
+
+def test_what_the_columns_are_for_is_said_before_training(tmp_path, caplog):
+    path = write(tmp_path / "mine.csv", telling_table() | {"word": np.where(np.arange(400) % 2, "a", "b")})
+    with caplog.at_level("INFO"):
+        loaded(path, label="y", context="few", meta=["shuffled", "backwards"])
+    said = caplog.text
+    assert "4 features ordinary, code, still, fixed" in said and "2 features of categories word (2)" in said
+    assert "label y" in said and "context few" in said and "meta shuffled, backwards" in said
 
 
 def test_objects_are_never_unpickled(tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from straylight.data.base import AnomalyDataModule
 from straylight.data.steps.splits import Places, nominal_only
+from straylight.data.steps.telling import telling
 from straylight.errors import DataError
 from straylight.files.formats import open_file, stem
 from straylight.files.recipe import Recipe
@@ -27,6 +30,8 @@ from straylight.rows.mapped import CHUNK, Mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 Names = str | int | Sequence[str | int]
 
@@ -124,11 +129,11 @@ class File(AnomalyDataModule):
         self._centre_context(table, places.train)
         splits = places.of(replace(bare, x=x, context=self._context(source, table, len(bare))))
         if tested is None:
-            return splits
+            return self._looked_at(splits, x)
         test = self._bare(tested, others, y_tested)
         test = replace(test, context=self._context(tested, others, len(test)))
         self._shared_groups(bare, test)
-        return splits._replace(test=replace(test, x=self._tested_features(tested, x)))
+        return self._looked_at(splits._replace(test=replace(test, x=self._tested_features(tested, x))), x)
 
     def recipe(self) -> dict[str, Any]:
         """What turns another file of this kind into events, as plain values: see `Recipe`."""
@@ -241,6 +246,30 @@ class File(AnomalyDataModule):
             shapes = tuple(values.shape[1:]), tuple(x.shape[1:])
             raise DataError(f"events of {self.test_path} have the shape {shapes[0]}, and of {self.path} {shapes[1]}.")
         return values
+
+    def _looked_at(self, splits: Splits, x: Tensor | Mapped) -> Splits:
+        """The splits, once it is said what the file's columns are for, and which of them look like something else."""
+        for line in self._said() if not getattr(rank_zero_only, "rank", 0) else ():
+            log.info(f"{self.name}: {line}")
+        if x.ndim == 2:
+            names = [self.feature(i) for i in range(x.shape[1])]
+            telling(names, x, splits.train.x, splits.test.x, splits.test.y, self.notice)
+        return splits
+
+    def _said(self) -> Iterator[str]:
+        roles, encoded = self.roles, self._recipe.categories
+        numbers = [name for name in roles.features if name not in encoded]
+        if roles.array is not None and not roles.features:
+            yield f"events {roles.array}"
+        if numbers:
+            yield f"{len(numbers)} feature{'s' * (len(numbers) > 1)} {listed(numbers)}"
+        if encoded:
+            counted = [f"{name} ({len(values)})" for name, values in encoded.items()]
+            yield f"{sum(map(len, encoded.values()))} features of categories {listed(counted)}"
+        given = {"label": roles.label, "weight": roles.weight, "group": roles.group}
+        for role, name in {**given, "context": roles.context, "meta": roles.meta}.items():
+            if name:
+                yield f"{role} {name if isinstance(name, str) else listed(name)}"
 
     def _encoded(self, source: Source) -> bool:
         """Whether columns become features one by one; otherwise they are one array, maybe on disk."""

@@ -118,7 +118,8 @@ class Parquet(Source):
         import pyarrow.parquet
 
         with pyarrow.parquet.ParquetFile(self.path) as file:
-            names, rows = file.schema_arrow.names, file.metadata.num_rows
+            names, rows, said = file.schema_arrow.names, file.metadata.num_rows, file.schema_arrow.pandas_metadata
+        self.index = frozenset(name for name in (said or {}).get("index_columns", []) if isinstance(name, str))
         self._check_names(names)
         self.columns = dict.fromkeys(names, rows)
 

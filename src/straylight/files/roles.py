@@ -12,12 +12,17 @@ from straylight.errors import DataError
 from straylight.files.source import Source, listed, meant
 from straylight.files.table import is_numeric, numbers, texts
 
-#: What labels are called, without case, blanks and underscores.
+#: What labels are called, without case, blanks and underscores; or one word of their name, or the last.
 LABELS = re.compile(
     "y|labels?|targets?|class(es)?|(ground)?truth|gt|signal|novelty|intrusion|attack(cat|type)?|"
     "(is)?(anomaly|anomalies|anomalous|outliers?|abnormal|attack|fraud|signal|malicious|malware|defect|fault|failure)"
 )
-ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # as pandas writes them
+LABEL_WORDS = re.compile("labels?|anomaly|anomalies|anomalous|outliers?|fraud|malicious|malware")
+LAST_WORDS = re.compile("targets?|truth|attack|intrusion|defect|abnormal|novelty")
+#: And where no label is named.
+VERDICTS = re.compile(".*class|status|outcome|result|verdict|diagnosis|alert|alarm|flagged|(is)?normal|nominal|benign")
+#: What numbers of rows are called, without case, blanks and underscores; by pandas, too.
+ROW_NUMBERS = re.compile(r"|unnamed0|indexlevel\d+|id|uuid|guid|index|idx|row(id|no|nr|number|index)?|recordid")
 MANY = 100  # different labels at most
 
 Value = str | int | float | bool
@@ -75,13 +80,16 @@ def assign(source: Source, asked: Roles, features: Sequence[str] | None) -> tupl
         names = list(source.columns) if array is None else source.array_columns(array)
         left = [name for name in source.columns if name not in asked.others]
         for name in left:
-            if LABELS.fullmatch("".join(filter(str.isalnum, name.lower()))):
+            if _like_a_label(name, asked.label is None):
                 raise DataError(
                     f"{source.path} has a column {name!r}, which may be a label and must not become a feature unseen; "
                     f"give it as data.label={name}, keep it aside by data.meta=[{name}], or list the features in "
                     "data.features."
                 )
-        names = [name for name in names if name not in asked.others and (array is not None or name not in ROW_NUMBERS)]
+        numbers_of_rows = {
+            n for n in names if array is None and (ROW_NUMBERS.fullmatch(_plain(n)) or n in source.index)
+        }
+        names = [name for name in names if name not in asked.others and name not in numbers_of_rows]
         left = [name for name in left if name not in names]
     elif len(features) == 1 and features[0] in source.arrays:
         array = features[0]
@@ -98,6 +106,23 @@ def assign(source: Source, asked: Roles, features: Sequence[str] | None) -> tupl
     if twice := [name for name, times in Counter([*taken, *names]).items() if times > 1]:
         raise DataError(f"column {twice[0]!r} has two roles among data.features, label, weight, group and context.")
     return asked._replace(features=tuple(names), array=array), left
+
+
+def _plain(name: str) -> str:
+    """The last part of a path, without case, blanks and underscores."""
+    return "".join(filter(str.isalnum, name.rsplit("/", 1)[-1].lower()))
+
+
+def _like_a_label(name: str, alone: bool) -> bool:
+    """Whether a column is called like a label; `alone` if none is named."""
+    words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name.rsplit("/", 1)[-1])
+    words = [word.lower() for word in words]
+    return bool(
+        LABELS.fullmatch(_plain(name))
+        or any(map(LABEL_WORDS.fullmatch, words))
+        or (words and LAST_WORDS.fullmatch(words[-1]))
+        or (alone and VERDICTS.fullmatch(_plain(name)))
+    )
 
 
 def _only(source: Source) -> str | None:

@@ -40,6 +40,7 @@ class Source:
     Attributes:
         columns: the names of its columns, with their rows; `None` of text, whose rows are counted when it is read.
         arrays: the names of its arrays of two axes or more, with their shapes.
+        index: the columns that number its rows, where it says so.
 
     Raises:
         DataError: if it cannot be read.
@@ -52,6 +53,7 @@ class Source:
         self.path = path
         self.columns: dict[str, int | None] = {}
         self.arrays: dict[str, tuple[int, ...]] = {}
+        self.index: frozenset[str] = frozenset()
         with self._damage_named():
             self._look()
         self._places = {
