@@ -608,6 +608,10 @@ def test_a_run_scores_a_file_whose_columns_stand_in_another_order_and_lack_other
     kept = pq.read_table(ended.run / "scores.parquet").to_pydict()
     _, splits = loaded(path, features=["s", "a", "w"], label="y", missing="median", meta="b")
     np.testing.assert_array_equal(scores[splits.test.meta["b"].astype(int)], np.float32(kept["score"]))
+    np.testing.assert_array_equal(run.score(pa.table(again).select(["s", "w", "a"])), scores)
+    assert run.p_values(pa.table(again)).shape == (N,)
+    with pytest.raises(DataError, match="no column 's'"):
+        run.score(pa.table({"w": again["w"], "a": again["a"]}))
     again["w"] = np.where(np.arange(N) == 3, np.nan, again["w"])  # of which no training row lacked a value
     assert np.isfinite(run.score_file(write(tmp_path / "new.csv", again))).all()
     again.pop("w")

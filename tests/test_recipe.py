@@ -199,6 +199,7 @@ def test_categories_of_no_training_row_are_zeros_and_named_once(tmp_path, ending
     recipe = Recipe.from_json(data.recipe())
     new = pa.table({"a": np.arange(9.0), "s": ["u", "new", "newer"] * 3, "port": [0, 1, 2] * 2 + [7, 0, 0]})
     monkeypatch.setattr("straylight.files.recipe.BYTES", 8 * 6 * 2)  # two rows at a time
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         x, _ = joined(recipe.read(write(tmp_path / f"new{ending}", new)))
     assert x[:, 1:].sum(1).tolist() == [2, 1, 1, 2, 1, 1, 1, 1, 1]

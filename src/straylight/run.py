@@ -78,24 +78,36 @@ class Run:
             ConfigError: if the run's data were not `data=file`.
             DataError: if the file does not fit.
         """
-        recipe = self.known.get("recipe", {})  # which runs of earlier versions lack
-        if "features" not in recipe:
-            raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events to score().")
         size = min(batch_size, self.detector.rows_at_once)
-        try:
-            kept = Recipe.from_json(recipe)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self.folder}/shape.json cannot be read: its recipe is damaged.") from error
-        chunks = kept.read(path, size)
+        chunks = self._recipe("give its events to score()").read(path, size)
         return np.concatenate([self.score(part.x[:], part.context, batch_size=size) for part in chunks])
 
+    def _recipe(self, instead: str) -> Recipe:
+        recipe = self.known.get("recipe", {})  # which runs of earlier versions lack
+        if "features" not in recipe:
+            raise ConfigError(f"{self.folder} was not trained on a file (data=file); {instead}.")
+        try:
+            return Recipe.from_json(recipe)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.folder}/shape.json cannot be read: its recipe is damaged.") from error
+
     @torch.inference_mode()
-    def score(self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:
-        """Anomaly scores of events in the data's own units, `(N, *shape)` to `(N,)`, larger is stranger.
+    def score(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:
+        """Anomaly scores of events, `(N, *shape)` to `(N,)`, larger is stranger.
+
+        A table with names (of pandas, polars or pyarrow) goes by them, as a file does in `score_file`: its columns may
+        stand in any order, and are encoded, filled in and centred as in the run. An array holds features and context as
+        the run's data set served them.
 
         Raises:
-            ConfigError: if the events are not of the shape that the detector was trained on.
+            ConfigError: if the events are not of the shape that the detector was trained on, or the run's data had no
+                names.
+            DataError: if a table lacks a column, or holds what does not fit.
         """
+        if hasattr(x, "columns"):
+            kept = self._recipe("give its events as an array")
+            (events,) = kept.apply([kept.table(x)])
+            return self.score(events.x[:], events.context, batch_size=batch_size)
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
         columns = (
             rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, dtype=np.float32))
@@ -125,9 +137,7 @@ class Run:
                 found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
         return found
 
-    def p_values(
-        self, x: ArrayLike, context: ArrayLike | None = None, *, batch_size: int = 16384
-    ) -> NDArray[np.float64]:
+    def p_values(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float64]:
         """Conformal p-values of events, `(N, *shape)` to `(N,)`, small is strange; see `Calibration`.
 
         Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples.
@@ -142,7 +152,7 @@ class Run:
         return calibration.p_values(self._sound(x, context, batch_size))
 
     def flag(
-        self, x: ArrayLike, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
+        self, x: Any, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
     ) -> NDArray[np.bool_]:
         """Which events are anomalous by one of the run's `thresholds`, `(N, *shape)` to `(N,)` booleans.
 
@@ -171,7 +181,7 @@ class Run:
             return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
         return np.asarray(self._sound(x, context, batch_size) > np.float64(known[rule]))
 
-    def _sound(self, x: ArrayLike, context: ArrayLike | None, batch_size: int) -> NDArray[np.float32]:
+    def _sound(self, x: Any, context: ArrayLike | None, batch_size: int) -> NDArray[np.float32]:
         """The scores of events that are to be judged by them."""
         scores = self.score(x, context, batch_size=batch_size)
         if nans := int(np.isnan(scores).sum()):

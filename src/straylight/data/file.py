@@ -1,10 +1,10 @@
-"""A file of the user's own: CSV, Parquet, NPZ, NPY or HDF5."""
+"""A file of the user's own: CSV, Parquet, NPZ, NPY, HDF5, MAT or ARFF."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.steps.splits import Places, nominal_only
 from straylight.data.steps.telling import telling
 from straylight.errors import DataError
+from straylight.files.dialect import Dialect
 from straylight.files.formats import open_file, stem
 from straylight.files.recipe import Recipe
 from straylight.files.resolution import Centre, of_columns, sampled
@@ -49,7 +50,8 @@ class File(AnomalyDataModule):
     ever unpickled.
 
     Args:
-        path: `.csv` or `.tsv`, also with `.gz`, whose first line names the columns; `.parquet`, `.npz`, `.npy`, `.h5`.
+        path: `.csv` or `.tsv`, also packed as `.gz`, `.xz`, `.bz2` or `.zip`, whose first line names the columns;
+            `.parquet`, `.npz`, `.npy`, `.h5`, `.mat`, `.arff`.
         test_path: a second file of the same columns; the first may lack the label then.
         features: columns, or the array that holds the features or events; `None` takes all without another role.
         label: the column that says which rows are nominal; `None` if nobody knows.
@@ -59,6 +61,7 @@ class File(AnomalyDataModule):
         group: the column that tells which rows stay on one side of a split.
         meta: columns that are kept beside the scores and that no detector sees.
         categorical: columns of numbers that are one-hot encoded like text.
+        csv: how a table in text is written; the settings of `straylight.files.dialect.Dialect`.
         common: see `AnomalyDataModule`.
 
     Raises:
@@ -90,15 +93,17 @@ class File(AnomalyDataModule):
         group: str | int | None = None,
         meta: Names = (),
         categorical: Names = (),
+        csv: Mapping[str, Any] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         if path is None:
-            raise DataError("say which file: data.path=FILE, of .csv, .tsv, .parquet, .npz, .npy, .h5 or .hdf5.")
+            raise DataError("say which file: data.path=FILE, of .csv, .tsv, .parquet, .npz, .npy, .h5, .mat or .arff.")
         self.path, self.test_path = Path(path), None if test_path is None else Path(test_path)
         if self.test_path and self.protocol == "unsupervised":
             raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
         self.features = features if features is None else _names(features)
+        self.csv, self._dialect = dict(csv or {}), Dialect.of(csv)
         self._recipe = Recipe(Roles())
         self.nominal, self.categorical = nominal, _names(categorical)
         self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
@@ -108,8 +113,8 @@ class File(AnomalyDataModule):
         return stem(self.path)
 
     def load(self) -> Splits:
-        source = open_file(self.path)
-        tested = None if self.test_path is None else open_file(self.test_path)
+        source = open_file(self.path, dialect=self._dialect)
+        tested = None if self.test_path is None else open_file(self.test_path, dialect=self._dialect)
         asked = self.roles
         if tested and asked.label is not None and asked.label in tested.names and asked.label not in source.names:
             asked = asked._replace(label=None)  # nobody knows of the rows that train
@@ -145,6 +150,7 @@ class File(AnomalyDataModule):
             medians=dict(self.medians),
             filled=dict(self.filled),
             columns=list(self.columns),
+            csv={name: list(v) if isinstance(v, tuple) else v for name, v in vars(self._dialect).items()},
             nominal=nominal,
             kinds=list(self.kinds),
         ).to_json()
@@ -162,7 +168,7 @@ class File(AnomalyDataModule):
             with about(s.path):
                 complete(t[label], label, "label")
         with about(self.path):
-            y, kinds = labels([t[label] for _, t in held], label, self.nominal)
+            y, kinds = labels([t[label] for _, t in held], label, self.nominal, self.notice)
         self.kinds = tuple(kinds)
         return (y[0], y[1] if len(y) > 1 else None) if held[0][0] is source else (None, y[0])
 
@@ -326,9 +332,11 @@ def _names(given: Names) -> tuple[str, ...]:
 
 
 def _plain(column: pa.ChunkedArray) -> NDArray:
-    """A column as numpy has it: numbers and times as they are, text as objects."""
+    """A column as numpy has it: numbers and times as they are, text and what float64 does not hold as objects."""
     import pyarrow.types as types
 
+    if column.null_count and types.is_integer(column.type):
+        return np.array(column.to_pylist(), dtype=object)
     if types.is_temporal(column.type) or types.is_boolean(column.type) or types.is_integer(column.type):
         return column.to_numpy()
     return numbers(column, "", "float64") if types.is_floating(column.type) else texts(column)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import io
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.errors import DataError
+from straylight.files import arff, matlab
+from straylight.files.dialect import PACKED, PLAIN, Dialect, opened
 from straylight.files.hdf5 import own
 from straylight.files.resolution import Centre
-from straylight.files.source import BYTES, Source, arrow, listed, single
-from straylight.files.table import is_number
+from straylight.files.source import BYTES, Source, arrow, single
 from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
@@ -34,28 +36,33 @@ BLOCK = 2**22  # of text that is read together
 
 
 class Text(Source):
-    """CSV, or TSV, with the columns' names in the first line; `.gz` too.
+    """CSV, or TSV, also packed, with the columns' names in the first line, or as a dialect says.
 
     What a column of a table in memory holds is found out from all of its rows; in pieces every one is text.
     """
 
     what = "a table in text"
+    or_number = ", or set data.csv.repeated=number"
+    comment = "\n"  # with which a line begins that is none of the table
 
-    def __init__(self, path: Path, empty_text: bool) -> None:
-        self.empty_text = empty_text
+    def __init__(self, path: Path, empty_text: bool, dialect: Dialect) -> None:
+        self.empty_text, self.dialect = empty_text, dialect
         super().__init__(path)
 
     def _look(self) -> None:
-        opened = gzip.open if self.path.suffix == ".gz" else open
-        with opened(self.path, "rt", encoding="utf-8-sig", newline="") as file:
-            names: list[str] = next(filter(None, csv.reader(file, delimiter=self._delimiter)), [])
-        self._check_names(names)
-        if all(map(is_number, names)) and names != [str(i) for i in range(len(names))]:
+        try:
+            names, self._before = self.dialect.names(self.path)
+        except UnicodeDecodeError as error:
             raise DataError(
-                f"{self.path} has numbers in its first line ({listed(names[:3])}), where the columns' names must be."
+                f"{self.path} is not written in {self.dialect.encoding}; say what it is, as by "
+                "data.csv.encoding=latin-1."
+            ) from error
+        self._check_names(names)
+        if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), "")):
+            raise DataError(
+                f"{self.path} has one column {names[0]!r}; separate columns by commas, or by tabs in .tsv, or set "
+                f"data.csv.separator={mark!r}."
             )
-        if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-            raise DataError(f"{self.path} has one column {names[0]!r}; separate columns by commas, or by tabs in .tsv.")
         self.columns = dict.fromkeys(names)
 
     def table(self, names: Sequence[str]) -> pa.Table:
@@ -71,41 +78,56 @@ class Text(Source):
         whole = min(2**31 - 1, 1032 * self.path.stat().st_size)  # gzip packs no better than that
         with self._damage_named():
             try:
-                table = pyarrow.csv.read_csv(self.path, *self._options(BLOCK))
+                with opened(self.path) as file:
+                    table = pyarrow.csv.read_csv(file, *self._options(BLOCK))
             except pa.ArrowInvalid as error:
                 if "conversion error" not in str(error):
                     raise
-                table = pyarrow.csv.read_csv(self.path, *self._options(max(BLOCK + 1, whole)))
+                with opened(self.path) as file:
+                    table = pyarrow.csv.read_csv(file, *self._options(max(BLOCK + 1, whole)))
         if not table.num_rows:
             raise DataError(f"{self.path} holds no rows of data.")
+        return self.dialect.tidied_table(self._tidied(table)) if self.dialect.tidies else self._tidied(table)
+
+    def _tidied(self, table: pa.Table) -> pa.Table:
+        """A table as it was read, with texts as they are meant."""
         return table
 
     def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
         import pyarrow.csv
 
-        with pyarrow.csv.open_csv(self.path, *self._options(BLOCK, names)) as reader:
+        with opened(self.path) as file, pyarrow.csv.open_csv(file, *self._options(BLOCK, names)) as reader:
             for batch in reader:
                 if batch.num_rows:
-                    yield pa.Table.from_batches([batch])
+                    table = self._tidied(pa.Table.from_batches([batch]))
+                    if self.dialect.tidies:
+                        table = pa.table({name: self.dialect.tidied(table[name]) for name in table.column_names})
+                    yield table
 
     def _options(self, block: int, names: Sequence[str] = ()) -> tuple[Any, Any, Any]:
         import pyarrow as pa
         import pyarrow.csv
 
+        dialect = self.dialect
+        usual = pyarrow.csv.ConvertOptions().null_values
         return (
-            pyarrow.csv.ReadOptions(block_size=block),
-            pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            pyarrow.csv.ReadOptions(
+                block_size=block, encoding=dialect.encoding, skip_rows=self._before, column_names=list(self.columns)
+            ),
+            pyarrow.csv.ParseOptions(
+                delimiter=dialect.delimiter(self.path),
+                quote_char=dialect.quote,
+                newlines_in_values=True,
+                invalid_row_handler=lambda row: "skip" if row.text.startswith(self.comment) else "error",
+            ),
             pyarrow.csv.ConvertOptions(
                 strings_can_be_null=self.empty_text,
                 include_columns=list(names),
                 column_types=dict.fromkeys(names, pa.string()),
+                null_values=[*usual, *dialect.null_values],
             ),
         )
-
-    @property
-    def _delimiter(self) -> str:
-        return "\t" if set(self.path.suffixes) & {".tsv", ".tab"} else ","
 
 
 class Parquet(Source):
@@ -158,6 +180,9 @@ class ArraySource(Source):
         with self._opened() as held:
             for name, array in held.items():
                 self._found(name, array.shape)
+        if len(self.arrays) > 1:  # labels that are one column each, beside the features
+            for name in [name for name, shape in self.arrays.items() if shape[1:] == (1,)]:
+                self.columns[name] = self.arrays.pop(name)[0]
 
     def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -176,6 +201,8 @@ class ArraySource(Source):
                         raise DataError(
                             f"{self.path} must hold numbers in {name or 'its array'}, not {read[name].dtype}."
                         )
+                for name in read.keys() - self.arrays.keys():
+                    read[name] = read[name].reshape(len(read[name]))  # one of (N, 1)
                 values = {n: read[own] if i is None else read[own][:, i] for n, (own, i) in places.items()}
                 yield pa.table({name: pa.chunked_array([arrow(part)]) for name, part in values.items()})
 
@@ -252,7 +279,7 @@ class OneArray(ArraySource):
 
 
 class HDF5(ArraySource):
-    """HDF5: data sets by their paths; the fields of a compound one are columns."""
+    """HDF5: data sets by their paths; the fields of a compound one are columns, with its path where names are equal."""
 
     what = "HDF5"
     convertible = True
@@ -262,20 +289,21 @@ class HDF5(ArraySource):
     def _opened(self) -> Iterator[Mapping[str, Any]]:
         import h5py
 
-        held: dict[str, Any] = {}
+        found: list[tuple[str, str, Any]] = []  # by its short name and by its path
 
         def look(path: str, item: Any) -> None:
             if not isinstance(item, h5py.Dataset) or not item.shape:
                 return
             own(file, item)
             if names := item.dtype.names:
-                held.update({name: DataSet(item, item.fields(name)) for name in names})
+                found.extend((name, f"{path}/{name}", DataSet(item, item.fields(name))) for name in names)
             else:
-                held[path] = DataSet(item, item.asstr() if h5py.check_string_dtype(item.dtype) else item)
+                found.append((path, path, DataSet(item, item.asstr() if h5py.check_string_dtype(item.dtype) else item)))
 
         with h5py.File(self.path) as file:
             file.visititems(look)
-            yield held
+            times = Counter(short for short, _, _ in found)
+            yield {short if times[short] == 1 else whole: held for short, whole, held in found}
 
 
 class DataSet:
@@ -294,7 +322,42 @@ class DataSet:
         return self._view[rows]
 
 
-FORMATS = {
+class Matlab(ArraySource):
+    """MAT files, of any version."""
+
+    what = "a .mat file of plain arrays"
+
+    def _opened(self) -> AbstractContextManager[Mapping[str, Any]]:
+        return matlab.arrays(self.path)
+
+
+class ARFF(Text):
+    """ARFF, whose rows are a table in text."""
+
+    what = "ARFF"
+    or_number = ""
+    comment = "%"
+
+    def _look(self) -> None:
+        with opened(self.path) as file:
+            text = io.TextIOWrapper(file, encoding=self.dialect.encoding, newline="")
+            names, self._before = arff.head(text, self.path)
+        self._check_names(names)
+        self.columns = dict.fromkeys(names)
+        self.dialect = replace(self.dialect, quote="'", separator=",", null_values=(*self.dialect.null_values, "?"))
+
+    def _tidied(self, table: pa.Table) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for i, name in enumerate(table.column_names):
+            if pa.types.is_string(table[name].type):  # a blank before a quotation mark makes it a part of the text
+                plain = pc.utf8_trim(pc.utf8_trim_whitespace(table[name]), "'\"")
+                table = table.set_column(i, name, pc.if_else(pc.equal(plain, "?"), None, plain))
+        return table
+
+
+FORMATS: dict[str, type[Any]] = {
     ".csv": Text,
     ".tsv": Text,
     ".tab": Text,
@@ -304,30 +367,38 @@ FORMATS = {
     ".npy": OneArray,
     ".h5": HDF5,
     ".hdf5": HDF5,
+    ".mat": Matlab,
+    ".arff": ARFF,
 }
 
 
-def open_file(path: Path | str, *, empty_text: bool = True) -> Source:
-    """What a file holds, by its ending.
+def open_file(path: Path | str, *, empty_text: bool = True, dialect: Dialect = PLAIN) -> Source:
+    """What a file holds, by its ending, in any case.
 
     Args:
-        path: `.csv` or `.tsv`, also with `.gz`; `.parquet`; `.npz`; `.npy`; `.h5` or `.hdf5`.
+        path: `.csv` or `.tsv`, also with `.gz`, `.xz`, `.bz2` or `.zip`; `.parquet`; `.npz`; `.npy`; `.h5` or `.hdf5`;
+            `.mat`; `.arff`.
         empty_text: whether text that is empty, or stands for nothing, such as `NA`, is missing.
+        dialect: how a table in text is written.
 
     Raises:
         DataError: if the file is missing, damaged, empty or of another format.
     """
     path = Path(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+    packed = suffixes[-1:] != [] and suffixes[-1] in PACKED
+    ending = suffixes[-2] if packed and len(suffixes) > 1 else "".join(suffixes[-1:])
     kind = FORMATS.get(ending)
-    if kind is None or (suffixes[-1:] == [".gz"] and kind is not Text):
-        raise DataError(f"{path} is of no format that is known here; give data.path one of {', '.join(FORMATS)}.")
+    if kind is None or (packed and not issubclass(kind, Text)):
+        raise DataError(
+            f"{path} is of no format that is known here; give data.path one of {', '.join(FORMATS)}, or a table in "
+            f"text packed as {', '.join(PACKED)}."
+        )
     if not path.is_file():
         raise DataError(f"there is no file {path}.")
     if not path.stat().st_size:
         raise DataError(f"{path} is empty.")
-    return Text(path, empty_text) if kind is Text else kind(path)
+    return kind(path, empty_text, dialect) if issubclass(kind, Text) else kind(path)
 
 
 def stem(path: Path) -> str:
@@ -337,5 +408,5 @@ def stem(path: Path) -> str:
         >>> stem(Path("flows/monday.csv.gz"))
         'monday'
     """
-    name = path.name.removesuffix(".gz")
-    return name[: -len(Path(name).suffix)] if Path(name).suffix else name
+    plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return plain.stem

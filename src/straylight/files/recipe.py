@@ -19,11 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from straylight.errors import DataError
+from straylight.files.dialect import Dialect
 from straylight.files.formats import open_file
 from straylight.files.resolution import Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, complete
-from straylight.files.source import BYTES, about, tensors
-from straylight.files.table import check_categories, coded, is_number, is_text, numbers, parsed, type_name, written_as
+from straylight.files.source import BYTES, about, listed, meant, tensors
+from straylight.files.table import check_categories, coded, is_text, numbers, parsed, type_name, written_as
+from straylight.files.words import is_number
 from straylight.rows.batch import HIDDEN, Events
 from straylight.rows.missing import Missing, filling
 
@@ -49,6 +51,7 @@ class Recipe:
         medians: of all features by their names, if what is missing is filled in.
         filled: those of features that some training row lacks.
         columns: names of the features as served.
+        csv: how tables in text are written; see `straylight.files.dialect.Dialect`.
         nominal: the label, or labels, of nominal rows.
         kinds: names of the labels.
 
@@ -76,6 +79,7 @@ class Recipe:
     medians: Mapping[str, float] = field(default_factory=dict)
     filled: Mapping[str, float] = field(default_factory=dict)
     columns: Sequence[str] = ()
+    csv: Mapping[str, Any] = field(default_factory=dict)
     nominal: Value | Sequence[Value] = 0
     kinds: Sequence[str] = ()
 
@@ -171,13 +175,35 @@ class Recipe:
         path = Path(path)
         wanted = [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
         with about(path):
-            source = open_file(path)
+            source = open_file(path, dialect=Dialect.of(self.csv))
             for name in wanted:
                 source.find(name)
             width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
             rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
             chunks = source.chunks(wanted, rows // multiple * multiple or rows)
             yield from self.apply(chunks, lambda sentence: log.warning(f"{path}: {sentence}"))
+
+    def table(self, frame: Any) -> pa.Table:
+        """The columns of features and context of a table of pandas, polars or pyarrow, by their names.
+
+        Raises:
+            DataError: if one is not there.
+        """
+        import pyarrow as pa
+
+        try:
+            held = frame if isinstance(frame, pa.Table) else pa.table(frame)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(f"the table cannot be read ({' '.join(str(error).split())[:200].rstrip('.')}).") from error
+        wanted = [*self.roles.features, *self.roles.context]
+        if not self.roles.features:
+            raise DataError("the run was trained on events of more than one axis; give them as an array.")
+        for name in wanted:
+            if held.column_names.count(name) != 1:
+                what = "more than one column" if name in held.column_names else "no column"
+                close = "" if name in held.column_names else meant(name, held.column_names)
+                raise DataError(f"the table has {what} {name!r}{close}; it has {listed(held.column_names)}.")
+        return held.select(wanted)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a run keeps them."""

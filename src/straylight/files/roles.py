@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,13 +134,16 @@ def _only(source: Source) -> str | None:
     return next(iter(source.arrays), None)
 
 
-def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) -> tuple[list[NDArray], list[str]]:
+def labels(
+    columns: Sequence[Any], name: str, nominal: Value | Sequence[Value], notice: Callable[[str], None]
+) -> tuple[list[NDArray], list[str]]:
     """Labels as kinds of anomaly: nominal values are 0, each other value is a kind of its own.
 
     Args:
         columns: of labels, of one file or several, without a missing value.
         name: of the column.
         nominal: the value or values that are nominal.
+        notice: is told of values that differ by case or blanks alone.
 
     Returns:
         `y` for each column, and the kinds' names with `"nominal"` first; a single kind that is called 1, -1 or true is
@@ -166,6 +169,12 @@ def labels(columns: Sequence[Any], name: str, nominal: Value | Sequence[Value]) 
     shown = [value if isinstance(value, str) else f"{value:g}" for value in there]
     if len(there) > MANY:
         raise DataError(f"column {name!r} holds {len(there):,} different values, which are no labels.")
+    alike: dict[str, list[str]] = {}
+    for value in shown:
+        alike.setdefault(" ".join(value.split()).casefold(), []).append(value)
+    for same in alike.values():
+        if same[1:]:
+            notice(f"column {name!r} holds {listed([repr(v) for v in same])}, which are different labels: are they?")
     absent = [value for value, key in zip(wanted, asked, strict=False) if key not in there]
     if absent and (len(absent) == len(wanted) or len(wanted) > 1):
         close = meant(str(absent[0]), shown)

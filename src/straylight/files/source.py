@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class Source:
     """
 
     what = "a file"
+    or_number = ""  # what else may be done about names that stand twice
     convertible = False  # to a copy that is read where it lies, if it takes too much memory
 
     def __init__(self, path: Path) -> None:
@@ -198,8 +200,10 @@ class Source:
             self.arrays[name] = shape
 
     def _check_names(self, names: Sequence[str]) -> None:
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{self.path} has more than one column {twice[0]!r}; give each a name of its own.")
+        if twice := sorted(name for name, times in Counter(names).items() if times > 1):
+            raise DataError(
+                f"{self.path} has more than one column {twice[0]!r}; give each a name of its own{self.or_number}."
+            )
 
     def _check_rows(self, names: Sequence[str]) -> None:
         """Make sure that columns are there and have equally many rows."""

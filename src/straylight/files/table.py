@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.errors import DataError
+from straylight.files.words import is_number, otherwise
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +92,9 @@ def coded(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
     try:
         return pc.cast(encoded.dictionary.take(order), pa.string()).to_pylist(), rank[codes]
     except pa.ArrowInvalid as error:
-        raise DataError("text that is not UTF-8 cannot be told apart; write the file in UTF-8.") from error
+        raise DataError(
+            "text that is not UTF-8 cannot be told apart; write the file in UTF-8, or say data.csv.encoding."
+        ) from error
 
 
 def type_name(column: pa.ChunkedArray) -> str:
@@ -171,6 +174,8 @@ def check_categories(name: str, values: Sequence[str], codes: NDArray) -> None:
     Raises:
         DataError: if they are not.
     """
+    if said := otherwise(name, values):
+        raise DataError(said)
     number = np.array([*map(is_number, values), False], dtype=bool)
     rows = int((codes >= 0).sum())
     if number[codes].sum() * 2 >= max(rows, 1):
@@ -188,12 +193,3 @@ def check_categories(name: str, values: Sequence[str], codes: NDArray) -> None:
             f"column {name!r} holds {len(values):,} different texts, too many to be categories; leave it out, by "
             f"listing the others in data.features, or list {name} in data.categorical."
         )
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Values that are missing, filled in by what the training rows say.
+"""Values that are missing, NaN or infinite, filled in by what the training rows say.
 
 `N` rows, `D` features.
 """
@@ -29,10 +29,8 @@ def medians(train: Events) -> Tensor:
     found = np.full(flat.shape[1], np.nan, dtype=np.float32)
     for column in range(flat.shape[1]):
         values = flat[:, column]
-        there = values[~np.isnan(values)]
-        finite = there[np.isfinite(there)]
-        if len(there):  # an infinity is told of later
-            found[column] = np.median(finite) if len(finite) else 0
+        if len(there := values[np.isfinite(values)]):
+            found[column] = np.median(there)
     return torch.from_numpy(found).view(x.shape[1:])
 
 
@@ -40,7 +38,7 @@ def lacking(train: Events, rows: int = 65536) -> Tensor:
     """Which features some training row lacks, `(*shape)` bool."""
     found = torch.zeros(train.x.shape[1:], dtype=torch.bool)
     for chunk in train.x.split(rows):
-        found |= chunk.isnan().any(0)
+        found |= ~chunk.isfinite().all(0)
     return found
 
 
@@ -58,7 +56,7 @@ def filling(values: Tensor, indicate: Tensor | None) -> Callable[[Tensor], Tenso
     """
 
     def fill(x: Tensor) -> Tensor:
-        gone = x.isnan()
+        gone = ~x.isfinite()
         filled = torch.where(gone, values.to(x), x)
         return filled if indicate is None else torch.cat([filled, gone[:, indicate].float()], 1)
 
