@@ -45,8 +45,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         contamination: the fraction of anomalies among training rows, drawn from those found there and those in
             reserve; 0 leaves none, `None` leaves them as found, and by `nominal_only` none are.
         train_fraction, val_fraction, reserve_fraction: see `straylight.data.steps.splits.nominal_only`.
-        missing: what is done about a NaN: `error`; `median`, of the training rows; `indicator`, the same with one more
-            column for each feature that some training row lacks.
+        missing: what is done about a NaN or an infinity: `error`; `median`, of the training rows; `indicator`, the same
+            with one more column for each feature that some training row lacks.
         overlap: test rows that stand in another split too are named by `report`, and left out of the test by `drop`.
         memory_mb: splits on disk that take no more than this together, in MiB, are read into memory.
         workers: threads that read ahead of training and evaluation where rows are on disk; they change no batch.
@@ -323,14 +323,13 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def _check_finite(self, splits: Splits) -> Splits:
         bad = torch.zeros(math.prod(splits.train.x.shape[1:]), dtype=torch.int64)
-        rows, infinite = 0, False
+        rows = 0
         parts = [splits.train, *([] if self.protocol == "unsupervised" else splits[1:])]
         for chunk in (chunk for events in parts for chunk in events.x.split(CHUNK)):
             wrong = ~chunk.flatten(1).isfinite()
             if wrong.any():
                 bad += wrong.sum(0)
                 rows += int(wrong.any(1).sum())
-                infinite = infinite or bool(chunk.isinf().any())
         if not rows:
             return splits
         worst = bad.argsort(descending=True, stable=True)[: min(5, int((bad > 0).sum()))].tolist()
@@ -338,8 +337,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
             f"{self.name}: {rows} of {sum(map(len, parts))} rows hold a NaN or an infinity, in {named}"
-            f"{f' and {more} more columns' if more else ''}; "
-            + ("remove or mend them before training." if infinite else "remove them, or set data.missing=median.")
+            f"{f' and {more} more columns' if more else ''}; remove them, or set data.missing=median."
         )
 
     def _column(self, i: int) -> str:
