@@ -1019,3 +1019,33 @@ def test_rows_that_are_not_drawn_are_never_kept_and_the_others_are_the_same(kind
     assert seen == [100, 100, 600]
     assert torch.equal(inside(x), whole.eval()(x)) and torch.equal(mapped(x), whole(x))
     assert inside.notices == whole.notices != []
+
+
+# fits that cannot tell rows apart
+
+EQUAL, TWO = torch.ones(300, 3), torch.eye(3)[torch.arange(300) % 2]
+MOSTLY = torch.cat([torch.zeros(270, 3), torch.randn(30, 3, generator=torch.Generator().manual_seed(0))])
+
+
+@pytest.mark.parametrize(
+    "kind, rows, said",
+    [
+        (LocalOutlierFactor, EQUAL, "300 of 300 training rows are equal to more than k=20 others"),
+        (LocalOutlierFactor, TWO, "300 of 300 training rows"),
+        (LocalOutlierFactor, MOSTLY, "270 of 300 training rows"),
+        (EllipticEnvelope, TWO, "does not vary in"),
+        (IsolationForest, EQUAL, "100 of 100 trees"),
+    ],
+)
+def test_a_fit_that_cannot_tell_rows_apart_says_so(kind, rows, said):
+    detector = kind((3,))
+    detector.fit(rows, rows[:, :0], torch.ones(len(rows)))
+    assert any(said in notice for notice in detector.notices), detector.notices
+
+
+@pytest.mark.parametrize("kind", [LocalOutlierFactor, EllipticEnvelope, IsolationForest])
+def test_an_ordinary_fit_gives_no_such_notice(kind):
+    rows = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    detector = kind((3,))
+    detector.fit(rows, rows[:, :0], torch.ones(len(rows)))
+    assert not detector.notices

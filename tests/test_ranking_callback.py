@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from given import Keep
 from straylight.callbacks import EarlyStopping, Ranking, ResultsHDF5
+from straylight.callbacks.ranking import tell_equal
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, AutoEncoder
 from straylight.errors import StraylightError
@@ -192,3 +193,14 @@ def test_a_results_file_that_fails_leaves_the_older_one_whole(tmp_path, trainer,
     with pytest.raises(RuntimeError, match="no reconstruction today"):
         run(trainer, ResultsHDF5(path), epochs=1, detector=detector)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["results.h5"]
+
+
+@pytest.mark.parametrize(
+    "share, told", [(1.0, "all 1,000 test rows one score, 7"), (0.951, "95.1% of the 1,000 test rows"), (0.85, "")]
+)
+@pytest.mark.parametrize("where", ["low", "high", "middle"])
+def test_scores_that_are_equal_are_told(share, told, where):
+    knn, others = KNN((1,)), round(1000 * (1 - share))
+    beside = {"low": np.arange(others) + 8, "high": -np.arange(others), "middle": (-1) ** np.arange(others) * 9}[where]
+    tell_equal(knn, np.float32([*[7] * (1000 - others), *beside]))
+    assert [told in notice for notice in knn.notices] == [True] * bool(told)

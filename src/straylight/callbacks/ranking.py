@@ -4,13 +4,31 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 
 from straylight.callbacks.scored import Scores, TestScores, due, gather, kinds_of, scored_by, weights_of
 from straylight.errors import StraylightError
 from straylight.metrics.ranking import FPRS, MAX_FPR, RESOLVABLE, Ranked, needed
 
 log = logging.getLogger(__name__)
+
+EQUAL = 0.9  # share of test rows with one score that is told
+
+
+def tell_equal(module: pl.LightningModule, score: NDArray[np.float32]) -> None:
+    """Give notice if most test rows have one and the same score, by which they cannot be ranked among each other."""
+    if len(score) < 2 or not callable(notice := getattr(module, "notice", None)):
+        return
+    places = [len(score) // 20, len(score) // 2, len(score) - len(score) // 20 - 1]
+    value = np.partition(score, places)[places]
+    if value[1] not in (value[0], value[2]):  # a value of nine in ten rows is the median and one of these, too
+        return
+    share = float((score == value[1]).mean())
+    if share > EQUAL:
+        which = "all" if share == 1 else f"{share:.1%} of the"
+        notice(f"{type(module).__name__} gives {which} {len(score):,} test rows one score, {value[1]:.6g}.")
 
 
 class Ranking(TestScores):
@@ -49,6 +67,7 @@ class Ranking(TestScores):
         self.by_epoch: dict[int, dict[str, float]] = {}
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
+        tell_equal(module, scores.score)
         if len(scores.y) and scores.y.max() < 0:
             if trainer.is_global_zero:
                 log.warning("The test rows have no labels: they are scored, and AUROC, AP and TPR are left out.")

@@ -84,6 +84,12 @@ class EllipticEnvelope(ScikitDetector):
         *projections, envelope = (step for _, step in estimator.steps)
         strengths, axes = np.linalg.eigh(envelope.precision_)
         mean, directions = envelope.location_, axes * np.sqrt(strengths.clip(0))
+        if lost := int((strengths <= strengths.max() * 1e-12).sum()):
+            self.notice(
+                f"The tightest part of the training rows does not vary in {lost} of {len(strengths)} directions, in "
+                "which EllipticEnvelope sees nothing; leave constant and dependent features out, or set a larger "
+                "detector.support_fraction."
+            )
         for pca in projections:
             mean, directions = pca.inverse_transform(mean[None])[0], pca.components_.T @ directions
         return {"mean": mean, "directions": directions}

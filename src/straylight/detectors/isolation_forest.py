@@ -84,6 +84,11 @@ class IsolationForest(ScikitDetector):
 
     def numbers(self, estimator: Any) -> dict[str, NDArray]:
         trees, own = [tree.tree_ for tree in estimator.estimators_], estimator.estimators_features_
+        if alone := sum(tree.node_count == 1 for tree in trees):
+            self.notice(
+                f"{alone} of {len(trees)} trees of IsolationForest have no cut, since their rows are equal in the "
+                "features that they see: they score all rows alike."
+            )
         node = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])  # the root of each, among those of all
         sides = [tree.children_left for tree in trees], [tree.children_right for tree in trees]
         left, right = (

@@ -78,6 +78,11 @@ class LocalOutlierFactor(FittedDetector):
         distances, places = distances[~own].view(n, k), places[~own].view(n, k)
         self.radius = distances[:, -1].clone()
         self.reachability = self._reachability(distances, places)
+        if equal := int((self.radius == 0).sum()):
+            self.notice(
+                f"{equal:,} of {n:,} training rows are equal to more than k={k} others, around which the local outlier "
+                "factor means nothing; leave equal rows out, or set a larger detector.k."
+            )
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         distances, places = self._nearest(x.flatten(1), min(self.k, len(self.radius) - 1))
