@@ -63,6 +63,7 @@ class Run:
         checkpoint = place.newest_checkpoint if named is None else place.checkpoint(Path(named).stem)
         if checkpoint is None or not checkpoint.is_file():
             raise ConfigError(f"{place} holds no checkpoint: none was kept, or training stopped before there was one.")
+        _check_size(place, known, checkpoint)
         detector = config.build(cfg, "detector", shape=tuple(known["shape"]), context=known["context"])
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
@@ -202,6 +203,9 @@ class Run:
         return Calibration(columns["score"][nominal], weight)
 
 
+LARGE = 2**22  # numbers in an event of which nothing is said
+
+
 class _Known(BaseModel, extra="allow"):
     """What `shape.json` holds."""
 
@@ -222,6 +226,16 @@ def _known(place: RunFolder) -> dict[str, Any]:
     place.check_same_run(place.shape, known["run"])
     place.check_whole(place.shape)
     return known
+
+
+def _check_size(place: RunFolder, known: Mapping[str, Any], checkpoint: Path) -> None:
+    """Make sure that what `shape.json` says is no larger than a checkpoint as small can be of."""
+    count, size = math.prod(known["shape"]) + known["context"], checkpoint.stat().st_size
+    if count > max(LARGE, size):  # a scaling alone holds more bytes than there are numbers in an event
+        raise ConfigError(
+            f"{place.shape} says that an event has {count:,} numbers, and {checkpoint.name} of {size:,} bytes is of a "
+            "smaller one."
+        )
 
 
 def _named(threshold: dict[str, Any]) -> str:

@@ -125,6 +125,8 @@ class File(AnomalyDataModule):
                 f"{listed([repr(name) for name in left])} of {self.path.name} ha{'ve' if left[1:] else 's'} no "
                 "role, and no detector sees it."
             )
+        for file in filter(None, (source, tested)):
+            file.check_rows(list(roles.features) or [str(roles.array)])
         table = source.table(roles.others) if roles.others else None
         others = tested.table(self.roles.others) if tested and self.roles.others else None
         y, y_tested = self._labels(source, table, tested, others)
@@ -295,7 +297,8 @@ class File(AnomalyDataModule):
         held = source.sample(names if array is None else [array], runs)
         held = held.reshape(len(held), width)
         called = names if array is None else self._called(source, array)
-        return of_columns({n: held[:, i] for i, n in enumerate(called) if n in names or not names}, self.notice)
+        wanted = set(names or called)
+        return of_columns({n: held[:, i] for i, n in enumerate(called) if n in wanted}, self.notice)
 
     def _called(self, source: Source, array: str) -> list[str]:
         """The names of an array's numbers in an event."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from straylight.errors import DataError
 from straylight.files import arff, matlab
+from straylight.files.budget import counted
 from straylight.files.dialect import PACKED, PLAIN, Dialect, opened
 from straylight.files.hdf5 import own
 from straylight.files.resolution import Centre
@@ -78,13 +79,13 @@ class Text(Source):
         whole = min(2**31 - 1, 1032 * self.path.stat().st_size)  # gzip packs no better than that
         with self._damage_named():
             try:
-                with opened(self.path) as file:
-                    table = pyarrow.csv.read_csv(file, *self._options(BLOCK))
+                with opened(self.path) as file, counted(file, self.path) as bounded:
+                    table = pyarrow.csv.read_csv(bounded, *self._options(BLOCK))
             except pa.ArrowInvalid as error:
                 if "conversion error" not in str(error):
                     raise
-                with opened(self.path) as file:
-                    table = pyarrow.csv.read_csv(file, *self._options(max(BLOCK + 1, whole)))
+                with opened(self.path) as file, counted(file, self.path) as bounded:
+                    table = pyarrow.csv.read_csv(bounded, *self._options(max(BLOCK + 1, whole)))
         if not table.num_rows:
             raise DataError(f"{self.path} holds no rows of data.")
         return self.dialect.tidied_table(self._tidied(table)) if self.dialect.tidies else self._tidied(table)
@@ -235,22 +236,27 @@ class Member:
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
             np.lib.format.read_magic(file)
         )
-        self.shape: tuple[int, ...] = ()
-        by_columns = header is None
-        if header is not None:
-            self.shape, by_columns, self.dtype = header(file)
-        if by_columns or self.dtype.hasobject:
-            file.seek(0)
-            self._file = np.lib.format.read_array(file, allow_pickle=False)
-            self.shape, self.dtype = self._file.shape, self._file.dtype
+        self._by_rows = False
+        if header is None:
+            self._unpack()
+            return
+        self.shape, by_columns, self.dtype = header(file)
+        self._by_rows = not by_columns and not self.dtype.hasobject
 
     def __getitem__(self, rows: slice) -> NDArray:
-        if isinstance(self._file, np.ndarray):
-            return self._file[rows]
+        if not self._by_rows:
+            return self._unpack()[rows]
         start, stop, _ = rows.indices(self.shape[0])
         shape = (stop - start, *self.shape[1:])
         read = self._file.read(math.prod(shape) * self.dtype.itemsize)
         return np.frombuffer(read, self.dtype).reshape(shape)
+
+    def _unpack(self) -> NDArray:
+        if not isinstance(self._file, np.ndarray):
+            self._file.seek(0)
+            self._file = np.lib.format.read_array(self._file, allow_pickle=False)
+            self.shape, self.dtype = self._file.shape, self._file.dtype
+        return self._file
 
 
 class OneArray(ArraySource):
@@ -274,6 +280,7 @@ class OneArray(ArraySource):
         with self._damage_named(), self._opened() as held:
             dtype = held[array].dtype
             if dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf":
+                self._check_budget([array], None)
                 return Mapped.open(self.path, None if centre is None else centre.__call__)
         return super().events(array, memory, centre)
 

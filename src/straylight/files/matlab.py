@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.files.hdf5 import own
+
+#: What MATLAB calls arrays of numbers.
+NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 class Turned:
@@ -27,6 +31,29 @@ class Turned:
         return np.asarray(self._item[..., rows]).T
 
 
+class Whole:
+    """An array of a version before 7.3, read whole when it is asked for.
+
+    Args:
+        path: the file.
+        name, shape: of the array.
+    """
+
+    chunks, dtype = None, np.dtype(np.float64)
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
+        self._path, self._name, self.shape = path, name, shape
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        return self._held[rows]
+
+    @cached_property
+    def _held(self) -> NDArray:
+        import scipy.io
+
+        return scipy.io.loadmat(self._path, variable_names=[self._name])[self._name]
+
+
 @contextmanager
 def arrays(path: Path) -> Iterator[Mapping[str, Any]]:
     """The arrays of numbers in a MAT file by their names, `(N, *shape)`; cells, structures and texts are left out."""
@@ -34,8 +61,7 @@ def arrays(path: Path) -> Iterator[Mapping[str, Any]]:
     import scipy.io
 
     if not h5py.is_hdf5(path):
-        held = scipy.io.loadmat(path).items()
-        yield {name: value for name, value in held if name[:2] != "__" and value.dtype.kind in "biuf"}
+        yield {n: Whole(path, n, shape) for n, shape, kind in scipy.io.whosmat(path) if kind in NUMBERS}
         return
     with h5py.File(path) as file:
         items = {name: own(file, item) for name, item in file.items() if isinstance(item, h5py.Dataset)}

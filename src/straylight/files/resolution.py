@@ -92,8 +92,8 @@ def of_columns(columns: Mapping[str, NDArray], notice: Callable[[str], None]) ->
         notice: is told what is taken out of a column, and of those whose values cannot be told apart.
     """
     found = {}
-    for name, values in columns.items():
-        centre, lost = learnt(values)
+    for name in _merging(columns):
+        centre, lost = learnt(columns[name])
         if centre is not None:
             found[name] = centre
         if lost:
@@ -104,4 +104,17 @@ def of_columns(columns: Mapping[str, NDArray], notice: Callable[[str], None]) ->
             f"different values would be equal in single precision, so that an offset is taken out of columns first: "
             f"{named}{f' and {len(found) - 5} more' if len(found) > 5 else ''}."
         )
+    return found
+
+
+def _merging(columns: Mapping[str, NDArray]) -> list[str]:
+    """Those columns, of equal length, in which single precision makes different values equal."""
+    names, found = list(columns), []
+    each = max(1, VALUES // max([1, *map(len, columns.values())]))
+    for some in (names[start : start + each] for start in range(0, len(names), each)):
+        values = np.sort(np.stack([columns[name] for name in some]), 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            merged = (values[:, 1:] > values[:, :-1]) & (np.diff(values.astype(np.float32)) == 0)
+            merged |= np.isfinite(values[:, 1:]) & np.isinf(values[:, 1:].astype(np.float32))
+        found += [name for name, any_of_them in zip(some, merged.any(1), strict=True) if any_of_them]
     return found

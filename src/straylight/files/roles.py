@@ -78,7 +78,8 @@ def assign(source: Source, asked: Roles, features: Sequence[str] | None) -> tupl
     if features is None:
         array = _only(source)
         names = list(source.columns) if array is None else source.array_columns(array)
-        left = [name for name in source.columns if name not in asked.others]
+        others = set(asked.others)
+        left = [name for name in source.columns if name not in others]
         for name in left:
             if _like_a_label(name, asked.label is None):
                 raise DataError(
@@ -86,11 +87,9 @@ def assign(source: Source, asked: Roles, features: Sequence[str] | None) -> tupl
                     f"give it as data.label={name}, keep it aside by data.meta=[{name}], or list the features in "
                     "data.features."
                 )
-        numbers_of_rows = {
-            n for n in names if array is None and (ROW_NUMBERS.fullmatch(_plain(n)) or n in source.index)
-        }
-        names = [name for name in names if name not in asked.others and name not in numbers_of_rows]
-        left = [name for name in left if name not in names]
+        aside = {n for n in names if array is None and (n in source.index or ROW_NUMBERS.fullmatch(_plain(n)))}
+        names = [name for name in names if name not in others and name not in aside]
+        left = [name for name in left if array is not None or name in aside]
     elif len(features) == 1 and features[0] in source.arrays:
         array = features[0]
         names = [name for name in source.array_columns(array) if name not in asked.others]

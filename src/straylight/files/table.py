@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,6 +130,7 @@ def written_as(values: Sequence[str], kind: str) -> list[str]:
     return [str(int(float(value))) if whole else value]
 
 
+@cache
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is one of text."""
     import pyarrow.types as t
@@ -138,6 +140,7 @@ def is_text(kind: pa.DataType) -> bool:
     return any(is_it(kind) for is_it in kinds)
 
 
+@cache
 def is_numeric(kind: pa.DataType) -> bool:
     """Whether a type is one of numbers."""
     import pyarrow.types as t
