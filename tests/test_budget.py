@@ -37,11 +37,6 @@ def empty_hdf5(path, rows=2**33):
     return path
 
 
-def zeros_parquet(path, rows=2**25):
-    pq.write_table(pa.table({"a": np.zeros(rows, np.int8), "y": np.zeros(rows, np.int8)}), path, row_group_size=rows)
-    return path
-
-
 def claiming_npz(path):
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 3), }"
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
@@ -56,7 +51,6 @@ def claiming_npz(path):
         (empty_hdf5, "mine.h5", {"label": "y"}),
         (empty_hdf5, "mine.h5", {"features": "X"}),
         (empty_hdf5, "mine.h5", {"label": "y", "memory_mb": 0}),
-        (zeros_parquet, "mine.parquet", {"label": "y"}),
         (claiming_npz, "mine.npz", {}),
     ],
 )
@@ -82,6 +76,14 @@ def test_more_than_is_free_is_refused_with_the_numbers(tmp_path, ending, monkeyp
     if ending != ".npz":  # a copy of these is read where it lies
         monkeypatch.setattr(budget.shutil, "disk_usage", lambda folder: type("Disk", (), {"free": 50_000}))
         assert "50 kB are free on the disk" in refused(path, memory_mb=0)
+
+
+def test_rows_that_are_nothing_in_the_file_and_much_in_memory_are_refused(tmp_path, monkeypatch):
+    zeros = np.zeros(2**20, np.int8)
+    pq.write_table(pa.table({"a": zeros, "y": zeros}), tmp_path / "mine.parquet")
+    assert (tmp_path / "mine.parquet").stat().st_size < 20_000
+    monkeypatch.setattr(budget, "free_memory", lambda: 90_000_000)
+    assert "1,048,576 rows of 1 number (a)" in refused(tmp_path / "mine.parquet", label="y")
 
 
 def test_what_unpacks_to_more_than_is_free_is_refused(tmp_path, monkeypatch):

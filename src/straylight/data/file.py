@@ -126,7 +126,7 @@ class File(AnomalyDataModule):
                 "role, and no detector sees it."
             )
         for file in filter(None, (source, tested)):
-            file.check_rows(list(roles.features) or [str(roles.array)])
+            file.check_rows(list(roles.features) or [str(roles.array)], self.memory_mb * 2**20)
         table = source.table(roles.others) if roles.others else None
         others = tested.table(self.roles.others) if tested and self.roles.others else None
         y, y_tested = self._labels(source, table, tested, others)

@@ -280,7 +280,6 @@ class OneArray(ArraySource):
         with self._damage_named(), self._opened() as held:
             dtype = held[array].dtype
             if dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf":
-                self._check_budget([array], None)
                 return Mapped.open(self.path, None if centre is None else centre.__call__)
         return super().events(array, memory, centre)
 

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BYTES = 2**25  # of a file that are read together where it is read in pieces
-ORDER = 24  # bytes that it takes to keep a row's label and its place in the splits
+ORDER = 90  # bytes that a row takes beside its features while it is split, as measured
 SHOWN = 20  # names that are listed in an error
 
 
@@ -116,7 +116,7 @@ class Source:
         import pyarrow as pa
 
         self._check_rows(names)
-        self._check_budget(names, 8)
+        self._check_budget(names, lambda rows, width: 8 * rows * width)
         with self._damage_named():
             return pa.concat_tables(self._pieces(names))
 
@@ -166,7 +166,7 @@ class Source:
         shape = self.arrays[array]
         if self.convertible and 4 * math.prod(shape) > memory:
             return self.on_disk([array], shape, centre)
-        self._check_budget([array], 4)
+        self._check_budget([array], lambda rows, width: 4 * rows * width)
         whole = np.empty(shape, dtype=np.float32)
         with self._damage_named():
             self._write(whole, [array], centre)
@@ -176,7 +176,7 @@ class Source:
         """An array, or columns of numbers as one, of this shape, from a copy on disk that is made at the first time."""
 
         def make(folder: Path) -> None:
-            self._check_budget(names, 4, on_disk=True)
+            self._check_budget(names, lambda rows, width: 4 * rows * width, on_disk=True)
             whole = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=tuple(shape))
             self._write(whole, names, centre)
             whole.flush()
@@ -217,19 +217,23 @@ class Source:
             few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
             raise DataError(f"{self.path}: {few!r} has {sizes[few]:,} rows, and {many!r} has {sizes[many]:,}.")
 
-    def check_rows(self, names: Sequence[str]) -> None:
-        """Make sure that so many rows of columns, or of an array, can be in the file, and their order in memory."""
-        self._check_budget(names, None)
+    def check_rows(self, names: Sequence[str], memory: float) -> None:
+        """Make sure that so many rows of columns, or of an array, can be in the file, and be split in memory.
 
-    def _check_budget(self, names: Sequence[str], each: int | None, on_disk: bool = False) -> None:
-        """Make sure that columns or arrays can be in the file, and that there is room for so many bytes a number."""
+        Args:
+            names: the columns, or the array.
+            memory: bytes that the rows themselves may take there.
+        """
+        self._check_budget(names, lambda rows, width: ORDER * rows + min(4 * rows * width, int(memory)))
+
+    def _check_budget(self, names: Sequence[str], held: Callable[[int, int], int], on_disk: bool = False) -> None:
+        """Make sure that columns or arrays can be in the file, and that there is room for what rows and width take."""
         rows = self._rows(names[0])
         if rows is None:
             return
         width = sum(math.prod(self.arrays.get(name, ())[1:]) for name in names)
         what = f"{rows:,} rows of {width:,} number{'s' * (width > 1)} ({listed(names[:3])}{', ...' * (len(names) > 3)})"
-        held = ORDER * rows if each is None else each * rows * width
-        check(self.path, what, 8 * rows * width, held, on_disk=on_disk)
+        check(self.path, what, 8 * rows * width, held(rows, width), on_disk=on_disk)
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
