@@ -70,9 +70,9 @@ def test_more_than_is_free_is_refused_with_the_numbers(tmp_path, ending, monkeyp
     else:
         pq.write_table(pa.table({f"c{i}": x[:, i] for i in range(50)}), path)
     monkeypatch.setattr(budget, "SMALL", 1000)
-    monkeypatch.setattr(budget, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(budget, "free_memory", lambda: 300_000)
     said = refused(path)
-    assert "100 kB are free in memory" in said and "2,000 rows of 50 numbers" in said
+    assert "300 kB are free in memory" in said and "2,000 rows of 50 numbers" in said
     if ending != ".npz":  # a copy of these is read where it lies
         monkeypatch.setattr(budget.shutil, "disk_usage", lambda folder: type("Disk", (), {"free": 50_000}))
         assert "50 kB are free on the disk" in refused(path, memory_mb=0)
