@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from straylight import config
+from straylight import config, habits
 from straylight.console import say
 from straylight.errors import ConfigError, Interrupted
 from straylight.folder import RunFolder, SweepFolder
@@ -73,6 +73,11 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
     folder = RunFolder(job.runtime.output_dir)
+    if single and (said := _habit(cfg)) is not None:
+        folder.take_back(job.output_subdir)  # which Hydra has made by now
+        command.failures += 1
+        say(f"Error: {said}", error=True)
+        return None
     with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
         if folder.used:
             folder.clear_logs()
@@ -84,6 +89,16 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     if single:
         show_next(folder.path)
     return result.get("metrics", {}).get("test/auroc")
+
+
+def _habit(cfg: DictConfig) -> str | None:
+    """What is to be said of what is typed out of habit, before there is a run."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    try:
+        habits.refuse(plain)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def run_here(

@@ -63,6 +63,14 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
                 f"A run is resumed with its own data and detector: {unknown[0]!r} cannot be changed, only values of "
                 f"{', '.join(may)}, such as trainer.max_epochs=50."
             )
+        typed = {key_of(o) for o in overrides}
+        longer = typed & {"trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}
+        waiting = any(key.startswith("callbacks.early_stopping") for key in typed)
+        if result and result.get("stopped_early") and longer and not waiting:
+            raise ConfigError(
+                f"Early stopping has ended {folder}, however long it may train: type callbacks.early_stopping=null, or "
+                "a larger callbacks.early_stopping.patience, too."
+            )
         if not folder.hydra.is_file():
             raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
         started: Any = OmegaConf.to_container(config.read(folder.hydra), resolve=False)  # as typed, ${...} and all

@@ -110,8 +110,16 @@ def _trainer(
     cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule, tell: Any
 ) -> pl.Trainer:
     callbacks = _all(cfg, "callbacks")
-    if not (detector.selects and len(data.splits.val)):  # no validation loss to wait for
-        callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.EarlyStopping)]
+    validated = detector.selects and len(data.splits.val)
+    for waiting in [c for c in callbacks if isinstance(c, pl.callbacks.EarlyStopping)]:
+        if not validated and (not detector.selects or waiting.monitor.startswith("val")):  # for what never comes
+            callbacks.remove(waiting)
+            if detector.selects:
+                data.notice(
+                    f"There are no validation rows, so that early stopping does not wait for {waiting.monitor}."
+                )
+    if (every := cfg.trainer.get("log_every_n_steps")) not in (None, 0, 1):
+        detector.notice(f"Losses are logged once an epoch, whatever trainer.log_every_n_steps={every} says.")
     for callback in callbacks:
         if isinstance(callback, Record):
             callback.fields |= {"seed": cfg.seed, **fields}
@@ -181,3 +189,6 @@ def quiet() -> None:
     # Lightning 2.6 under torch 2.13; nothing that a user could act on
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # whoever resumes without a callback has said so
+    warnings.filterwarnings("ignore", message=r".*callbacks used to create the checkpoint need to be provided")
+    warnings.filterwarnings("ignore", message=r".*is smaller than the logging interval")  # nothing is logged by it
