@@ -121,10 +121,9 @@ class RunFolder:
         for path in self.path.glob("*.log"):
             if not path.stat().st_size:
                 path.unlink()
-        for path in (here, self.path):
+        for made in [here, self.path] if here else [self.path]:
             with suppress(OSError):  # which holds something else, and stays
-                if path is not None:
-                    path.rmdir()
+                made.rmdir()
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""

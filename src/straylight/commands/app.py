@@ -59,12 +59,13 @@ def concluded(command: Command) -> Iterator[None]:
         raise
     finally:  # whatever happened
         if command.sweep is not None:
-            _conclude(command.sweep, interrupted)
+            _conclude(command, command.sweep, interrupted)
 
 
 def _job(command: Command, cfg: DictConfig) -> float | None:
     """One job of the Hydra app. A failure is reported and counted, so that the other jobs of a sweep go on."""
     job = HydraConfig.get()
+    config.settle_paths(cfg, job.runtime.cwd)  # with hydra.job.chdir we are elsewhere
     single = job.mode == RunMode.RUN
     if not single:
         command.sweep = Path(job.sweep.dir).absolute()
@@ -87,7 +88,7 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))
     if single:
-        show_next(folder.path)
+        show_next(command, folder.path)
     return result.get("metrics", {}).get("test/auroc")
 
 
@@ -135,7 +136,7 @@ def run_here(
     if result["status"] == "ok":
         return result
     if result["status"] == "interrupted":
-        typed = shlex.join([f"resume={as_typed(folder.path)}", *again])
+        typed = shlex.join([f"resume={as_typed(command, folder.path)}", *again])
         say(f"\nInterrupted. To go on where it stopped: straylight train {typed}", error=True)
         raise Interrupted
     command.failures += 1
@@ -149,23 +150,24 @@ def _ranks(order: Order, folder: RunFolder) -> Any:
     return run_ranks(order, folder)
 
 
-def _conclude(folder: Path, interrupted: bool) -> None:
+def _conclude(command: Command, folder: Path, interrupted: bool) -> None:
     from straylight.report.page import report
 
+    typed = as_typed(command, folder)
     if SweepFolder(folder).has_results:
-        report(Path(as_typed(folder)))
-        show_next(folder)
+        report(Path(typed))
+        show_next(command, folder)
     if interrupted:
-        say(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(as_typed(folder))}")
+        say(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(typed)}")
 
 
-def show_next(folder: Path) -> None:
-    shown = as_typed(folder)
+def show_next(command: Command, folder: Path) -> None:
+    shown = as_typed(command, folder)
     typed = shlex.quote(shown)
     say(f"\nFolder: {shown}\nNext:   straylight report {typed}\n        tensorboard --logdir {typed}")
 
 
-def as_typed(folder: Path) -> str:
-    """A folder as it would be typed from here."""
-    relative = os.path.relpath(folder)
+def as_typed(command: Command, folder: Path) -> str:
+    """A folder as it would be typed where the command was."""
+    relative = os.path.relpath(folder, command.here)
     return str(folder) if relative.startswith("..") else relative

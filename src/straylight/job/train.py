@@ -20,6 +20,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.job.ddp import DDP, environment
+from straylight.job.logs import go_on
 from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def train(
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
+        if resume:
+            go_on(trainer.loggers)
     fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
     record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
