@@ -19,4 +19,4 @@ def go_on(loggers: Iterable[Logger]) -> None:
                     rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Experiment logs directory")
-                logger.experiment.metrics[:0] = rows  # type: ignore[arg-type]  # texts, which are written as they are
+                logger.experiment.metrics[:0] = rows  # texts, which are written as they are
