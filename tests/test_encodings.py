@@ -180,5 +180,7 @@ def test_a_process_of_its_own_whose_locale_knows_ascii_alone(environment, tmp_pa
     )
     said = ended.stderr.decode("utf-8", "replace")
     assert ended.returncode == 0 and b"AUROC" in ended.stdout and "Traceback" not in said, said
+    if environment.get("PYTHONCOERCECLOCALE") is None:  # where Python does not take UTF-8 by itself
+        assert (ended.stdout + ended.stderr).isascii()
     for log in (tmp_path / "out").rglob("*.log"):
         assert "Traceback" not in log.read_text(encoding="utf-8")

@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import os
 import sys
+from contextlib import suppress
 
 #: What stands for characters of our own sentences where there is nothing but ASCII.
 PLAINER = str.maketrans(
@@ -26,8 +28,21 @@ def plainer(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("straylight", plainer)
 
 
+def with_names() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale knows ASCII alone.
+
+    Other characters of what was typed would be no text there, which neither a config nor a table can hold. What is
+    printed keeps its encoding.
+    """
+    if sys.getfilesystemencoding() == "ascii":
+        printed = os.environ.get("PYTHONIOENCODING") or getattr(sys.stdout, "encoding", None) or "ascii"
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": printed}
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
+
+
 def lenient() -> None:
     """Have this process print so, whoever prints, wherever to."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="straylight")
+            with suppress(OSError):  # of a descriptor that is another than when the stream was opened
+                stream.reconfigure(errors="straylight")
