@@ -24,6 +24,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "folder": set(),
         "documents": set(),  # yaml, where a text is parsed
         "console": set(),
+        "streams": set(),
         "trust": set(),
         "stopping": set(),
         "rows": TORCH,
@@ -36,6 +37,7 @@ FLOORS: list[dict[str, set[str]]] = [
     {
         "overrides": set(),  # of Hydra's, imported where a text is parsed
         "config": HYDRA | {"pydantic"},
+        "habits": set(),
         "job": LIGHTNING | HYDRA | {"pydantic"},
         "run": TORCH | {"omegaconf", "pydantic"},
         "study": LIGHTNING,

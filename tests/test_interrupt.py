@@ -66,6 +66,34 @@ def test_a_resume_ends_with_the_weights_of_an_uninterrupted_run(group, number, t
     assert all(torch.equal(a, b) for a, b in zip(detector.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("by_epoch", [1, None])
+@pytest.mark.parametrize("batch", [2, 3, 4, 14, 15, 18])  # of 15 an epoch, validated after every fourth
+def test_no_validation_in_mid_epoch_is_lost_or_done_twice(batch, by_epoch, tmp_path, trainer) -> None:
+    class Validated(pl.Callback):
+        def __init__(self) -> None:
+            self.at: list[int] = []
+
+        def on_validation_epoch_end(self, trainer, pl_module) -> None:
+            self.at.append(trainer.global_step)
+
+    def validated(*callbacks: pl.Callback, start: Path | None = None) -> list[int]:
+        pl.seed_everything(0, verbose=False)
+        seen = Validated()
+        options = {"val_check_interval": 4, "check_val_every_n_epoch": by_epoch, "max_epochs": 2}
+        fit = trainer(**options, callbacks=[seen, *callbacks])
+        data = Blobs(batch_size=32)
+        if not callbacks:
+            fit.fit(VAE((2,), hidden=[8], latent=2), datamodule=data, ckpt_path=start, weights_only=True)
+        else:
+            with pytest.raises(SystemExit):
+                fit.fit(VAE((2,), hidden=[8], latent=2), datamodule=data)
+        return seen.at
+
+    path = tmp_path / "interrupt.ckpt"
+    first = validated(SignalAt(batch), Interrupt(path))
+    assert first + validated(start=path) == validated()
+
+
 def test_the_signals_handlers_are_put_back(trainer, tmp_path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     fit = trainer(max_epochs=1, callbacks=[Interrupt(tmp_path / "interrupt.ckpt")])

@@ -229,7 +229,14 @@ def test_a_schedule_without_an_end_is_refused(schedule, straylight_train) -> Non
 
 
 @pytest.mark.parametrize(
-    "overrides", [["detector=knn"], ["data.val_fraction=0"], ["detector=vae"], ["detector=deep_svdd"]]
+    "overrides",
+    [
+        ["detector=knn"],
+        ["detector=knn", "data.val_fraction=0"],
+        ["detector=vae"],
+        ["detector=deep_svdd"],
+        ["data.val_fraction=0", "callbacks.early_stopping.monitor=train/loss"],
+    ],
 )
 def test_early_stopping_waits_only_where_there_is_something_to_wait_for(overrides, straylight_train) -> None:
     ended = straylight_train("callbacks=early_stopping", "data=blobs", *overrides)

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from straylight import __version__
+from straylight.streams import lenient, with_names
 
 USAGE = """\
 Straylight: compose anomaly detectors and data sets, sweep over both, compare.
@@ -70,6 +71,8 @@ examples:
 
 def main() -> None:
     """Entry point of the console command."""
+    with_names()
+    lenient()
     arguments = sys.argv[1:]
     match arguments:
         case [] | ["-h" | "--help" | "help", *_]:

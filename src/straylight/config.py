@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic import ValidationError as PydanticError
 
+from straylight import habits
 from straylight import trust as trusted
 from straylight.documents import read_yaml
 from straylight.errors import ConfigError, StraylightError
@@ -51,7 +52,8 @@ def check(cfg: DictConfig) -> None:
     """Compare every value with the annotation of the parameter that it is for.
 
     Raises:
-        ConfigError: for the first that does not fit, with the key, the value and what is expected.
+        ConfigError: for the first that does not fit, with the key, the value and what is expected; and for what is
+            typed out of habit, see `straylight.habits`.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
@@ -60,6 +62,7 @@ def check(cfg: DictConfig) -> None:
         _refuse("", error)
     for key, node in _targets(plain):
         _check_target(key, node)
+    habits.refuse(plain)
 
 
 def build(cfg: DictConfig, key: str, **more: Any) -> Any:

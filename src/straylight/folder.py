@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,6 +110,20 @@ class RunFolder:
     def used(self) -> bool:
         """Whether a run has been here and left something."""
         return self.result.is_file() or self.shape.is_file()
+
+    def take_back(self, subdir: str | None = None) -> None:
+        """Remove a folder in which nothing was done: an empty log, and what Hydra keeps in a folder of that name."""
+        if self.used:
+            return
+        here = self.path / subdir if subdir else None
+        for path in [here / f"{name}.yaml" for name in ("config", "hydra", "overrides")] if here else []:
+            path.unlink(missing_ok=True)
+        for path in self.path.glob("*.log"):
+            if not path.stat().st_size:
+                path.unlink()
+        for made in [here, self.path] if here else [self.path]:
+            with suppress(OSError):  # which holds something else, and stays
+                made.rmdir()
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""

@@ -37,6 +37,7 @@ class Result(TypedDict, total=False):
     checkpoint: str
     parameters: float | None
     duration_s: float | None
+    stopped_early: bool
     device: str
 
 

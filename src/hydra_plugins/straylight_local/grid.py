@@ -28,6 +28,7 @@ class GridSweeper(BasicSweeper):
         self, overrides: list[Any], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """The jobs, in batches; each value is looked at once, before there is a folder of the sweep."""
+        self._refuse_nothing(overrides)
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)
         jobs = covering(job for batch in batches for job in batch)
         if callable(look_at := getattr(self.launcher, "look_at", None)):
@@ -38,6 +39,17 @@ class GridSweeper(BasicSweeper):
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """All were looked at."""
+
+    def _refuse_nothing(self, overrides: list[Any]) -> None:
+        from straylight.errors import ConfigError
+
+        for override in overrides:
+            if override.is_discrete_sweep() and not any(True for _ in override.sweep_string_iterator()):
+                key, known = override.get_key_element(), []
+                if override.config_loader is not None:
+                    known = override.config_loader.get_group_options(key)
+                there = f"; {key} is one of {', '.join(known)}" if known else ""
+                raise ConfigError(f"The sweep has no job, since {override.input_line} stands for no value{there}.")
 
     def _present(self, argument: str) -> str:
         from straylight.errors import ConfigError

@@ -14,7 +14,8 @@ class Interrupt(pl.callbacks.Checkpoint):
 
     A second signal does not wait. A signal in the last group of an epoch is acted on when the epoch has ended, since a
     checkpoint before its validation would skip that on resume, and one at the start of the next epoch would skip the
-    epoch. A `Checkpoint` to Lightning, which calls those last. Under DDP a signal to one rank stops all.
+    epoch; one just before a validation in mid-epoch is acted on a group later. A `Checkpoint` to Lightning, which calls
+    those last. Under DDP a signal to one rank stops all.
 
     Args:
         path: the checkpoint to write.
@@ -44,7 +45,8 @@ class Interrupt(pl.callbacks.Checkpoint):
     ) -> None:
         STOP.look()
         # a detector that is fitted in one pass finishes it: half of it could not be resumed
-        if not getattr(pl_module, "one_pass", False) and batch_idx + 1 < trainer.num_training_batches:
+        last = batch_idx + 1 >= trainer.num_training_batches
+        if not (getattr(pl_module, "one_pass", False) or last or _validates(trainer, batch_idx)):
             self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,3 +67,12 @@ class Interrupt(pl.callbacks.Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         STOP.careful = False
+
+
+def _validates(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the Trainer validates after this batch, in the middle of an epoch."""
+    every = trainer.val_check_batch
+    if every is None or every == float("inf") or not trainer.enable_validation:
+        return False
+    done = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    return (done + 1) % int(every) == 0

@@ -110,8 +110,26 @@ class TestScores(pl.Callback):
         self._parts.append(outputs)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_scores(trainer, pl_module, gather(self._parts))
+        scores = gather(self._parts)
+        _tell_of_a_part(trainer, scores)
+        self.on_scores(trainer, pl_module, scores)
         self._parts.clear()
+
+
+def _tell_of_a_part(trainer: pl.Trainer, scores: Scores) -> None:
+    """Say so, once, where fewer rows were tested than the split holds, and where those are of one class."""
+    data, tested = getattr(trainer, "datamodule", None), len(scores.y)
+    test, say = split_of(data, "test"), getattr(data, "notice", None)
+    if test is None or say is None or tested >= len(test):
+        return
+    option = "fast_dev_run" if trainer.fast_dev_run else "limit_test_batches"  # type: ignore[attr-defined]
+    say(f"{tested:,} of {len(test):,} test rows, drawn by seed, were tested, as trainer.{option} asks.")
+    known = scores.y[scores.y >= 0]
+    for there, what in ((known == 0, "nominal"), (known > 0, "anomalous")):
+        if len(known) and not there.any():
+            say(
+                f"None of the {tested:,} rows that were tested is {what}, so that nothing is ranked: test more of them."
+            )
 
 
 class AfterTest(TestScores):

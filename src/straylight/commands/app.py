@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from straylight import config
+from straylight import config, habits
 from straylight.console import say
 from straylight.errors import ConfigError, Interrupted
 from straylight.folder import RunFolder, SweepFolder
@@ -59,12 +59,13 @@ def concluded(command: Command) -> Iterator[None]:
         raise
     finally:  # whatever happened
         if command.sweep is not None:
-            _conclude(command.sweep, interrupted)
+            _conclude(command, command.sweep, interrupted)
 
 
 def _job(command: Command, cfg: DictConfig) -> float | None:
     """One job of the Hydra app. A failure is reported and counted, so that the other jobs of a sweep go on."""
     job = HydraConfig.get()
+    config.settle_paths(cfg, job.runtime.cwd)  # with hydra.job.chdir we are elsewhere
     single = job.mode == RunMode.RUN
     if not single:
         command.sweep = Path(job.sweep.dir).absolute()
@@ -73,6 +74,11 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
     folder = RunFolder(job.runtime.output_dir)
+    if single and (said := _habit(cfg)) is not None:
+        folder.take_back(job.output_subdir)  # which Hydra has made by now
+        command.failures += 1
+        say(f"Error: {said}", error=True)
+        return None
     with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
         if folder.used:
             folder.clear_logs()
@@ -82,8 +88,18 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))
     if single:
-        show_next(folder.path)
+        show_next(command, folder.path)
     return result.get("metrics", {}).get("test/auroc")
+
+
+def _habit(cfg: DictConfig) -> str | None:
+    """What is to be said of what is typed out of habit, before there is a run."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    try:
+        habits.refuse(plain)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def run_here(
@@ -120,7 +136,7 @@ def run_here(
     if result["status"] == "ok":
         return result
     if result["status"] == "interrupted":
-        typed = shlex.join([f"resume={as_typed(folder.path)}", *again])
+        typed = shlex.join([f"resume={as_typed(command, folder.path)}", *again])
         say(f"\nInterrupted. To go on where it stopped: straylight train {typed}", error=True)
         raise Interrupted
     command.failures += 1
@@ -134,23 +150,24 @@ def _ranks(order: Order, folder: RunFolder) -> Any:
     return run_ranks(order, folder)
 
 
-def _conclude(folder: Path, interrupted: bool) -> None:
+def _conclude(command: Command, folder: Path, interrupted: bool) -> None:
     from straylight.report.page import report
 
+    typed = as_typed(command, folder)
     if SweepFolder(folder).has_results:
-        report(Path(as_typed(folder)))
-        show_next(folder)
+        report(Path(typed))
+        show_next(command, folder)
     if interrupted:
-        say(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(as_typed(folder))}")
+        say(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(typed)}")
 
 
-def show_next(folder: Path) -> None:
-    shown = as_typed(folder)
+def show_next(command: Command, folder: Path) -> None:
+    shown = as_typed(command, folder)
     typed = shlex.quote(shown)
     say(f"\nFolder: {shown}\nNext:   straylight report {typed}\n        tensorboard --logdir {typed}")
 
 
-def as_typed(folder: Path) -> str:
-    """A folder as it would be typed from here."""
-    relative = os.path.relpath(folder)
+def as_typed(command: Command, folder: Path) -> str:
+    """A folder as it would be typed where the command was."""
+    relative = os.path.relpath(folder, command.here)
     return str(folder) if relative.startswith("..") else relative

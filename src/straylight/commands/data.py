@@ -175,7 +175,7 @@ def _head(name: str, folders: list[Path]) -> str:
     for folder in (FOLDER, *folders):
         path = folder / "data" / f"{name}.yaml"
         if path.is_file():
-            first = path.read_text().partition("\n")[0]
+            first = path.read_text(encoding="utf-8").partition("\n")[0]
             return (
                 re.split(r"[.;:] |, (?=[a-z])", first.removeprefix("# "))[0].rstrip(".,;:")
                 if first.startswith("#")

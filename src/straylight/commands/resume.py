@@ -11,7 +11,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from straylight import config
 from straylight.commands.app import concluded, run_here, run_hydra, show_next
@@ -57,18 +57,38 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
         if result and result["status"] == "ok" and not overrides:
             say(f"{folder} is finished; there is nothing to resume.")
             return
-        if unknown := [o for o in overrides if "=" not in o or key_of(o) in GROUPS or not entry(key_of(o)).resumable]:
+        chosen = [o for o in overrides if o.startswith("logger=")]  # of which nothing follows for what is computed
+        values = [o for o in overrides if o not in chosen]
+        if unknown := [o for o in values if "=" not in o or key_of(o) in GROUPS or not entry(key_of(o)).resumable]:
+            if entry(group := key_of(unknown[0])).resumable and group in GROUPS:
+                raise ConfigError(
+                    f"A run is resumed with its own {group}: {unknown[0]!r} cannot be chosen, only its values changed, "
+                    "such as trainer.max_epochs=50."
+                )
             may = [k for k, known in KEYS.items() if known.resumable and not entry(k.rpartition(".")[0]).resumable]
             raise ConfigError(
                 f"A run is resumed with its own data and detector: {unknown[0]!r} cannot be changed, only values of "
                 f"{', '.join(may)}, such as trainer.max_epochs=50."
+            )
+        typed = {key_of(o) for o in overrides}
+        longer = typed & {"trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}
+        waiting = any(key.startswith("callbacks.early_stopping") for key in typed)
+        if result and result.get("stopped_early") and longer and not waiting:
+            raise ConfigError(
+                f"Early stopping has ended {folder}, however long it may train: type callbacks.early_stopping=null, or "
+                "a larger callbacks.early_stopping.patience, too."
             )
         if not folder.hydra.is_file():
             raise ConfigError(f"{folder} cannot be resumed: it has no .hydra/hydra.yaml.")
         started: Any = OmegaConf.to_container(config.read(folder.hydra), resolve=False)  # as typed, ${...} and all
         known = started.get("hydra") or {}
         OmegaConf.set_struct(cfg, True)
-        cfg.merge_with_dotlist(overrides)
+        if chosen:
+            with open_dict(cfg):
+                cfg.logger = _composed([], chosen, RunMode.RUN)["logger"]
+        cfg.merge_with_dotlist([o for o in values if not o.startswith("+")])
+        with open_dict(cfg):
+            cfg.merge_with_dotlist([o.lstrip("+") for o in values if o.startswith("+")])
         config.settle_paths(cfg)
         config.check(cfg)
         try:
@@ -82,7 +102,7 @@ def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Col
             ended.append(finished is not None)
         if finished is not None:
             log.info(headline(finished))
-            show_next(folder.path)
+            show_next(command, folder.path)
 
 
 @contextmanager
@@ -121,7 +141,7 @@ def resume_sweep(
     place = f"hydra.sweep.dir={quoted(str(folder.path.absolute()))}"
     typed = [from_here(o) for o in typed]
     free = {*trust, *typed_in(typed_folders, typed)}
-    standard = _composed(typed_folders, [*typed, place])
+    standard = _composed(typed_folders, [*typed, place], RunMode.MULTIRUN)["hydra"]
     asked = []
     for manifest in found:
         started = Path(manifest.cwd)  # its relative paths were meant from there
@@ -129,7 +149,7 @@ def resume_sweep(
         dirs = [path.absolute() for path in typed_folders or map(Path, manifest.config_dirs)]
         overrides = merged([o for o in manifest.overrides if key_of(o) != "hydra.mode"], typed, [place])
         with chdir(here):  # before Hydra runs anything
-            check_hydra(_composed(dirs, overrides), standard, free)
+            check_hydra(_composed(dirs, overrides, RunMode.MULTIRUN)["hydra"], standard, free)
         asked.append((manifest, here, [*options, *(f"--config-dir={path}" for path in dirs), "-m"], overrides))
     command.resume, command.trust = True, tuple(free)
     with leased(folder.path, alone=True), concluded(command):
@@ -138,8 +158,8 @@ def resume_sweep(
             run_hydra(command, given, overrides, here)
 
 
-def _composed(folders: list[Path], overrides: list[str]) -> Any:
-    """Hydra's own part of a sweep's config; nothing is built of it."""
+def _composed(folders: list[Path], overrides: list[str], mode: RunMode) -> Any:
+    """A config with Hydra's own part, as plain values; nothing is built of it."""
     search = create_config_search_path(str(FOLDER))
     for path in folders:
         search.prepend(
@@ -147,7 +167,7 @@ def _composed(folders: list[Path], overrides: list[str]) -> Any:
         )
     try:
         composer = Hydra.create_main_hydra2("train", search)
-        cfg = composer.compose_config("train", composable(overrides), RunMode.MULTIRUN)
-        return OmegaConf.to_container(cfg.hydra, resolve=False, enum_to_str=True)
+        cfg = composer.compose_config("train", composable(overrides), mode)
+        return OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
     finally:
         GlobalHydra.instance().clear()

@@ -99,7 +99,7 @@ def _find(root: Path, name: str) -> Path:
 
 def _sums() -> dict[str, str]:
     """The checksum of each file that can be fetched."""
-    lines = Path(__file__).with_name("adbench.sha256").read_text().splitlines()
+    lines = Path(__file__).with_name("adbench.sha256").read_text(encoding="utf-8").splitlines()
     return {file: digest for digest, file in (line.split() for line in lines)}
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from straylight.data.steps.contamination import contaminate
+from straylight.data.steps.limits import Limit, check_interval, counts, left_by, limits
 from straylight.data.steps.overlap import found_in
 from straylight.data.steps.splits import Places, halves, nominal_only, unsupervised
 from straylight.errors import DataError
@@ -34,12 +35,14 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     Splits are made before anything is fitted. Training labels are served hidden. Validation is halved by seed: one
     half selects epochs, the other (`calibration_dataloader`) is for thresholds. Test rows touch nothing before the
-    test.
+    test. A batch in a limit of the Trainer's is a mini-batch, of `batch_size` rows: where validation or test are
+    limited, so many are drawn by seed from all of their rows.
 
     Args:
         batch_size: rows of a mini-batch, over all devices.
         eval_batch_size: rows of an evaluation batch.
-        group: mini-batches handed to the Trainer at a time; changes the speed, never the weights.
+        group: mini-batches handed to the Trainer at a time; changes the speed, never the weights. One, whatever is
+            given, where an option of the Trainer counts mini-batches.
         protocol: `nominal_only`, the one-class protocol, or `unsupervised`, in which all rows train and the same rows
             are tested. Data sets that come with splits of their own know the first only.
         contamination: the fraction of anomalies among training rows, drawn from those found there and those in
@@ -212,12 +215,16 @@ class AnomalyDataModule(pl.LightningDataModule):
         self._training = GroupLoader(
             self._resident(self.splits.train),
             batch_size=self.batch_size,
-            group=self.group,
+            group=1 if self.trainer and counts(self.trainer) else self.group,
             seed=self.seed,
             rank=rank,
             world=world,
             workers=self.workers,
+            fixed=bool(getattr(self.trainer, "overfit_batches", 0)),
         )
+        if self.trainer:
+            self._training.served = left_by(self.trainer.limit_train_batches, len(self._training))
+            check_interval(self.trainer, self._training.served)
         return self._training
 
     def teardown(self, stage: str) -> None:
@@ -227,16 +234,17 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The half of validation that selects; nothing where there is no validation."""
-        return self._evaluation(self._val_halves[0])
+        return self._evaluation(self._val_halves[0], self.trainer.limit_val_batches if self.trainer else 1.0)
 
     def calibration_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The half of validation that thresholds are set on."""
         return self._evaluation(self._val_halves[1])
 
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        return self._evaluation(self.splits.test)
+        return self._evaluation(self.splits.test, self.trainer.limit_test_batches if self.trainer else 1.0)
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        return self._evaluation(self.splits.test, self.trainer.limit_predict_batches if self.trainer else 1.0)
 
     def transfer_batch_to_device(
         self, batch: Batch | Group, device: torch.device, dataloader_idx: int
@@ -246,11 +254,14 @@ class AnomalyDataModule(pl.LightningDataModule):
         # Lightning would take a batch apart to find that it is there already
         return batch if batch.x.device == device else batch.to(device)
 
-    def _evaluation(self, events: Events) -> BatchLoader | list[BatchLoader]:
+    def _evaluation(self, events: Events, limit: Limit = 1.0) -> BatchLoader | list[BatchLoader]:
         rank, world = self._place
         if not len(events):
             return []
-        return BatchLoader(events, batch_size=self.eval_batch_size, rank=rank, world=world, workers=self.workers)
+        size, seed = self.eval_batch_size, None
+        if limits(limit):  # the Trainer will take the first of these
+            size, seed = max(1, self.batch_size // world), self.seed
+        return BatchLoader(events, batch_size=size, seed=seed, rank=rank, world=world, workers=self.workers)
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -85,7 +85,7 @@ def sha256(path: Path) -> str:
 
 def _made_of(path: Path, place: Path) -> bool:
     try:
-        stamp = json.loads((place / STAMP).read_text())
+        stamp = json.loads((place / STAMP).read_text(encoding="utf-8"))
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) == (stamp["size"], stamp["mtime_ns"]):
             return True

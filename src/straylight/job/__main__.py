@@ -7,10 +7,12 @@ from straylight.console import say
 from straylight.errors import StraylightError
 from straylight.job.devices import rank_here
 from straylight.job.perform import perform
+from straylight.streams import lenient
 
 
 def main(arguments: list[str]) -> int:
     """Entry point; ranks that a job starter such as `torchrun` made find their number in the environment."""
+    lenient()
     if len(arguments) != 1:
         say("usage: python -m straylight.job FOLDER", error=True)
         return 2

@@ -120,7 +120,8 @@ def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
     """Keep what Hydra knew of the command, and what was typed, as Hydra itself does, but whole."""
     for path, plain in ((folder.hydra, {"hydra": dict(hydra)}), (folder.overrides, hydra["overrides"]["task"])):
         with replacing(path, durable=path == folder.hydra) as aside:
-            aside.write_text(yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
+            text = yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+            aside.write_text(text, encoding="utf-8")
 
 
 def fields_of(

@@ -47,7 +47,8 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int
 
 def log_into(folder: RunFolder) -> None:
     """Have what a run says printed, and kept in its folder behind what it said before."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder.log())]
+    kept = logging.FileHandler(folder.log(), encoding="utf-8", errors="backslashreplace")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), kept]
     for handler in handlers:
         handler.setFormatter(Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)

@@ -20,6 +20,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.job.ddp import DDP, environment
+from straylight.job.logs import go_on
 from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def train(
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
+        if resume:
+            go_on(trainer.loggers)
     fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
     record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
@@ -110,8 +113,16 @@ def _trainer(
     cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule, tell: Any
 ) -> pl.Trainer:
     callbacks = _all(cfg, "callbacks")
-    if not (detector.selects and len(data.splits.val)):  # no validation loss to wait for
-        callbacks = [c for c in callbacks if not isinstance(c, pl.callbacks.EarlyStopping)]
+    validated = detector.selects and len(data.splits.val)
+    for waiting in [c for c in callbacks if isinstance(c, pl.callbacks.EarlyStopping)]:
+        if not validated and (not detector.selects or waiting.monitor.startswith("val")):  # for what never comes
+            callbacks.remove(waiting)
+            if detector.selects:
+                data.notice(
+                    f"There are no validation rows, so that early stopping does not wait for {waiting.monitor}."
+                )
+    if (every := cfg.trainer.get("log_every_n_steps")) not in (None, 0, 1):
+        detector.notice(f"Losses are logged once an epoch, whatever trainer.log_every_n_steps={every} says.")
     for callback in callbacks:
         if isinstance(callback, Record):
             callback.fields |= {"seed": cfg.seed, **fields}
@@ -181,3 +192,6 @@ def quiet() -> None:
     # Lightning 2.6 under torch 2.13; nothing that a user could act on
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # whoever resumes without a callback has said so
+    warnings.filterwarnings("ignore", message=r".*callbacks used to create the checkpoint need to be provided")
+    warnings.filterwarnings("ignore", message=r".*is smaller than the logging interval")  # nothing is logged by it

@@ -210,9 +210,9 @@ class Events:
         places = torch.from_numpy(positions)
         return Events(
             self.x.take(positions) if isinstance(self.x, Mapped) else self.x.index_select(0, places),
-            _taken(self.y, places),
+            taken(self.y, places),
             self.context.index_select(0, places),
-            _taken(self.weight, places),
+            taken(self.weight, places),
             {name: column[positions] for name, column in self.meta.items()},
         )
 
@@ -220,7 +220,7 @@ class Events:
         return len(self.x)
 
 
-def _taken(column: Tensor, places: Tensor) -> Tensor:
+def taken(column: Tensor, places: Tensor) -> Tensor:
     """Some rows of a column; one that is a single number, seen N times, stays so."""
     same = len(column) and column.stride(0) == 0
     return column[:1].expand(len(places)) if same else column.index_select(0, places)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from straylight.errors import DataError
-from straylight.rows.batch import Batch, Events, Group
+from straylight.errors import ConfigError, DataError
+from straylight.rows.batch import Batch, Events, Group, taken
 from straylight.rows.mapped import Mapped
 from straylight.rows.order import BlockShuffled, Order, Shuffled
 
@@ -37,6 +37,7 @@ class GroupLoader:
         group: mini-batches yielded at a time.
         seed, rank, world: what the permutation is drawn from, and which part of it is served.
         workers: threads that read ahead where rows are on disk; they change no batch.
+        fixed: whether every epoch serves the mini-batches of the first, as where few are to be learned by heart.
 
     Raises:
         DataError: if there are fewer rows, or rows in a mini-batch, than ranks.
@@ -57,6 +58,7 @@ class GroupLoader:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        fixed: bool = False,
     ) -> None:
         n = len(events)
         if n < world:
@@ -75,8 +77,10 @@ class GroupLoader:
             del self._ends[-2]
         self.group = group
         self.steps = len(self._ends)
+        self.served = len(self)  # groups of an epoch that are asked for, which a Trainer's limit makes fewer
         self.epoch = self._done = self._start = 0
-        self.sampler = self  # where Lightning looks for set_epoch
+        if not fixed:
+            self.sampler = self  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -124,10 +128,19 @@ class GroupLoader:
         return Group(x, context, weight, where.argsort(), rows, sizes, totals)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self._done % len(self)}
+        return {"done": self._done % max(1, self.served), "group": self.group}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._start = self._done = int(state["done"])
+        if self._done and self.group != state.get("group", self.group):  # which earlier versions do not say
+            raise ConfigError(
+                f"An epoch that was interrupted by {_at_a_time(state['group'])} cannot be ended by "
+                f"{_at_a_time(self.group)}: go on with the Trainer's limits and the data.group that it was begun with."
+            )
+
+
+def _at_a_time(group: int) -> str:
+    return "single mini-batches" if group == 1 else f"groups of {group} mini-batches"
 
 
 class BatchLoader:
@@ -139,6 +152,8 @@ class BatchLoader:
     Args:
         events: a validation or test split.
         batch_size: rows of a batch, at most.
+        seed: of the random order that the rows come in, so that any of the first batches are a fair sample of all;
+            `None` leaves them as they lie.
         rank, world: which batches are served.
         workers: threads that read ahead where rows are on disk.
 
@@ -147,7 +162,17 @@ class BatchLoader:
         [4, 4, 2]
     """
 
-    def __init__(self, events: Events, *, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0) -> None:
+    def __init__(
+        self,
+        events: Events,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+    ) -> None:
+        self._order = None if seed is None else Shuffled(len(events), seed)
         self.events, self.batch_size = events, max(1, min(batch_size, len(events) // world))
         self.workers = workers if isinstance(events.x, Mapped) else 0
         starts = range(0, len(events), self.batch_size)
@@ -161,6 +186,10 @@ class BatchLoader:
 
     def _read(self, start: int) -> Batch:
         events, part = self.events, slice(start, start + self.batch_size)
+        if self._order is not None:
+            rows, _ = self._order.part(start, start + self.batch_size).sort()  # as they lie in a file
+            y, context, weight = taken(events.y, rows).long(), events.context[rows], taken(events.weight, rows)
+            return Batch(events.x.index_select(0, rows), y, context, weight, rows)
         rows = torch.arange(start, min(start + self.batch_size, len(events)))
         return Batch(events.x[part], events.y[part].long(), events.context[part], events.weight[part], rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Command:
         sweep: the folder of the sweep that has begun; `None` if there is none.
         trust: what configs may build that came with a folder; `None` where all was typed.
         manifest: of the sweep that is gone on with; `None` of a new one.
+        here: the folder that it was typed in, which need not be the one that a job runs in.
     """
 
     resume: bool = False
@@ -24,6 +25,7 @@ class Command:
     sweep: Path | None = None
     trust: tuple[str, ...] | None = None
     manifest: Path | None = None
+    here: Path = field(default_factory=Path.cwd)
 
     @classmethod
     def of(cls, task: Any) -> Command:

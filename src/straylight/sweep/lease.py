@@ -68,7 +68,7 @@ def _renew(lease: Path, over: threading.Event) -> None:
 
 def _read(lease: Path) -> dict:
     try:
-        return dict(json.loads(lease.read_text()))
+        return dict(json.loads(lease.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 

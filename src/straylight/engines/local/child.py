@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from straylight.engines.local.pulse import beating
 from straylight.engines.local.reuse import reusable, unchanged
 from straylight.errors import StraylightError
+from straylight.streams import lenient
 
 
 class Errand(NamedTuple):
@@ -53,6 +54,7 @@ def main(orders: Connection, told: Connection) -> None:
 
     Its exit status is 0 if the job went well, 130 if it was interrupted, and another one otherwise.
     """
+    lenient()
     os.setpgid(0, 0)  # with all that it starts it can be ended as one
     tell = _teller(told)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server may have been told to ignore some

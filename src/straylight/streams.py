@@ -1,0 +1,48 @@
+"""What is printed where the encoding lacks it: no character that a file or a path brings along ends a program."""
+
+import codecs
+import io
+import os
+import sys
+from contextlib import suppress
+
+#: What stands for characters of our own sentences where there is nothing but ASCII.
+PLAINER = str.maketrans(
+    {"±": "+-", "µ": "u", "μ": "u", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "√": "sqrt "}
+)
+
+
+def plainer(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for what cannot be encoded, as an error handler of `codecs`: others are shown by their number.
+
+    Example:
+        >>> "2 ± 1 µs in Zürich".encode("ascii", "straylight")
+        b'2 +- 1 us in Z\\\\xfcrich'
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(PLAINER)
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error("straylight", plainer)
+
+
+def with_names() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale knows ASCII alone.
+
+    Other characters of what was typed would be no text there, which neither a config nor a table can hold. What is
+    printed keeps its encoding.
+    """
+    if sys.getfilesystemencoding() == "ascii":
+        printed = os.environ.get("PYTHONIOENCODING") or getattr(sys.stdout, "encoding", None) or "ascii"
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": printed}
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
+
+
+def lenient() -> None:
+    """Have this process print so, whoever prints, wherever to."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with suppress(OSError):  # of a descriptor that is another than when the stream was opened
+                stream.reconfigure(errors="straylight")
