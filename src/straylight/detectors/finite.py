@@ -8,8 +8,8 @@ from torch import Tensor
 
 from straylight.nn import Scaling
 
-#: From where on a feature is absurd: in units of training rows; in its own, whose squares float32 no longer holds, where
-#: scaling is not affine.
+#: From where on a feature is absurd: in units of training rows; where scaling is not affine, in its own, the squares of
+#: which float32 no longer holds.
 ABSURD, ABSURD_UNSCALED = 1e6, 1e18
 
 
