@@ -21,7 +21,10 @@ UNLABELLED = (
     "No calibration row is labelled nominal: those without a label count as nominal, and anomalies among them raise "
     "the threshold."
 )
-JOINTLY = "Which rows are flagged depends on all test rows together, so that there is no threshold beforehand."
+JOINTLY = (
+    "Which rows are flagged depends on all test rows together, so that there is no threshold beforehand, and no "
+    "interval of its rates."
+)
 
 
 class Rule(NamedTuple):
@@ -174,7 +177,7 @@ def _met(
     flagged: Flags, entry: Entry, threshold: Threshold | None, y: ArrayLike, kinds: Sequence[str], weight: Weight
 ) -> Entry:
     """What came of a rule beside what was expected of it."""
-    found = decisions(flagged, y, kinds, weight)
+    found = decisions(flagged, y, kinds, weight, one_by_one=entry["rule"] != "fdr")
     nominal = found.pop("nominal", 0)
     if not nominal:
         return found
