@@ -123,7 +123,8 @@ def energy(
 
 def _tick(card: Card, longest: float, clock: Callable[[], float]) -> float | None:
     """Seconds between two ticks of a card's counter, the longest of three; None where it does not tick."""
-    last, moved, start = card.energy_mj(), [], clock()
+    last, start = card.energy_mj(), clock()
+    moved: list[float] = []
     while last is not None and len(moved) < 4:
         if (now := card.energy_mj()) != last:
             last, start = now, clock()

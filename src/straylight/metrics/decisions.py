@@ -85,9 +85,7 @@ def decisions(
         "observed_fpr_interval": [low, high] if fpr is not None and one_by_one else None,
         "nominal": nominal,
         "recall_per_kind": {
-            kinds[k] if k < len(kinds) else str(k): list(
-                rate(flags, labels == k, weights, level)[: 3 if one_by_one else 1]
-            )
+            kinds[k] if k < len(kinds) else str(k): list(rate(flags, labels == k, weights, level)[:shown])
             for k in np.unique(labels[strange]).tolist()
         },
         "report": report(confusion),

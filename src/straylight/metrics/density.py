@@ -332,7 +332,8 @@ def edges(found: Mapping[str, Any]) -> dict[str, Edges]:
     if found.get("two_sample_interval") is not None:
         # of an exact density both halves of m rows have an AUROC of 1/2, known to 1 / sqrt(6 m)
         rows = 2 * ((z + least) / (BOUNDS["two_sample_auroc"][0] - 0.5)) ** 2 / 6
-        of["two_sample_auroc"] = Edges(*found["two_sample_interval"], math.ceil(rows))
+        low, high = found["two_sample_interval"]
+        of["two_sample_auroc"] = Edges(low, high, math.ceil(rows))
     n = found.get("rows", 0)
     if found.get("excess") is not None:
         value, error = (found[name] / found["dimensions"] for name in ("excess", "excess_se"))
