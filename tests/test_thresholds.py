@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from straylight.metrics.conformal import Calibration, Threshold, benjamini_hochberg, fpr_band, held_nominal, needed
 from straylight.metrics.decisions import decisions, report
-from straylight.metrics.rules import Cuts, rules
+from straylight.metrics.rules import Cuts, rules, settable
 from straylight.metrics.thresholds import best_f1, fpr_of_quantile, fpr_of_rate
 
 REPEATS = 200
@@ -609,3 +609,16 @@ def test_the_binomial_interval_of_rows_flagged_together_would_not_hold() -> None
         intervals.append(found["observed_fpr_interval"])
     held = np.mean([low <= np.mean(rates) <= high for low, high in intervals])
     assert held < 0.9  # of a nominal 95 %
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 18, 19, 98, 99, 1000])
+def test_what_is_said_to_be_settable_is_what_can_be_set(rows) -> None:
+    asked = rules(quantile=0.95, fprs=[0.3, 0.01], input_hz=1000.0, accept_hz=100.0, fdr=None)
+    said, complete = settable(asked, rows)
+    set_here = [entry["value"] is not None for entry in Cuts(asked, np.arange(rows), np.zeros(rows)).entries]
+    can, _, cannot = said.partition(" not ")
+    names = ["quantile 0.95", "fpr 0.3", "fpr 0.01", "rate 100"]
+    assert [name in can for name in names] == set_here and [name in cannot for name in names] == [
+        not one for one in set_here
+    ]
+    assert complete == all(set_here) and said.endswith(".")

@@ -14,7 +14,7 @@ from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, sc
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.metrics.conformal import held_nominal
-from straylight.metrics.rules import Cuts, rules
+from straylight.metrics.rules import Cuts, rules, settable
 from straylight.rows.batch import Batch, Scored
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,23 @@ class Thresholds(TestScores):
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
         return {"thresholds": self.found}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says which thresholds can be set, while there is time to ask for others."""
+        serve = getattr(getattr(trainer, "datamodule", None), "calibration_dataloader", None)
+        if not trainer.is_global_zero or serve is None or not self.rules:
+            return
+        events = getattr(serve(), "events", None)
+        nominal = np.zeros(0, bool) if events is None else held_nominal(events.y)
+        rows = float(nominal.sum())
+        if rows and events.weight.stride(0) != 0:
+            weight = events.weight.double().numpy()[nominal]
+            rows = weight.sum() ** 2 / (weight**2).sum()
+        said, complete = settable(self.rules, rows)
+        if complete:
+            log.info(said)
+        else:
+            log.warning(f"{said} data.smallest_fpr has more rows validate.")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.cuts, self.found = None, []

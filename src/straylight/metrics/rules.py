@@ -87,6 +87,23 @@ def rules(
     return found
 
 
+def settable(rules: Sequence[Rule], rows: float) -> tuple[str, bool]:
+    """Which thresholds so many nominal calibration rows can set, in a sentence; and whether these are all.
+
+    Example:
+        >>> settable(rules(quantile=0.95, fprs=[0.01], fdr=None), 19)
+        ('19 nominal calibration rows set quantile 0.95, but not fpr 0.01, which takes 99.', False)
+    """
+    takes = {}
+    for rule in rules:
+        if (rate := rule.asked.get("fdr", rule.fpr)) is not None:
+            takes[f"{rule.name} {next(iter(rule.asked.values())):g}"] = needed(rate)
+    can = [name for name, least in takes.items() if least <= rows]
+    cannot = [f"{name}, which takes {least:,}" for name, least in takes.items() if least > rows]
+    said = f"{rows:,.0f} nominal calibration rows set " + (", ".join(can) or "no threshold")
+    return said + (f"{', but' if can else ':'} not {', '.join(cannot)}." if cannot else "."), not cannot
+
+
 class Cuts:
     """What each rule comes to on calibration rows, and what it does to test rows.
 
