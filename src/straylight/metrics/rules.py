@@ -87,8 +87,8 @@ def rules(
     return found
 
 
-def settable(rules: Sequence[Rule], rows: float) -> tuple[str, bool]:
-    """Which thresholds so many nominal calibration rows can set, in a sentence; and whether these are all.
+def settable(rules: Sequence[Rule], rows: float, of: str = "nominal calibration") -> tuple[str, bool]:
+    """Which thresholds so many rows of a sort can set, in a sentence; and whether these are all.
 
     Example:
         >>> settable(rules(quantile=0.95, fprs=[0.01], fdr=None), 19)
@@ -100,7 +100,7 @@ def settable(rules: Sequence[Rule], rows: float) -> tuple[str, bool]:
             takes[f"{rule.name} {next(iter(rule.asked.values())):g}"] = needed(rate)
     can = [name for name, least in takes.items() if least <= rows]
     cannot = [f"{name}, which takes {least:,}" for name, least in takes.items() if least > rows]
-    said = f"{rows:,.0f} nominal calibration rows set " + (", ".join(can) or "no threshold")
+    said = f"{rows:,.0f} {of} rows set " + (", ".join(can) or "no threshold")
     return said + (f"{', but' if can else ':'} not {', '.join(cannot)}." if cannot else "."), not cannot
 
 
