@@ -72,6 +72,20 @@ def test_the_losses_of_validation_are_those_of_the_other_rows(trainer) -> None:
     assert float(runner.callback_metrics["val/loss"]) == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("name", ["maf", "realnvp", "nsf"])
+@torch.no_grad()
+def test_an_absurd_context_is_as_strange(name, value) -> None:
+    detector = build(name, SHAPE, context=1).eval()
+    detector.scaling.fit([rows(50, SHAPE).x])
+    x, context = rows(20, SHAPE, 1).x, torch.randn(20, 1, generator=torch.Generator().manual_seed(0))
+    before = detector(x, context)
+    context[4] = value
+    score = detector(x, context)
+    assert score.isfinite().all() and score[4] == score.max()
+    assert torch.allclose(score[5:], before[5:], rtol=1e-5)
+
+
 def test_nan_of_any_other_row_stays_an_error(trainer) -> None:
     score = torch.tensor([1.0, torch.nan, -torch.inf])
     assert finite(score, torch.tensor([False] * 3))[1].isnan() and finite(score, torch.tensor([True] * 3))[2] > 1e38

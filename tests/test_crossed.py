@@ -138,7 +138,7 @@ def test_few_training_rows_set_a_threshold_and_change_nothing_else(kind, trainer
 
 def test_what_is_trained_by_epochs_is_refused_before_it_is(trainer) -> None:
     runner = trainer(max_epochs=1, callbacks=[Thresholds(cross=3)])
-    with pytest.raises(StraylightError, match="AutoEncoder is trained by epochs"):
+    with pytest.raises(StraylightError, match="AutoEncoder is not fitted in one pass"):
         runner.fit(AutoEncoder((3,), hidden=[4], latent=1), datamodule=Few(contamination=None))
     with pytest.raises(StraylightError, match="two training rows or more for each fold"):
         trainer(max_epochs=1, callbacks=[Thresholds(cross=40)]).fit(PCA((3,)), datamodule=Few(contamination=None))

@@ -127,7 +127,7 @@ class Thresholds(TestScores):
         if not isinstance(module, FittedDetector):
             raise StraylightError(
                 f"callbacks.thresholds.cross fits a detector again for each fold, and {type(module).__name__} is "
-                "trained by epochs: leave it out, and set data.smallest_fpr if more rows are to calibrate."
+                "not fitted in one pass: leave it out, and set data.smallest_fpr if more rows are to calibrate."
             )
         if trainer.world_size > 1:
             raise StraylightError("callbacks.thresholds.cross is for one process: set trainer.devices=1.")

@@ -120,7 +120,7 @@ class Detector(GroupedTraining):
         It is finite: see `straylight.detectors.finite`.
         """
         scaled = self.scaling(x)
-        return finite(self.as_computed(x, scaled, context), absurd(x, scaled, self.scaling))
+        return finite(self.as_computed(x, scaled, context), absurd(x, scaled, self.scaling, context))
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         """The score as it comes, which may be infinite; `x` says where a context would be."""
@@ -172,7 +172,7 @@ class Detector(GroupedTraining):
 
     def _without_absurd(self, batch: Batch) -> Batch:
         """The rows by which an epoch is judged: one that is beyond all reason would outweigh all others."""
-        strange = absurd(batch.x, self.scaling(batch.x), self.scaling)
+        strange = absurd(batch.x, self.scaling(batch.x), self.scaling, batch.context)
         if not (count := int(strange.sum())):
             return batch
         self.notice(

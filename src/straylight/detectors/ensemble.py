@@ -146,7 +146,7 @@ class Ensemble(Detector):
 
     def _scored(self, batch: Batch) -> Scored:
         members = self.standardised(self._in_parts(batch.x, batch.context).float())
-        strange = absurd(batch.x, self.scaling(batch.x), self.scaling)
+        strange = absurd(batch.x, self.scaling(batch.x), self.scaling, batch.context)
         return Scored(batch.index, finite(members.mean(1), strange), batch.y, finite(members, strange))
 
     def _in_parts(self, x: Tensor, context: Tensor) -> Tensor:

@@ -13,8 +13,13 @@ from straylight.nn import Scaling
 ABSURD, ABSURD_UNSCALED = 1e6, 1e18
 
 
-def absurd(x: Tensor, scaled: Tensor, scaling: Scaling) -> Tensor:
-    """Which rows have a feature beyond all reason, `(B, *shape)` as they are and scaled to `(B,)`; NaN is none.
+def absurd(x: Tensor, scaled: Tensor, scaling: Scaling, context: Tensor | None = None) -> Tensor:
+    """Which rows have a feature beyond all reason, or a context; NaN is none.
+
+    Args:
+        x, scaled: events as they are and scaled, `(B, *shape)` each.
+        scaling: that scaled them.
+        context: `(B, C)`, which is not scaled.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [1e30, 0.0]])
@@ -23,7 +28,10 @@ def absurd(x: Tensor, scaled: Tensor, scaling: Scaling) -> Tensor:
     """
     affine = scaling.method in ("standard", "minmax", "standard_common", "minmax_common")
     rows, limit = (scaled, ABSURD) if affine else (x, ABSURD_UNSCALED)
-    return rows.flatten(1).abs().amax(1) > limit
+    strange = rows.flatten(1).abs().amax(1) > limit
+    if context is None or not context.shape[1]:
+        return strange
+    return strange | (context.abs().amax(1) > ABSURD_UNSCALED)
 
 
 def finite(score: Tensor, strange: Tensor) -> Tensor:
