@@ -274,6 +274,7 @@ def _as_exported(detector: nn.Module) -> Iterator[None]:
     needed = [p.requires_grad for p in parameters]
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
+            detector.traced = True  # type: ignore[assignment]
             for module in modules:
                 module.training, module._compiled_call_impl = False, None
             for p in parameters:
@@ -282,6 +283,7 @@ def _as_exported(detector: nn.Module) -> Iterator[None]:
                 detector.to("cpu")
             yield
         finally:
+            vars(detector).pop("traced", None)
             if device.type != "cpu":
                 detector.to(device)
             for module, training, call in zip(modules, modes, compiled, strict=True):

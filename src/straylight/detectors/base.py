@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from straylight.detectors.finite import absurd, finite
+from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.grouped import GroupedTraining
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, scaling_of
@@ -63,6 +63,8 @@ class Detector(GroupedTraining):
     one_pass = False
     #: Whether `compile_networks` was called.
     compiled = False
+    #: Whether it is put into a graph, which cannot go by what its numbers are.
+    traced = False
     #: Networks that are not compiled.
     eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
@@ -80,6 +82,7 @@ class Detector(GroupedTraining):
         self.shape = tuple(int(n) for n in shape)
         self.context = context
         self.scaling = scaling_of(self.shape, scaling)
+        self._ordinary: dict[int, int] = {}  # rows of validation batches without an absurd one, by their first
         self.notices: list[str] = []  # what was done otherwise than asked for, for want of time or memory
 
     def notice(self, sentence: str) -> None:
@@ -120,7 +123,10 @@ class Detector(GroupedTraining):
         It is finite: see `straylight.detectors.finite`.
         """
         scaled = self.scaling(x)
-        return finite(self.as_computed(x, scaled, context), absurd(x, scaled, self.scaling, context))
+        score = self.as_computed(x, scaled, context)
+        if not self.traced and sound(score):
+            return score
+        return finite(score, absurd(x, scaled, self.scaling, context))
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         """The score as it comes, which may be infinite; `x` says where a context would be."""
@@ -172,8 +178,12 @@ class Detector(GroupedTraining):
 
     def _without_absurd(self, batch: Batch) -> Batch:
         """The rows by which an epoch is judged: one that is beyond all reason would outweigh all others."""
+        first = int(batch.index[0])
+        if self._ordinary.get(first) == len(batch.x):  # rows of validation are the same in every epoch
+            return batch
         strange = absurd(batch.x, self.scaling(batch.x), self.scaling, batch.context)
         if not (count := int(strange.sum())):
+            self._ordinary[first] = len(batch.x)
             return batch
         self.notice(
             f"{count:,} of {len(batch.x):,} rows of a validation batch have a feature that is absurdly large: they are "
@@ -194,6 +204,7 @@ class Detector(GroupedTraining):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        self._ordinary.clear()
         if not self.scaling.fitted:
             self.scaling.fit(x for x, _ in self.training_rows())
 

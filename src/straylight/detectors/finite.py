@@ -3,6 +3,8 @@
 Shapes: `B` events, `*shape` one event, `M` members of an ensemble.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,16 @@ def absurd(x: Tensor, scaled: Tensor, scaling: Scaling, context: Tensor | None =
     if context is None or not context.shape[1]:
         return strange
     return strange | (context.abs().amax(1) > ABSURD_UNSCALED)
+
+
+def sound(score: Tensor) -> bool:
+    """Whether it is known, without waiting for a GPU, that all scores are finite; a sum tells at no cost.
+
+    Example:
+        >>> sound(torch.ones(3)), sound(torch.tensor([1.0, torch.inf]))
+        (True, False)
+    """
+    return score.device.type == "cpu" and math.isfinite(score.detach().sum().item())
 
 
 def finite(score: Tensor, strange: Tensor) -> Tensor:
