@@ -170,6 +170,7 @@ def parity(
                 raise _differs(detector, f"no scores on {what} ({_innermost(error)})") from error
             if a.shape != b.shape:
                 raise _differs(detector, f"{b.shape} scores instead of {a.shape} on {what}")
+            a, b = _finite(a), _finite(b)
             if not np.isfinite(b[np.isfinite(a)]).all():
                 raise _differs(detector, f"a score that is not finite, where torch has one that is, on {what}")
             if usual is None:
@@ -250,6 +251,11 @@ def relative_difference(a: NDArray[np.float64], b: NDArray[np.float64], spread: 
     """
     seen = np.isfinite(a)
     return _largest_ratio(np.abs(a[seen] - b[seen]), np.maximum(np.abs(a[seen]), spread))
+
+
+def _finite(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores, infinite where they were clamped to the largest number, as one that overflows is."""
+    return np.where(np.abs(scores) < float(np.finfo(np.float32).max), scores, np.inf)
 
 
 def _largest_ratio(off: NDArray[np.float64], scale: NDArray[np.float64]) -> float:
