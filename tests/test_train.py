@@ -52,7 +52,7 @@ def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
     for entry in result["latency"]:
         assert {"runtime", "batch", "p50_us", "p95_us", "p99_us", "events_per_s"} <= set(entry)
         given = [entry[name] for name in ("p50_us", "p95_us", "p99_us") if entry[name] is not None]
-        assert 0 < given[0] and given == sorted(given)
+        assert given[0] > 0 and given == sorted(given)
     scaled = [entry["batch"] for entry in result["latency"] if entry["scaling"]]
     assert scaled == [1, 32, 1024, 16384][: len(scaled)] and len(scaled) >= 2  # the largest may take too long
     # and opened again, the run gives the same scores, bit for bit
