@@ -18,6 +18,7 @@ from straylight.detectors import GMM, KDE, MAF, BayesianGMM, Detector, Mahalanob
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.flow import FlowDetector
 from straylight.metrics.density import (
+    BOUNDS,
     bits_per_dim,
     density_check,
     excess,
@@ -382,15 +383,15 @@ def test_a_classifier_needs_rows_of_one_shape() -> None:
 
 
 GOOD = {
+    "rows": 10_000,
     "nll": 2.0,
     "dimensions": 2,
     "excess": 0.01,
     "excess_se": 0.001,
     "two_sample_interval": [0.49, 0.53],
-    "latent_ks_max": 0.03,
-    "chance_ks": 0.02,
+    "two_sample_rows": 10_000,
+    "latent_ks_max": 0.02,
     "radius_ks": 0.02,
-    "chance_radius_ks": 0.01,
 }
 
 
@@ -403,15 +404,22 @@ GOOD = {
         ({"nll": math.nan}, "does not fit"),
         ({"two_sample_interval": [0.49, 0.551]}, "nearly"),
         ({"two_sample_interval": [0.6, 0.66]}, "does not fit"),
+        ({"two_sample_interval": [0.45, 0.66]}, None),
+        ({"two_sample_rows": 4999}, "fits"),
+        ({"two_sample_rows": 4999, "excess": None, "latent_ks_max": None}, None),
         ({"excess": 0.057}, "fits"),
         ({"excess": 0.061}, "nearly"),
         ({"excess": 0.057, "excess_se": 0.002}, "nearly"),  # by the upper edge
         ({"excess": 0.31}, "does not fit"),
         ({"excess": math.inf, "excess_se": math.nan}, "does not fit"),
-        ({"latent_ks_max": 0.051}, "nearly"),
+        ({"latent_ks_max": 0.0201}, "fits"),
+        ({"latent_ks_max": 0.0203}, "nearly"),  # by the upper edge
         ({"latent_ks_max": 0.13}, "does not fit"),
         ({"radius_ks": 0.05}, "nearly"),
         ({"radius_ks": 0.12}, "does not fit"),
+        ({"rows": 199}, None),
+        ({"rows": 199, "radius_ks": 0.4}, "does not fit"),
+        ({"rows": 1000}, "nearly"),
         ({"latent_ks_max": 0.6, "excess": None, "two_sample_interval": None}, "does not fit"),
         ({"latent_ks_max": None, "excess": None, "two_sample_interval": None}, None),
     ],
@@ -420,11 +428,59 @@ def test_the_worst_measure_decides(change, expected) -> None:
     assert verdict({**GOOD, **change}) == expected
 
 
+TRIALS = 400
+ALLOWED = stats.binom.ppf(0.999, TRIALS, 0.025)
+
+
+def verdicts(shift, n, d=1, true=False):
+    """Of a law that is wrong by a shift of every feature, in units of its width, on rows drawn anew."""
+    random, found = np.random.default_rng([n, d, true]), []
+    for _ in range(TRIALS):
+        x = random.normal(size=(n, d))
+        log_true = stats.norm.logpdf(x).sum(1) if true else None
+        latents = None if true else x + shift
+        log_density = stats.norm.logpdf(x, -shift).sum(1)
+        found.append(density_check(log_density, d, log_true=log_true, latents=latents))
+    return found
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 1), (199, 1), (200, 1), (500, 3), (2000, 1), (4000, 2)])
+def test_a_wrong_law_is_seldom_said_to_fit(n, d) -> None:
+    at_the_bound = 2 * stats.norm.ppf((1 + BOUNDS["ks"][0]) / 2)  # the shift of that distance
+    for shift, word in ((0.3, "fits"), (at_the_bound, "fits"), (0.3, "nearly")):
+        assert sum(found["verdict"] == word for found in verdicts(shift, n, d)) <= ALLOWED, (shift, word)
+
+
+@pytest.mark.parametrize("n", [30, 200, 1000])
+def test_an_excess_at_the_bound_is_seldom_said_to_fit(n) -> None:
+    at_the_bound = math.sqrt(2 * BOUNDS["excess_per_dim"][0])  # the shift of that divergence
+    assert sum(found["verdict"] == "fits" for found in verdicts(at_the_bound, n, true=True)) <= ALLOWED
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_as_many_rows_as_are_said_to_do_usually_do_and_a_right_law_is_not_refused(d) -> None:
+    few = verdicts(0.0, 100, d)
+    assert {found["verdict"] for found in few} <= {None, "does not fit"}
+    assert sum(found["verdict"] == "does not fit" for found in few) <= 2 * ALLOWED  # latents, and their radius
+    (needed,) = {found["rows_needed"] for found in few if found["verdict"] is None}
+    assert f"on 100 rows, too few to say whether it fits (some {needed:,} would do)" in str(few)
+    assert np.mean([found["verdict"] == "fits" for found in verdicts(0.0, needed, d)[:200]]) > 0.8
+
+
+def test_what_is_near_says_what_would_tell_whether_it_fits() -> None:
+    x = np.random.default_rng(0).normal(size=(1000, 1))
+    found = density_check(stats.norm.logpdf(x[:, 0]), 1, latents=x)
+    assert found["verdict"] == "nearly"
+    assert found["sentence"].startswith(
+        "The density nearly fits, or better: 5,397 rows would tell, not 1,000: held-out"
+    )
+
+
 def test_a_perfect_density_fits_and_a_wrong_one_does_not() -> None:
     law = stats.norm(0, 1)
-    x = np.random.default_rng(0).normal(size=(5000, 2))
+    x = np.random.default_rng(0).normal(size=(8000, 2))
     log_true = law.logpdf(x).sum(1)
-    same = two_sample(x, np.random.default_rng(1).normal(size=(5000, 2)))
+    same = two_sample(x, np.random.default_rng(1).normal(size=(8000, 2)))
     found = density_check(log_true, 2, log_true=log_true, latents=x, two_sample=same)
     assert found["verdict"] == "fits" and found["excess"] == 0 and found["sentence"].startswith("The density fits: ")
     assert "0.000 ± 0.000 above the true entropy; a classifier tells samples from events with AUROC 0." in str(found)

@@ -64,7 +64,8 @@ def test_a_flow_that_trained_fits_and_one_that_did_not_does_not(trainer, caplog)
     data = gaussians()
     with caplog.at_level(logging.INFO, logger="straylight.callbacks.density"):
         found = measured(trainer, MAF((2,), layers=2, hidden=16), data, epochs=10)
-    assert found["verdict"] == "fits" and found["sentence"] in caplog.messages
+    assert found["verdict"] in ("fits", "nearly") and found["sentence"] in caplog.messages
+    assert ("rows_needed" in found) == (found["verdict"] == "nearly")  # of latents that so few rows leave open
     assert found["rows"] == int((data.splits.test.y == 0).sum())
     assert found["nll"] - found["entropy"] == pytest.approx(found["excess"], abs=1e-9)
     truth = 1 + math.log(2 * math.pi) + math.log(np.linalg.det(data.covariances[0])) / 2
@@ -298,6 +299,6 @@ def test_a_run_keeps_the_answer(straylight_train) -> None:
     ended = straylight_train("detector=maf", "data=gaussians", "data.events=2000", "data.fraction=0.1", epochs=1)
     assert ended.status == 0
     found = ended.result["density"]
-    assert found["sentence"].startswith("The density ") and found["verdict"] and found["excess"] is not None
+    assert found["sentence"].startswith("The density ") and "verdict" in found and found["excess"] is not None
     ended = straylight_train("detector=pca", "data=gaussians", "data.events=2000", "data.fraction=0.1", output="pca")
     assert "density" not in ended.result

@@ -24,6 +24,9 @@ PARTICLES = ("multiplicity", "sum_pt")
 #: A search of 500 steps for every event finds nothing here that one of 20 does not.
 QUICKER = {"anogan": ["detector.steps=20"]}
 
+#: Whose scores are of what an absurd feature hardly changes: a count, ranks one by one, the depth in a tree.
+BOUNDED = (*PARTICLES, "copod", "ecod", "isolation_forest")
+
 
 def build(name: str, shape: tuple[int, ...], context: int = 0, optimizer: Sequence[str] = ()) -> Detector:
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
@@ -100,6 +103,24 @@ def test_scores_are_one_finite_float_per_event(name, fitted) -> None:
     detector, data = fitted(name)
     score = detector(data.splits.test.x)
     assert score.shape == (len(data.splits.test),) and score.dtype == torch.float32 and score.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_an_absurd_row_has_a_finite_score_and_changes_no_other(name, fitted) -> None:
+    detector, data = fitted(name)
+    x = data.splits.test.x[:40]
+    before = detector(x)
+    for value in (1e30, 1e38, -1e30, -3e38):
+        for part in (slice(None), slice(0, 1)):  # in all features and in one
+            rows = x.clone()
+            rows.view(len(x), -1)[7, part] = value
+            score = detector(rows)
+            assert score.isfinite().all()
+            others = torch.arange(len(x)) != 7
+            assert torch.allclose(score[others], before[others], rtol=1e-5)
+            if name not in BOUNDED:
+                assert score[7] >= score.max(), (value, part)
 
 
 @pytest.mark.parametrize("name", NAMES)

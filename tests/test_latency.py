@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -82,8 +84,9 @@ def test_a_planted_sleep_is_recovered() -> None:
     for entry in entries:
         assert FIELDS | {"runtime", "batch", "scaling", "device"} == set(entry)
         assert entry["runtime"] == "eager" and entry["device"] == "cpu"
-        for name in ("p50_us", "p95_us", "p99_us", "mean_us"):
+        for name in ("p50_us", "p95_us", "mean_us"):
             assert entry[name] == pytest.approx(5000, rel=1e-9)
+        assert entry["p99_us"] is None  # of so few repeats
         assert entry["events_per_s"] == pytest.approx(entry["batch"] / 0.005)
         assert entry["repeats"] in (20, 21)  # sums of the budget round
 
@@ -336,27 +339,48 @@ def test_processes_of_others_on_a_card(pids, others) -> None:
     assert found == {"others": bool(others), "cpu_cores": 0.0} | ({} if others is None else {"gpu_processes": others})
 
 
-def test_energy_is_the_counters_difference_over_the_events() -> None:
+class Ticking:
+    """A card that takes 300 W and counts them in ticks, so many seconds long."""
+
+    def __init__(self, clock, tick, watts=300.0) -> None:
+        self.clock, self.tick, self.watts = clock, tick, watts
+
+    def energy_mj(self):
+        self.clock.now += 1e-3  # that a reading takes
+        return 1e3 * self.watts * self.tick * int(self.clock.now / self.tick + 1e-9)
+
+
+@pytest.mark.parametrize("tick", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("took", [1e-3, 0.037, 0.7])
+def test_energy_is_counted_over_ten_ticks_or_more(tick, took) -> None:
     clock = Clock()
     calls = []
 
     def call():
         calls.append(clock.now)
-        clock.now += 0.2
+        clock.now += took
 
-    card = Card(NVML(energies=[10_000, 16_000]), "GPU-0")
-    found = energy(call, 500, card, seconds=0.5, clock=clock)
-    assert len(calls) == 1 + 3 and found == pytest.approx(6 / (3 * 500) * 1e6)
-    assert energy(call, 500, Card(NVML(), "GPU-0"), clock=clock) is None
+    found = energy(call, 500, Ticking(clock, tick), seconds=0.05, clock=clock)
+    lasted = calls[-1] + took - calls[1]
+    assert lasted >= 10 * tick * 0.9
+    assert found == pytest.approx(300 * took / 500 * 1e6, rel=0.12)  # to a tick of ten, and the readings
+
+
+def test_energy_that_is_not_counted_is_not_given() -> None:
+    clock = Clock()
+    assert energy(lambda: None, 500, Card(NVML(), "GPU-0"), clock=clock) is None
+    assert energy(lambda: None, 500, Ticking(clock, 1.0), clock=clock) is None  # too slowly
+    assert energy(lambda: None, 500, Ticking(clock, 0.1, watts=0.0), clock=clock) is None
 
 
 def test_costs_of_a_card_are_recorded_where_there_is_one(monkeypatch) -> None:
-    card = Card(NVML([os.getpid(), 1], energies=[0, 1000]), "GPU-0")
+    card = Card(NVML([os.getpid(), 1], energies=itertools.count(0, 1000)), "GPU-0")
+    monkeypatch.setattr(timing, "energy", partial(energy, seconds=0.001))
     monkeypatch.setattr(timing, "card", lambda device: card)
     monkeypatch.setattr(timing, "peak_memory", lambda call, device: 12345)
     monkeypatch.setattr(cost, "joules_per_million", lambda before, after, events: (after - before) / 1000)
     _, found = timed(AutoEncoder((2,), hidden=[], latent=1), batches=[1], budget_s=0.001)
-    assert found["energy_j_per_million_events"] == 1.0 and found["peak_device_memory_bytes"] == 12345
+    assert found["energy_j_per_million_events"] >= 1.0 and found["peak_device_memory_bytes"] == 12345
     assert found["shared"]["others"] and found["shared"]["gpu_processes"] == 1
 
 
@@ -396,7 +420,7 @@ def test_all_of_it_after_a_real_test(trainer) -> None:
         ("onnx", 1, True),
         ("onnx", 64, True),
     ]
-    assert all(0 < e["p50_us"] <= e["p99_us"] for e in found["latency"])
+    assert all(0 < e["p50_us"] <= (e["p99_us"] or e["p50_us"]) for e in found["latency"])
     assert set(found["cost"]) == {"parameters", "state_bytes", "flops_per_event", "onnx", "shared", "remarks"}
     assert found["cost"]["flops_per_event"] == 2 * (2 * 4 + 4 * 1 + 1 * 4 + 4 * 2)
     assert set(found["cost"]["shared"]) == {"others", "cpu_cores"}

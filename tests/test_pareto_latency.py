@@ -73,8 +73,15 @@ def test_percentiles_of_planted_durations_are_exact():
 
 def test_warm_up_calls_do_not_count():
     found, log = measured([100.0, 100.0, 1.0, 1.0, 1.0], warmup=2, repeats=(3, 3))
-    assert found["p99_us"] == found["mean_us"] == 1e6
+    assert found["p50_us"] == found["mean_us"] == 1e6
     assert log.count("call") == 5
+
+
+@pytest.mark.parametrize(("repeats", "given"), [(5, []), (19, []), (20, ["p95_us"]), (99, ["p95_us"])])
+def test_a_percentile_beyond_all_repeats_is_not_given(repeats, given):
+    found, _ = measured([1.0] * repeats)
+    assert [name for name in ("p95_us", "p99_us") if found[name] is not None] == given
+    assert measured([1.0] * 100)[0]["p99_us"] == 1e6
 
 
 def test_a_call_much_longer_than_the_budget_is_timed_once():

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from given import sentence
+from straylight.data import Blobs
 from straylight.data.steps.contamination import contaminate
 from straylight.data.steps.splits import halves, one_class
 from straylight.data.steps.splits import nominal_only as places
 from straylight.errors import DataError
+from straylight.metrics.conformal import needed
 from straylight.rows.batch import Events
 
 
@@ -296,3 +298,16 @@ def test_naming_every_class_nominal_is_refused():
     with pytest.raises(DataError) as error:
         one_class([0, 1], [0, 1], "ab")
     assert "none is left" in sentence(error)
+
+
+@pytest.mark.parametrize("fpr", [0.05, 0.02])
+def test_validation_is_as_large_as_the_smallest_threshold_takes(fpr) -> None:
+    for seed in range(3):
+        few, enough = (Blobs(seed=seed, smallest_fpr=smallest) for smallest in (None, fpr))
+        calibrating = [len(data._val_halves[1]) for data in (few, enough)]
+        assert calibrating[1] >= needed(fpr) and len(enough.splits.test) == len(few.splits.test)
+        assert calibrating[1] <= max(calibrating[0], needed(fpr) + 1)
+    most = Blobs(seed=0, smallest_fpr=1e-6).splits
+    assert abs(len(most.val) - len(most.train)) <= 1  # no more than half
+    with pytest.raises(DataError, match=r"data\.smallest_fpr must lie between 0 and 1"):
+        Blobs(smallest_fpr=5)

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from straylight.metrics.conformal import Calibration, Threshold, benjamini_hochberg, fpr_band, held_nominal, needed
 from straylight.metrics.decisions import decisions, report
-from straylight.metrics.rules import Cuts, rules
+from straylight.metrics.rules import Cuts, rules, settable
 from straylight.metrics.thresholds import best_f1, fpr_of_quantile, fpr_of_rate
 
 REPEATS = 200
@@ -526,7 +526,7 @@ def test_what_is_applied_is_what_was_set() -> None:
                 continue
             p = cuts.calibration.p_values(scores)
             flagged = scores > entry["value"] if entry["value"] else benjamini_hochberg(p, 0.1)
-            theirs = decisions(flagged, y, ("nominal", "near", "far"), w)
+            theirs = decisions(flagged, y, ("nominal", "near", "far"), w, one_by_one=entry["rule"] != "fdr")
             nominal = theirs.pop("nominal")
             assert {name: entry[name] for name in theirs} == theirs
             if entry["rule"] == "fdr":
@@ -580,3 +580,45 @@ def test_rules_that_cannot_be_are_named(options, said) -> None:
 
 def test_rules_can_be_left_out() -> None:
     assert rules(quantile=None, fprs=[], fdr=None) == []
+
+
+def test_rows_that_are_flagged_together_have_no_intervals() -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [400, 50, 50])
+    scores = random.normal(size=500) + 3.0 * y
+    cuts = Cuts(rules(quantile=0.9, fprs=[], fdr=0.2), random.normal(size=500), np.zeros(500))
+    alone, together = cuts.applied(scores, y, ["nominal", "near", "far"])
+    for entry in (alone, together):
+        one = entry is alone
+        assert (entry["observed_fpr_interval"] is not None) == (entry["recall_interval"] is not None) == one
+        assert [len(recall) for recall in entry["recall_per_kind"].values()] == [3 if one else 1] * 2
+        assert entry["observed_fpr"] is not None and entry["recall"] is not None
+    assert "no interval of its rates" in together["remark"]
+
+
+def test_the_binomial_interval_of_rows_flagged_together_would_not_hold() -> None:
+    """Its width is that of rows one by one, and what is flagged by all of them varies by far more."""
+    random, trials = np.random.default_rng(0), 400
+    y = np.repeat([0, 1], [300, 30])
+    rates, intervals = [], []
+    for _ in range(trials):
+        scores = random.normal(size=330) + 2.0 * y
+        flagged = benjamini_hochberg(Calibration(random.normal(size=200)).p_values(scores), 0.2)
+        found = decisions(flagged, y)
+        rates.append(found["observed_fpr"])
+        intervals.append(found["observed_fpr_interval"])
+    held = np.mean([low <= np.mean(rates) <= high for low, high in intervals])
+    assert held < 0.9  # of a nominal 95 %
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 18, 19, 98, 99, 1000])
+def test_what_is_said_to_be_settable_is_what_can_be_set(rows) -> None:
+    asked = rules(quantile=0.95, fprs=[0.3, 0.01], input_hz=1000.0, accept_hz=100.0, fdr=None)
+    said, complete = settable(asked, rows)
+    set_here = [entry["value"] is not None for entry in Cuts(asked, np.arange(rows), np.zeros(rows)).entries]
+    can, _, cannot = said.partition(" not ")
+    names = ["quantile 0.95", "fpr 0.3", "fpr 0.01", "rate 100"]
+    assert [name in can for name in names] == set_here and [name in cannot for name in names] == [
+        not one for one in set_here
+    ]
+    assert complete == all(set_here) and said.endswith(".")

@@ -51,7 +51,8 @@ def test_a_run_records_what_it_reached(detector, straylight_train) -> None:
     assert 0 <= result["metrics"]["test/tpr@fpr=0.01"] <= 1
     for entry in result["latency"]:
         assert {"runtime", "batch", "p50_us", "p95_us", "p99_us", "events_per_s"} <= set(entry)
-        assert 0 < entry["p50_us"] <= entry["p95_us"] <= entry["p99_us"]
+        given = [entry[name] for name in ("p50_us", "p95_us", "p99_us") if entry[name] is not None]
+        assert given[0] > 0 and given == sorted(given)
     scaled = [entry["batch"] for entry in result["latency"] if entry["scaling"]]
     assert scaled == [1, 32, 1024, 16384][: len(scaled)] and len(scaled) >= 2  # the largest may take too long
     # and opened again, the run gives the same scores, bit for bit

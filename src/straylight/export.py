@@ -20,9 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from straylight.errors import StraylightError
 
-#: The largest relative difference that two runtimes may show on ordinary rows, and on those far outside the training
-#: range, where flows multiply by exponentials of large numbers.
+#: The largest difference that two runtimes may show: on ordinary rows as a fraction of the spread of their scores, and
+#: relative to the score on rows far outside the training range, where flows multiply by exponentials of large numbers.
 TOLERANCE, FAR_TOLERANCE = 1e-3, 1e-2
+#: The largest share of pairs of ordinary rows that the graph may rank otherwise.
+MISORDERED = 1e-3
+#: What float32 rounds of a score, as a fraction of it: a difference that no graph could do without.
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
 #: Operations of a score that are put into a graph, at most: a search in steps has one for each of them.
 MOST_OPERATIONS = 5000
 #: Operations without a counterpart in ONNX, which are known before a second is spent on finding out.
@@ -128,18 +132,20 @@ def parity(
     far_tolerance: float = FAR_TOLERANCE,
     batches: Sequence[int] = (1,),
 ) -> float:
-    """The largest relative difference between torch and ONNX Runtime, |a - b| / max(|a|, spread).
+    """The largest difference between torch and ONNX Runtime, of ordinary rows by `difference`.
 
     Rows are compared as they are, in batches of several sizes, and far outside the training range: 10, 1000 and a
     million times as large, and constant. A row that torch scores with no finite number is not compared, any other must
-    have a finite score from both. The spread is the standard deviation of torch's scores of the rows as they are: what
-    is small beside it moves no event in the ranking.
+    have a finite score from both.
+
+    Ordinary rows are judged by what ranks them: the spread of their scores, beside which what all scores have in common
+    is nothing, and their order. Rows far outside are judged relative to their score, |a - b| / max(|a|, spread).
 
     Args:
         detector: scores in float32 on the CPU.
         session: see `session`.
         x, context: ordinary events in the data's own units, `(B, *shape)` and `(B, C)`.
-        tolerance, far_tolerance: the largest relative difference, on ordinary rows and on those far outside.
+        tolerance, far_tolerance: the largest difference, on ordinary rows and on those far outside.
         batches: further batch sizes; rows are repeated.
 
     Raises:
@@ -150,13 +156,13 @@ def parity(
     largest = float(x[x.isfinite()].abs().max()) if x.isfinite().any() else 1.0
     constants = torch.tensor([0.0, 1.0, -1.0, 1e4, -1e4]).view(-1, *[1] * (x.ndim - 1)) * max(largest, 1.0)
     few = torch.arange(len(constants)) % len(x)
-    sets = [("ordinary rows", x, context, tolerance)]
-    sets += [(f"batches of {n}", x[i], context[i], tolerance) for n in batches for i in [torch.arange(n) % len(x)]]
-    sets += [(f"rows {factor:g} times as large", x * factor, context, far_tolerance) for factor in (10, 1000, 1e6)]
-    sets += [("constant rows", constants.expand(-1, *x.shape[1:]).contiguous(), context[few], far_tolerance)]
-    worst, spread = 0.0, None
+    sets = [("ordinary rows", x, context, False)]
+    sets += [(f"batches of {n}", x[i], context[i], False) for n in batches for i in [torch.arange(n) % len(x)]]
+    sets += [(f"rows {factor:g} times as large", x * factor, context, True) for factor in (10, 1000, 1e6)]
+    sets += [("constant rows", constants.expand(-1, *x.shape[1:]).contiguous(), context[few], True)]
+    worst, usual = 0.0, None
     with _as_exported(detector):
-        for what, rows, columns, allowed in sets:
+        for what, rows, columns, far in sets:
             a = detector(rows, columns).double().numpy()
             try:
                 b = run(session, rows, columns).astype(np.float64)
@@ -164,15 +170,76 @@ def parity(
                 raise _differs(detector, f"no scores on {what} ({_innermost(error)})") from error
             if a.shape != b.shape:
                 raise _differs(detector, f"{b.shape} scores instead of {a.shape} on {what}")
-            if spread is None:
-                spread = float(np.std(a[np.isfinite(a)])) if np.isfinite(a).any() else 0.0
+            a, b = _finite(a), _finite(b)
             if not np.isfinite(b[np.isfinite(a)]).all():
                 raise _differs(detector, f"a score that is not finite, where torch has one that is, on {what}")
-            found = relative_difference(a, b, spread)
-            if found > allowed:
-                raise _differs(detector, f"a relative difference of {found:.2g}, above {allowed:g}, on {what}")
+            if usual is None:
+                usual = Usual.of(a)
+                if (share := misordered(a, b)) > MISORDERED:
+                    raise _differs(detector, f"another order of {share:.2%} of the pairs of rows")
+            found = relative_difference(a, b, usual.spread) if far else difference(a, b, usual)
+            if found > (far_tolerance if far else tolerance):
+                of = "relative to the score" if far else "of the scores' spread"
+                raise _differs(
+                    detector,
+                    f"a difference of {found:.2g} {of}, above {far_tolerance if far else tolerance:g}, on {what}",
+                )
             worst = max(worst, found)
     return worst
+
+
+class Usual(NamedTuple):
+    """Where the scores of ordinary rows lie, whatever a few of them are: their median, and their spread about it."""
+
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64]) -> "Usual":
+        """The spread is a standard deviation, that of normal scores with these quartiles; of scores half of which are
+        the same, their own; of scores all of which are, their size.
+
+        Example:
+            >>> Usual.of(np.array([1e6, 1e6 + 1.349, 1e6 + 2.698, 1e6 + 4.047, 1e30])).spread < 2.01
+            True
+        """
+        seen = scores[np.isfinite(scores)]
+        if not len(seen):
+            return cls(0.0, 0.0)
+        low, centre, high = np.percentile(seen, (25, 50, 75))
+        return cls(float(centre), float((high - low) / 1.349 or np.std(seen) or abs(centre)))
+
+
+def difference(a: NDArray[np.float64], b: NDArray[np.float64], usual: Usual) -> float:
+    """The largest |a - b|, less what float32 rounds, where a is finite: as a fraction of the spread of ordinary scores,
+    or, of a row that is stranger, of how far its score lies from theirs.
+
+    Example:
+        >>> difference(np.array([1e4, 1e4 + 1]), np.array([1e4, 1e4 + 1.5]), Usual(1e4, 1.0)) > 0.49
+        True
+    """
+    seen = np.isfinite(a)
+    off = np.maximum(np.abs(a[seen] - b[seen]) - ROUNDING * np.abs(a[seen]), 0)
+    return _largest_ratio(off, np.maximum(np.abs(a[seen] - usual.centre), usual.spread))
+
+
+def misordered(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The share of pairs of rows, of those that a tells apart by more than float32 rounds, which b ranks otherwise.
+
+    Kendall's distance: his rank correlation is one less twice this share.
+
+    References:
+        M. G. Kendall, A new measure of rank correlation, Biometrika 30 (1938) 81, doi:10.1093/biomet/30.1-2.81
+
+    Example:
+        >>> misordered(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])) == 1 / 3
+        True
+    """
+    seen = np.isfinite(a)
+    a, b = a[seen], b[seen]
+    margin = ROUNDING * np.abs(a)
+    above = a[:, None] - a > margin[:, None] + margin
+    return float((above & (b[:, None] < b)).sum() / max(1, above.sum()))
 
 
 def relative_difference(a: NDArray[np.float64], b: NDArray[np.float64], spread: float = 0.0) -> float:
@@ -183,11 +250,17 @@ def relative_difference(a: NDArray[np.float64], b: NDArray[np.float64], spread: 
         0.5
     """
     seen = np.isfinite(a)
-    difference = np.abs(a[seen] - b[seen])
-    scale = np.maximum(np.abs(a[seen]), spread)
+    return _largest_ratio(np.abs(a[seen] - b[seen]), np.maximum(np.abs(a[seen]), spread))
+
+
+def _finite(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores, infinite where they were clamped to the largest number, as one that overflows is."""
+    return np.where(np.abs(scores) < float(np.finfo(np.float32).max), scores, np.inf)
+
+
+def _largest_ratio(off: NDArray[np.float64], scale: NDArray[np.float64]) -> float:
     with np.errstate(divide="ignore"):
-        relative = np.divide(difference, scale, out=np.zeros_like(difference), where=difference > 0)
-    return float(relative.max(initial=0.0))
+        return float(np.divide(off, scale, out=np.zeros_like(off), where=off > 0).max(initial=0.0))
 
 
 def _differs(detector: nn.Module, what: str) -> ExportError:
@@ -207,6 +280,7 @@ def _as_exported(detector: nn.Module) -> Iterator[None]:
     needed = [p.requires_grad for p in parameters]
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
+            detector.traced = True  # type: ignore[assignment]
             for module in modules:
                 module.training, module._compiled_call_impl = False, None
             for p in parameters:
@@ -215,6 +289,7 @@ def _as_exported(detector: nn.Module) -> Iterator[None]:
                 detector.to("cpu")
             yield
         finally:
+            vars(detector).pop("traced", None)
             if device.type != "cpu":
                 detector.to(device)
             for module, training, call in zip(modules, modes, compiled, strict=True):

@@ -26,6 +26,7 @@ LEFT = (
     "shape.json",
     "scores.parquet",
     "calibration.parquet",
+    "folds.ckpt",
     "results.h5",
     *(f"checkpoints/{name}.ckpt" for name in CHECKPOINTS),
     "figures/**/*.png",
@@ -51,6 +52,7 @@ class RunFolder:
         config, hydra, overrides: the composed config, what Hydra knew of the command, and what was typed.
         shape: what the events are like that the detector was built for.
         scores, calibration: the scores of the test rows, and those that thresholds were set on.
+        folds: the detectors that were fitted without a fold each, if thresholds were set across folds.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -71,6 +73,7 @@ class RunFolder:
         self.shape = self.path / "shape.json"
         self.scores = self.path / "scores.parquet"
         self.calibration = self.path / "calibration.parquet"
+        self.folds = self.path / "folds.ckpt"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -166,7 +169,7 @@ class RunFolder:
 
     def _reached(self) -> list[Path]:
         """What says what the run reached, the record last."""
-        files = (self.config, self.job, self.shape, self.scores, self.calibration)
+        files = (self.config, self.job, self.shape, self.scores, self.calibration, self.folds)
         return [p for p in (*files, *map(self.checkpoint, CHECKPOINTS), self.result) if p.is_file()]
 
     def clear_logs(self) -> None:
@@ -188,7 +191,7 @@ class RunFolder:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of every file that a model is opened from, by its name in the folder."""
-        files = (self.shape, self.scores, self.calibration, *map(self.checkpoint, CHECKPOINTS))
+        files = (self.shape, self.scores, self.calibration, self.folds, *map(self.checkpoint, CHECKPOINTS))
         return {str(path.relative_to(self.path)): _digest(path) for path in files if path.is_file()}
 
     def check_whole(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,14 +13,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
+from torch import Tensor
 
 from straylight import config
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
-from straylight.job.train import load
-from straylight.metrics.conformal import Calibration, benjamini_hochberg, held_nominal, needed
+from straylight.job.checkpoints import read_checkpoint
+from straylight.job.train import load, put
+from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
+from straylight.metrics.crossed import CrossCalibration
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
@@ -118,30 +122,35 @@ class Run:
                 f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of "
                 f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
-        size = min(batch_size, self.detector.rows_at_once)
-        parts = zip(rows.split(size), columns.split(size), strict=True)
-        return (
-            torch.cat([self.detector(*part).float() for part in parts]).numpy()
-            if len(rows)
-            else np.empty(0, np.float32)
-        )
+        return self._scored(self.detector, rows, columns, batch_size)
+
+    def _scored(self, detector: Detector, x: Tensor, context: Tensor, batch_size: int) -> NDArray[np.float32]:
+        size = min(batch_size, detector.rows_at_once)
+        parts = zip(x.split(size), context.split(size), strict=True)
+        return torch.cat([detector(*part).float() for part in parts]).numpy() if len(x) else np.empty(0, np.float32)
 
     @property
     def thresholds(self) -> dict[str, float]:
         """The thresholds that were set on calibration rows, by rule: `quantile`, `fpr=0.01`, `rate`, `f1`.
 
-        A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none.
+        A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none, nor
+        has any that was set across folds.
         """
         found = {}
         for entry in self._entries:
-            if entry["rule"] != "fdr" and (entry["rule"] != "f1" or entry["value"] is not None):
+            if (
+                entry["rule"] != "fdr"
+                and "folds" not in entry
+                and (entry["rule"] != "f1" or entry["value"] is not None)
+            ):
                 found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
         return found
 
     def p_values(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float64]:
         """Conformal p-values of events, `(N, *shape)` to `(N,)`, small is strange; see `Calibration`.
 
-        Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples.
+        Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples; of a run
+        that calibrated across folds see `straylight.metrics.crossed.CrossCalibration` for how many at most.
 
         Example: `Run.open(folder).p_values(rows) <= 0.01`.
 
@@ -149,8 +158,39 @@ class Run:
             ConfigError: if the run has no calibration scores, or the events are not of its shape.
             DataError: if a score is NaN.
         """
-        calibration = self._calibration()
+        columns = self._calibrating()
+        if "fold" in columns:
+            return self._across_folds(columns, x, context, batch_size)
+        nominal = held_nominal(columns["y"])
+        calibration = Calibration(
+            columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None
+        )
         return calibration.p_values(self._sound(x, context, batch_size))
+
+    @torch.inference_mode()
+    def _across_folds(
+        self, columns: Mapping[str, Any], x: ArrayLike, context: ArrayLike | None, batch_size: int
+    ) -> NDArray[np.float64]:
+        """P-values by the detectors that were fitted without a fold each."""
+        self.score(np.asarray(x)[:0], None if context is None else np.asarray(context)[:0])  # sees to the shapes
+        place = RunFolder(self.folder)
+        saved = read_checkpoint(place.folds)
+        place.check_same_run(place.folds, saved.get("run"))
+        place.check_whole(place.folds)
+        rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        given = rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, np.float32))
+        known, new = [], []
+        for fold in np.unique(columns["fold"]):
+            prefix = f"{fold}."
+            state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+            detector = copy.deepcopy(self.detector)
+            put(detector, state, place.folds)
+            known.append(columns["score"][columns["fold"] == fold])
+            new.append(self._scored(detector, rows, given, batch_size))
+        try:
+            return CrossCalibration(known).p_values(new)
+        except ValueError as error:
+            raise DataError(f"{error}, so that they can be neither flagged nor passed.") from error
 
     def flag(
         self, x: Any, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
@@ -166,7 +206,8 @@ class Run:
             DataError: if a score is NaN.
         """
         rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
-        known = {**self.thresholds, **rates}
+        across = {_named(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
+        known = {**self.thresholds, **across, **rates}
         if rule not in known:
             known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
             raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
@@ -174,12 +215,16 @@ class Run:
         if rule in rates:
             too_few = (known_rows := entry.get("calibration")) is not None and known_rows < needed(rates[rule])
             said = f"It takes {needed(rates[rule]):,} nominal calibration rows or more, and there are {known_rows}."
+        elif rule in across:
+            too_few, said = not entry["expected_fpr"], entry["remark"]
         else:
             too_few, said = known[rule] == math.inf, entry.get("remark") or "Nothing lies above it."
         if too_few:
             raise ConfigError(f"{self.folder} could set no threshold {rule!r}, so that nothing can be flagged. {said}")
         if rule in rates:
             return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
+        if rule in across:
+            return np.asarray(self.p_values(x, context, batch_size=batch_size) <= entry["fpr"] * ROUNDING)
         return np.asarray(self._sound(x, context, batch_size) > np.float64(known[rule]))
 
     def _sound(self, x: Any, context: ArrayLike | None, batch_size: int) -> NDArray[np.float32]:
@@ -193,14 +238,17 @@ class Run:
     def _entries(self) -> list[dict[str, Any]]:
         return list(self.result.get("thresholds", []))
 
-    def _calibration(self) -> Calibration:
+    def _calibrating(self) -> dict[str, Any]:
+        """The scores that thresholds were set on, and what else is known of their rows."""
         place = RunFolder(self.folder)
         if not place.calibration.is_file():
             raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
-        columns = place.columns(place.calibration)
-        nominal = held_nominal(columns["y"])
-        weight = columns["weight"][nominal] if "weight" in columns else None
-        return Calibration(columns["score"][nominal], weight)
+        return place.columns(place.calibration)
+
+
+def _calibration(columns: Mapping[str, Any]) -> Calibration:
+    nominal = held_nominal(columns["y"])
+    return Calibration(columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None)
 
 
 LARGE = 2**22  # numbers in an event of which nothing is said

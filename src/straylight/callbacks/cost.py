@@ -3,6 +3,7 @@
 Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from straylight.callbacks.sharing import Card
-from straylight.metrics.cost import joules_per_million
+from straylight.metrics.cost import TICKS, joules_per_million
 
 
 def size(detector: nn.Module) -> dict[str, int]:
@@ -89,25 +90,45 @@ def energy(
     card: Card,
     *,
     seconds: float = 0.5,
+    longest: float = 0.5,
     synchronise: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float | None:
     """Joules that a card takes for a million events, its idle power included; `None` if it does not count them.
 
+    Energy is counted in ticks, every 20 to 100 ms, and known to one of them: the batch is scored over and over for ten
+    or more. None, too, where the counter does not tick within `longest` seconds.
+
     Args:
         call: scores one batch.
         events: in that batch.
         card: whose counter is read.
-        seconds: for which the batch is scored over and over; the counter moves every 20 to 100 ms.
+        seconds: for which the batch is scored at least.
+        longest: seconds that are waited for a tick.
         synchronise: waits until the device has finished.
         clock: seconds; replaced in tests.
     """
     call()
     synchronise()
+    if (tick := _tick(card, longest, clock)) is None:
+        return None
     before, start, calls = card.energy_mj(), clock(), 0
-    while not calls or clock() - start < seconds:
+    while not calls or clock() - start < max(seconds, TICKS * tick):
         call()
         synchronise()
         calls += 1
     after = card.energy_mj()
     return None if before is None or after is None else joules_per_million(before, after, calls * events)
+
+
+def _tick(card: Card, longest: float, clock: Callable[[], float]) -> float | None:
+    """Seconds between two ticks of a card's counter, the longest of three; None where it does not tick."""
+    last, start = card.energy_mj(), clock()
+    moved: list[float] = []
+    while last is not None and len(moved) < 4:
+        if (now := card.energy_mj()) != last:
+            last, start = now, clock()
+            moved.append(start)
+        elif clock() - start > longest:
+            return None
+    return None if last is None else max(later - earlier for earlier, later in itertools.pairwise(moved))

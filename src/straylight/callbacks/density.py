@@ -105,7 +105,9 @@ class Density(pl.Callback):
         except ValueError as error:
             units = "scaled"
             self._remarks.append(f"The density is that of scaled events: {error}.")
-            log_density = torch.cat([-module(*part).double().cpu() for part in parts])
+            log_density = torch.cat(
+                [-module.as_computed(some, module.scaling(some), columns).double().cpu() for some, columns in parts]
+            )
         more: dict[str, Any] = {}
         if getattr(data, "log_prob", None) is not None and units == "data":
             if module.context:

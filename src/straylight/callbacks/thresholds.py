@@ -1,5 +1,6 @@
 """Which events to flag: thresholds from the calibration half of validation, and what they do on test rows."""
 
+import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,14 +11,22 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, scored_by, weights_of
+from straylight.atomic import replacing
+from straylight.callbacks.folds import refitted
+from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, scored_by, split_of, weights_of
+from straylight.detectors import FittedDetector
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
 from straylight.metrics.conformal import held_nominal
-from straylight.metrics.rules import Cuts, rules
-from straylight.rows.batch import Batch, Scored
+from straylight.metrics.crossed import CrossCuts
+from straylight.metrics.rules import Cuts, rules, settable
+from straylight.rows.batch import HIDDEN, Batch, Events, Scored
 
 log = logging.getLogger(__name__)
+NOTHING = (
+    "No thresholds are set: there are no nominal calibration rows. They are half of the validation rows, which "
+    "data.val_fraction sets, and which data.protocol=unsupervised does without."
+)
 
 
 class Thresholds(TestScores):
@@ -36,6 +45,8 @@ class Thresholds(TestScores):
             many of them may be kept; both or neither.
         fdr: false-discovery rate; `null` leaves the rule out.
         f1: whether to choose a threshold by the labels of validation, where it holds anomalies.
+        cross: folds of the training rows, two or more, to calibrate on these instead: the detector, one that is fitted,
+            is fitted again without each, see `straylight.metrics.crossed`. For where few rows are left to calibrate.
     """
 
     def __init__(
@@ -47,29 +58,57 @@ class Thresholds(TestScores):
         accept_hz: float | None = None,
         fdr: float | None = 0.1,
         f1: bool = False,
+        cross: int | None = None,
     ) -> None:
         super().__init__()
+        if cross is not None and cross < 2:
+            raise ValueError(f"callbacks.thresholds.cross must be two folds or more, or null, not {cross}")
         try:
             self.rules = rules(quantile, fprs, input_hz, accept_hz, fdr, f1)
         except ValueError as error:
             raise ValueError(f"callbacks.thresholds.{error}") from error
         self.folder = None if folder is None else RunFolder(folder)
-        self.cuts: Cuts | None = None
+        self.cross = cross
+        self.cuts: Cuts | CrossCuts | None = None
+        self._told = False
+        self._by_fold: list[NDArray[np.float32]] = []  # scores of the test rows
         self.found: list[dict[str, Any]] = []
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
         return {"thresholds": self.found}
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says which thresholds can be set, while there is time to ask for others."""
+        data = getattr(trainer, "datamodule", None)
+        serve = getattr(data, "calibration_dataloader", None)
+        if self.cross is not None:
+            self._check_cross(trainer, pl_module)
+        if not trainer.is_global_zero or serve is None or not self.rules:
+            return
+        if self.cross is not None:
+            log.info(settable(self.rules, len(split_of(data, "train")), "training")[0])
+            return
+        if not (rows := _effective(getattr(serve(), "events", None))):
+            log.warning(NOTHING)
+            self._told = True
+            return
+        said, complete = settable(self.rules, rows)
+        if complete:
+            log.info(said)
+        else:
+            more = ", callbacks.thresholds.cross has training rows calibrate" * isinstance(pl_module, FittedDetector)
+            log.warning(f"{said} data.smallest_fpr has more rows validate{more}.")
+
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.cuts, self.found = None, []
+        if self.cross is not None:
+            self._calibrate_across(trainer, pl_module, self.cross)
+            return
         scores, weight = _calibrating(trainer, pl_module)
         if not held_nominal(scores.y).any():
-            if trainer.is_global_zero:
-                log.warning(
-                    "No thresholds are set: there are no nominal calibration rows. They are half of the validation "
-                    "rows, which data.val_fraction sets, and which data.protocol=unsupervised does without."
-                )
+            if trainer.is_global_zero and not self._told:
+                log.warning(NOTHING)
             return
         try:
             self.cuts = Cuts(self.rules, scores.score, scores.y, weight)
@@ -81,14 +120,70 @@ class Thresholds(TestScores):
             columns |= {} if weight is None else {"weight": weight}
             self.folder.write_columns(self.folder.calibration, columns)
 
+    # calibration on training rows
+
+    def _check_cross(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """See that there is something to fit again, before it is fitted once."""
+        if not isinstance(module, FittedDetector):
+            raise StraylightError(
+                f"callbacks.thresholds.cross fits a detector again for each fold, and {type(module).__name__} is "
+                "not fitted in one pass: leave it out, and set data.smallest_fpr if more rows are to calibrate."
+            )
+        if trainer.world_size > 1:
+            raise StraylightError("callbacks.thresholds.cross is for one process: set trainer.devices=1.")
+        train = split_of(getattr(trainer, "datamodule", None), "train")
+        if train is None or len(train) < 2 * (self.cross or 2):
+            raise StraylightError(
+                f"callbacks.thresholds.cross={self.cross} takes two training rows or more for each fold, which a data "
+                "module serves."
+            )
+
+    def _calibrate_across(self, trainer: pl.Trainer, module: Any, folds: int) -> None:
+        self._check_cross(trainer, module)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows: list[NDArray[Any]] = []
+        scores: list[NDArray[Any]] = []
+        states: dict[str, Any] = {}
+        self._by_fold = []
+        for fold in refitted(trainer, module, folds, data.seed):
+            rows.append(fold.rows)
+            states |= {f"{len(scores)}.{name}": value for name, value in fold.detector.state_dict().items()}
+            scores.append(fold.scores)
+            self._by_fold.append(gather(scored_by(trainer, fold.detector, data.test_dataloader())).score)
+        try:
+            self.cuts = CrossCuts(self.rules, scores)
+        except ValueError as error:
+            raise StraylightError(f"{type(module).__name__} sets no threshold: {error}.") from error
+        self.found = self.cuts.entries
+        if self.folder is not None:
+            number = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+            index, score = np.concatenate(rows), np.concatenate(scores)
+            columns = {"index": index, "score": score, "y": np.full(len(index), HIDDEN), "fold": number}
+            self.folder.write_columns(self.folder.calibration, columns)
+            buffer = io.BytesIO()  # torch's own writer ends the process where the disk is full
+            torch.save({"state_dict": states, "run": self.folder.run}, buffer)
+            with replacing(self.folder.folds) as aside:
+                aside.write_bytes(buffer.getbuffer())
+
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if self.cuts is None:
             return
         weight = weights_of(trainer, scores.index)
         try:
-            self.found = self.cuts.applied(scores.score, scores.y, kinds_of(trainer), weight)
+            if isinstance(self.cuts, CrossCuts):
+                self.found = self.cuts.applied(self._by_fold, scores.y, kinds_of(trainer), weight)
+            else:
+                self.found = self.cuts.applied(scores.score, scores.y, kinds_of(trainer), weight)
         except ValueError as error:
             raise StraylightError(f"{type(module).__name__} applies no threshold: {error}.") from error
+
+
+def _effective(events: Events | None) -> float:
+    """How many nominal rows calibrate; with weights, as many of equal weight as know as much."""
+    if events is None or not (nominal := held_nominal(events.y)).any():
+        return 0.0
+    weight = events.weight.double().numpy()[nominal]
+    return float(weight.sum() ** 2 / max((weight**2).sum(), np.finfo(float).tiny))
 
 
 def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Scores, NDArray[Any] | None]:

@@ -127,8 +127,12 @@ class Timing:
                 call = scoring(detector, largest)
                 if (peak := peak_memory(call, device)) is not None:
                     cost["peak_device_memory_bytes"] = peak
-                if on_card is not None and (joules := energy(call, largest, on_card, synchronise=synchronise)):
-                    cost["energy_j_per_million_events"] = joules
+                if on_card is not None:
+                    joules = energy(call, largest, on_card, synchronise=synchronise)
+                    if joules is None and on_card.energy_mj() is not None:
+                        remarks.append("energy_j_per_million_events: not given, the card's counter does not tick.")
+                    if joules:
+                        cost["energy_j_per_million_events"] = joules
                 if "compile" in self.runtimes and name == "eager":
                     with _compiled(detector) as any_network:
                         if any_network:
@@ -145,7 +149,7 @@ class Timing:
             remarks.append("flops_per_event: not counted, the score leaves torch.")
         return entries, {**cost, "shared": found, "remarks": remarks}
 
-    def _measure(self, call: Callable[[], Any], n: int, wait: Callable[[], object]) -> dict[str, float]:
+    def _measure(self, call: Callable[[], Any], n: int, wait: Callable[[], object]) -> Entry:
         return measure(call, events=n, budget_s=self.budget_s, synchronise=wait, clock=self.clock)
 
     def _quick(self, entries: list[Entry]) -> list[Entry]:

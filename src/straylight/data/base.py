@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import ArrayLike
@@ -18,6 +19,7 @@ from straylight.data.steps.limits import Limit, check_interval, counts, left_by,
 from straylight.data.steps.overlap import found_in
 from straylight.data.steps.splits import Places, halves, nominal_only, unsupervised
 from straylight.errors import DataError
+from straylight.metrics.conformal import needed
 from straylight.rows.batch import HIDDEN, Batch, Events, Group, Splits
 from straylight.rows.loaders import BatchLoader, GroupLoader
 from straylight.rows.mapped import CHUNK, Mapped
@@ -48,6 +50,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         contamination: the fraction of anomalies among training rows, drawn from those found there and those in
             reserve; 0 leaves none, `None` leaves them as found, and by `nominal_only` none are.
         train_fraction, val_fraction, reserve_fraction: see `straylight.data.steps.splits.nominal_only`.
+        smallest_fpr: the least false-positive rate that thresholds are asked for: as many rows validate as set one in
+            the half that calibrates, if that is no more than half of them; `None` leaves it to `val_fraction`.
         missing: what is done about a NaN or an infinity: `error`; `median`, of the training rows; `indicator`, the same
             with one more column for each feature that some training row lacks.
         overlap: test rows that stand in another split too are named by `report`, and left out of the test by `drop`.
@@ -88,6 +92,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         contamination: float | None = None,
         train_fraction: float = 0.5,
         val_fraction: float = 0.1,
+        smallest_fpr: float | None = None,
         reserve_fraction: float = 0.0,
         missing: Missing = "error",
         overlap: Literal["report", "drop"] = "report",
@@ -105,7 +110,10 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise DataError(f"data.{name} must not be negative, and is {value}.")
         self.batch_size, self.eval_batch_size, self.group = batch_size, eval_batch_size, group
         self.protocol, self.contamination, self.seed = protocol, contamination, seed
+        if smallest_fpr is not None and not 0 < smallest_fpr < 1:
+            raise DataError(f"data.smallest_fpr must lie between 0 and 1, or be null, not {smallest_fpr}.")
         self.train_fraction, self.val_fraction, self.reserve_fraction = train_fraction, val_fraction, reserve_fraction
+        self.smallest_fpr = smallest_fpr
         self.missing_values, self.overlap = missing, overlap
         self.memory_mb, self.workers, self.device = memory_mb, workers, device
         self.notices: list[str] = []  # what whoever reads the results should know of the data
@@ -140,10 +148,16 @@ class AnomalyDataModule(pl.LightningDataModule):
             y,
             seed=self.seed,
             train=self.train_fraction,
-            val=self.val_fraction,
+            val=self.validating(round(self.train_fraction * int((np.asarray(y) <= 0).sum()))),
             reserve=self.reserve_fraction,
             group=group,
         )
+
+    def validating(self, nominal: int) -> float:
+        """The fraction of so many rows that validates: `val_fraction`, or what a threshold at `smallest_fpr` takes."""
+        if self.smallest_fpr is None or not nominal:
+            return self.val_fraction
+        return min(0.5, max(self.val_fraction, 2 * needed(self.smallest_fpr) / nominal))
 
     def notice(self, sentence: str) -> None:
         """Say what whoever reads the results should know, in the log and in the run's record."""

@@ -216,7 +216,7 @@ class File(AnomalyDataModule):
             bare.y,
             seed=self.seed,
             train=1.0,
-            val=self.val_fraction,
+            val=self.validating(int((np.asarray(bare.y) <= 0).sum())),
             reserve=self.reserve_fraction,
             group=bare.meta.get("group"),
         )

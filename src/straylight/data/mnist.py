@@ -76,7 +76,7 @@ class MNIST(Stored):
         train, test = self._part(*self.files()[:2]), self._part(*self.files()[2:])
         strange = train.y.numpy() != 0
         nominal = np.random.default_rng(self.seed).permutation(np.flatnonzero(~strange))
-        n_val = round(self.val_fraction * len(nominal))
+        n_val = round(self.validating(len(nominal)) * len(nominal))
         return Splits(
             train=train.take(np.sort(nominal[n_val:])),
             val=train.take(np.sort(nominal[:n_val])),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.grouped import GroupedTraining
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, scaling_of
@@ -62,6 +63,8 @@ class Detector(GroupedTraining):
     one_pass = False
     #: Whether `compile_networks` was called.
     compiled = False
+    #: Whether it is put into a graph, which cannot go by what its numbers are.
+    traced = False
     #: Networks that are not compiled.
     eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
@@ -79,6 +82,7 @@ class Detector(GroupedTraining):
         self.shape = tuple(int(n) for n in shape)
         self.context = context
         self.scaling = scaling_of(self.shape, scaling)
+        self._ordinary: dict[int, int] = {}  # rows of validation batches without an absurd one, by their first
         self.notices: list[str] = []  # what was done otherwise than asked for, for want of time or memory
 
     def notice(self, sentence: str) -> None:
@@ -114,12 +118,23 @@ class Detector(GroupedTraining):
     # scoring
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Anomaly score of events in the data's own units, `(B, *shape)` to `(B,)` float32, larger is stranger."""
+        """Anomaly score of events in the data's own units, `(B, *shape)` to `(B,)` float32, larger is stranger.
+
+        It is finite: see `straylight.detectors.finite`.
+        """
+        scaled = self.scaling(x)
+        score = self.as_computed(x, scaled, context)
+        if not self.traced and sound(score):
+            return score
+        return finite(score, absurd(x, scaled, self.scaling, context))
+
+    def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
+        """The score as it comes, which may be infinite; `x` says where a context would be."""
         if context is None:
             if self.context:
                 raise ValueError(f"this {type(self).__name__} needs a context of {self.context} columns to score by")
             context = x.new_zeros(len(x), 0)
-        return self.score(self.scaling(x), context)
+        return self.score(scaled, context)
 
     def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density of events in the data's own units, in nats, `(B, *shape)` to `(B,)` float64.
@@ -131,7 +146,7 @@ class Detector(GroupedTraining):
         """
         if not self.density:
             raise ValueError(f"the score of {type(self).__name__} is no log-density")
-        return self.scaling.log_determinant(x) - self(x, context)
+        return self.scaling.log_determinant(x) - self.as_computed(x, self.scaling(x), context)
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         """Events drawn from the density, in the data's own units, `(n, *shape)`; `(n, C)` of context if there is any.
@@ -153,11 +168,29 @@ class Detector(GroupedTraining):
     def validation_step(self, batch: Batch, batch_idx: int) -> Scored | None:  # type: ignore[override]
         if self.selects:
             self.seed_noise(-1 - int(batch.index[0]))
-            parts = [Batch(*part) for part in zip(*(column.split(self.rows_at_once) for column in batch), strict=True)]
-            self.count([self.losses(self.scaled(part)) for part in parts], tuple(len(part.x) for part in parts))
+            kept = self._without_absurd(batch)
+            parts = [Batch(*part) for part in zip(*(column.split(self.rows_at_once) for column in kept), strict=True)]
+            if len(kept.x):
+                self.count([self.losses(self.scaled(part)) for part in parts], tuple(len(part.x) for part in parts))
         elif self.trainer.state.fn == "fit":
             return None  # nothing is chosen by these scores, and they may be dear
         return self._scored(batch)
+
+    def _without_absurd(self, batch: Batch) -> Batch:
+        """The rows by which an epoch is judged: one that is beyond all reason would outweigh all others."""
+        first = int(batch.index[0])
+        if self._ordinary.get(first) == len(batch.x):  # rows of validation are the same in every epoch
+            return batch
+        strange = absurd(batch.x, self.scaling(batch.x), self.scaling, batch.context)
+        if not (count := int(strange.sum())):
+            self._ordinary[first] = len(batch.x)
+            return batch
+        self.notice(
+            f"{count:,} of {len(batch.x):,} rows of a validation batch have a feature that is absurdly large: they are "
+            "scored, and left out of the validation loss."
+        )
+        x, y, context, weight, index = (column[~strange] for column in batch)
+        return Batch(x, y, context, batch.weight[: len(x)] if batch.even else weight, index)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Scored:  # type: ignore[override]
         return self._scored(batch)
@@ -171,6 +204,7 @@ class Detector(GroupedTraining):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        self._ordinary.clear()
         if not self.scaling.fitted:
             self.scaling.fit(x for x, _ in self.training_rows())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from straylight import checks
 from straylight.detectors.base import Detector
+from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.fitted import FittedDetector
 from straylight.nn import Optimization
 from straylight.nn.stacked import stack, stackable
@@ -145,7 +146,10 @@ class Ensemble(Detector):
 
     def _scored(self, batch: Batch) -> Scored:
         members = self.standardised(self._in_parts(batch.x, batch.context).float())
-        return Scored(batch.index, members.mean(1), batch.y, members)
+        if sound(members):
+            return Scored(batch.index, members.mean(1), batch.y, members)
+        strange = absurd(batch.x, self.scaling(batch.x), self.scaling, batch.context)
+        return Scored(batch.index, finite(members.mean(1), strange), batch.y, finite(members, strange))
 
     def _in_parts(self, x: Tensor, context: Tensor) -> Tensor:
         """`member_scores` of events in the data's own units, a slice at a time."""

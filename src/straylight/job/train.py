@@ -177,12 +177,21 @@ def load(detector: Detector, checkpoint: Path) -> str | None:
         ConfigError: if the file cannot be read or is another detector's.
     """
     state = read_checkpoint(checkpoint)
+    put(detector, state["state_dict"], checkpoint)
+    return state.get("run")
+
+
+def put(detector: Detector, state: dict[str, Any], checkpoint: Path) -> None:
+    """Put a state into a detector, which is then ready to score.
+
+    Raises:
+        ConfigError: if it is another detector's.
+    """
     try:
-        detector.load_state_dict(state["state_dict"])
+        detector.load_state_dict(state)
     except Exception as error:  # as many sorts as there are detectors
         raise ConfigError(f"{checkpoint} does not fit this detector ({' '.join(str(error).split())[:300]}).") from error
     detector.eval()
-    return state.get("run")
 
 
 def quiet() -> None:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 NOTICEABLE = 0.25
 #: Seconds of others' work below which nothing is said: processors count theirs in hundredths.
 RESOLUTION = 0.05
+#: Ticks of a counter of energy that a measurement lasts, or more: it is then known to a tenth, and not to a tick.
+TICKS = 10
 
 
 class Busy(NamedTuple):

@@ -18,13 +18,20 @@ CLASSES = ("nominal", "anomalous")
 
 
 def decisions(
-    flagged: ArrayLike, y: ArrayLike, kinds: Sequence[str] = (), weight: Weight = None, *, level: float = 0.95
+    flagged: ArrayLike,
+    y: ArrayLike,
+    kinds: Sequence[str] = (),
+    weight: Weight = None,
+    *,
+    level: float = 0.95,
+    one_by_one: bool = True,
 ) -> dict[str, Any]:
     """How right it was to flag these rows: precision, recall, F1, confusion matrix, false-positive rate, report.
 
     precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN), FPR = FP / (FP + TN), with sums
     of weights where there are weights. Intervals are Clopper and Pearson's, which need a threshold that was fixed on
-    other rows; with weights they are of effective numbers, (sum w)^2 / sum w^2, and approximate.
+    other rows; with weights they are of effective numbers, (sum w)^2 / sum w^2, and approximate. Where rows are flagged
+    together, each by what the others are, numbers of flagged ones are not binomial, and there are no intervals.
 
     References:
         C. J. Clopper, E. S. Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
@@ -36,12 +43,13 @@ def decisions(
         kinds: names of the labels; a kind beyond them is named by its number.
         weight: `(N,)` event weights; None is one each.
         level: of the intervals.
+        one_by_one: whether each row was flagged whatever the others are.
 
     Returns:
         `flagged`, the number of rows; where labels are known `confusion`, [[tn, fp], [fn, tp]], `precision`, `recall`,
         `f1`, `observed_fpr`, each None where it has no value, `recall_interval`, `observed_fpr_interval`,
-        `recall_per_kind`, which names [value, low, high], `nominal`, the (effective) number that the rate is of, and
-        `report`, a text.
+        `recall_per_kind`, which names [value, low, high], or [value] without an interval, `nominal`, the (effective)
+        number that the rate is of, and `report`, a text.
 
     Raises:
         ValueError: if the lengths differ, or a weight is negative or not finite.
@@ -66,17 +74,18 @@ def decisions(
     (_, fp), (fn, tp) = confusion
     fpr, low, high, nominal = rate(flags, ~strange, weights, level)
     recall, *recall_interval, _ = rate(flags, strange, weights, level)
+    shown = 3 if one_by_one else 1
     return found | {
         "confusion": confusion,
         "precision": _ratio(tp, tp + fp),
         "recall": recall,
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "recall_interval": None if recall is None else recall_interval,
+        "recall_interval": recall_interval if recall is not None and one_by_one else None,
         "observed_fpr": fpr,
-        "observed_fpr_interval": None if fpr is None else [low, high],
+        "observed_fpr_interval": [low, high] if fpr is not None and one_by_one else None,
         "nominal": nominal,
         "recall_per_kind": {
-            kinds[k] if k < len(kinds) else str(k): list(rate(flags, labels == k, weights, level)[:3])
+            kinds[k] if k < len(kinds) else str(k): list(rate(flags, labels == k, weights, level)[:shown])
             for k in np.unique(labels[strange]).tolist()
         },
         "report": report(confusion),

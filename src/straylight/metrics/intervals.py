@@ -178,7 +178,7 @@ def _z(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
-def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interval:
+def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interval | None:
     """Interval of the TPR at a false-positive rate, where the threshold is an order statistic of these nominal scores.
 
     The bootstrap stratified by class. Of n nominal events drawn anew, with k of them allowed above the threshold, the
@@ -187,6 +187,9 @@ def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interva
     would be binomial; where few of them, or few others, are, a binomial never leaves zero, or m, and Jeffreys'
     posterior Beta(p + 1/2, m - p + 1/2) of p events above the threshold is drawn from instead. With weights n and m are
     effective numbers.
+
+    None where the working point is not resolvable: nominal events drawn anew never lie above the highest of these, so
+    that with few of them above the threshold the bootstrap cannot know how far up it may lie.
 
     References:
         B. Efron, R. J. Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, doi:10.1201/9780429246593
@@ -199,6 +202,9 @@ def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interva
     _z(level)  # refuses what is none
     if fpr >= 1:
         return 1.0, 1.0
+    working = ranks.at(fpr)
+    if not working.resolvable:
+        return None
     random = np.random.default_rng(seed)
     n, m = float(low.effective(0)), float(high.effective(0))
     allowed = n * fpr if low.weight is not None else n - low.place(fpr)
@@ -206,5 +212,4 @@ def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interva
     passed = high.above(np.searchsorted(ranks.anomalous, ranks.nominal[at], "right")) / high.total * m
     drawn = random.beta(passed + 0.5, np.maximum(m - passed, 0) + 0.5)
     least, most = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    measured = ranks.at(fpr).tpr
-    return min(float(least), measured), max(float(most), measured)
+    return min(float(least), working.tpr), max(float(most), working.tpr)

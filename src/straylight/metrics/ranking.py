@@ -288,7 +288,7 @@ class Ranked:
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """The interval of each of `auroc`, `ap`, `partial_auroc`, `tpr` and `sic`, by the same names.
 
-        The largest SIC has none: it is the largest of many.
+        The largest SIC has none: it is the largest of many; nor has a TPR that is not resolvable.
 
         Raises:
             ValueError: if `level` is not between 0 and 1.
@@ -307,11 +307,12 @@ class Ranked:
         limits = _standardised(low, self.max_fpr), _standardised(high, self.max_fpr)
         yield f"partial_auroc@fpr={self.max_fpr:g}", limits
         for fpr in self.fprs:
-            low, high = known.tpr(ranks, fpr, level)
-            yield f"tpr@fpr={fpr:g}", (low, high)
+            if (interval := known.tpr(ranks, fpr, level)) is None:
+                continue
+            yield f"tpr@fpr={fpr:g}", interval
             working = ranks.at(fpr)
             if sic(working) is not None:
-                yield f"sic@fpr={fpr:g}", (low / working.fpr**0.5, high / working.fpr**0.5)
+                yield f"sic@fpr={fpr:g}", (interval[0] / working.fpr**0.5, interval[1] / working.fpr**0.5)
 
 
 def ranking(

@@ -21,7 +21,10 @@ UNLABELLED = (
     "No calibration row is labelled nominal: those without a label count as nominal, and anomalies among them raise "
     "the threshold."
 )
-JOINTLY = "Which rows are flagged depends on all test rows together, so that there is no threshold beforehand."
+JOINTLY = (
+    "Which rows are flagged depends on all test rows together, so that there is no threshold beforehand, and no "
+    "interval of its rates."
+)
 
 
 class Rule(NamedTuple):
@@ -82,6 +85,23 @@ def rules(
     if f1:
         found.append(Rule("f1", {}))
     return found
+
+
+def settable(rules: Sequence[Rule], rows: float, of: str = "nominal calibration") -> tuple[str, bool]:
+    """Which thresholds so many rows of a sort can set, in a sentence; and whether these are all.
+
+    Example:
+        >>> settable(rules(quantile=0.95, fprs=[0.01], fdr=None), 19)
+        ('19 nominal calibration rows set quantile 0.95, but not fpr 0.01, which takes 99.', False)
+    """
+    takes = {}
+    for rule in rules:
+        if (rate := rule.asked.get("fdr", rule.fpr)) is not None:
+            takes[f"{rule.name} {next(iter(rule.asked.values())):g}"] = needed(rate)
+    can = [name for name, least in takes.items() if least <= rows]
+    cannot = [f"{name}, which takes {least:,}" for name, least in takes.items() if least > rows]
+    said = f"{rows:,.0f} {of} rows set " + (", ".join(can) or "no threshold")
+    return said + (f"{', but' if can else ':'} not {', '.join(cannot)}." if cannot else "."), not cannot
 
 
 class Cuts:
@@ -174,7 +194,7 @@ def _met(
     flagged: Flags, entry: Entry, threshold: Threshold | None, y: ArrayLike, kinds: Sequence[str], weight: Weight
 ) -> Entry:
     """What came of a rule beside what was expected of it."""
-    found = decisions(flagged, y, kinds, weight)
+    found = decisions(flagged, y, kinds, weight, one_by_one=entry["rule"] != "fdr")
     nominal = found.pop("nominal", 0)
     if not nominal:
         return found

@@ -118,8 +118,8 @@ def roc(
 
 
 def resolved(ranks: Ranks) -> float:
-    """The FPR that ten nominal events lie above, at most 0.1: where a logarithmic axis starts."""
-    return float(min(RESOLVABLE / max(ranks.low.effective(0), RESOLVABLE), 0.1))
+    """The FPR that ten nominal events lie above, at most 1/2: where a logarithmic axis starts."""
+    return float(min(RESOLVABLE / max(ranks.low.effective(0), RESOLVABLE), 0.5))
 
 
 def _between(fpr: Array, tpr: Array, least: float) -> tuple[Array, Array]:

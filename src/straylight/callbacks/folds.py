@@ -1,0 +1,93 @@
+"""A fitted detector, fitted again without a part of its rows."""
+
+import copy
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from straylight.callbacks.scored import scored_by
+from straylight.data import AnomalyDataModule
+from straylight.detectors import FittedDetector
+from straylight.rows.batch import Events, Splits
+from straylight.rows.loaders import BatchLoader
+
+
+class Fold(NamedTuple):
+    """One part of the rows, `(n_k,)`, their scores by a detector that was fitted without them, and that detector."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    detector: FittedDetector
+
+
+class Rows(AnomalyDataModule):
+    """Serves some training rows and no other."""
+
+    def __init__(self, train: Events, seed: int) -> None:
+        super().__init__(seed=seed, device="cpu")
+        self.train = train
+
+    @property
+    def splits(self) -> Splits:
+        none = self.train.take([])
+        return Splits(self.train, none, none, none)
+
+
+def folds_of(n: int, folds: int, seed: int, group: NDArray | None = None) -> NDArray[np.int64]:
+    """The fold of each of n rows, dealt by seed, `(n,)`; rows of one group stay together.
+
+    Example:
+        >>> np.bincount(folds_of(10, 3, seed=0)).tolist()
+        [4, 3, 3]
+    """
+    number = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1].ravel()
+    parts = int(number.max(initial=-1)) + 1
+    order = np.random.default_rng([seed, 3]).permutation(parts)
+    return np.asarray(order[number] % folds)
+
+
+def refitted(trainer: pl.Trainer, detector: FittedDetector, folds: int, seed: int) -> Iterator[Fold]:
+    """The folds of the training rows, one after the other, each with a detector fitted to all others.
+
+    Scaling is fitted anew, too. Detectors are made where ours is, in its precision; ours and the random numbers of the
+    run stay as they are.
+    """
+    train = trainer.datamodule.splits.train  # type: ignore[attr-defined]
+    of = folds_of(len(train), folds, seed, train.meta.get("group"))
+    for fold in range(folds):
+        rows = np.flatnonzero(of == fold)
+        if not len(rows):
+            continue
+        device = detector.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode(False):
+            other = _fitted(trainer, detector, Rows(train.take(np.flatnonzero(of != fold)), seed))
+            held = BatchLoader(train.take(rows), batch_size=65536)
+            scores = torch.cat([part.score for part in scored_by(trainer, other, held)])
+        yield Fold(rows, scores.cpu().numpy(), other)
+
+
+def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> FittedDetector:
+    kept, detector._trainer = detector._trainer, None  # which a copy would take along with the data
+    try:
+        other = copy.deepcopy(detector)
+    finally:
+        detector._trainer = kept
+    if other.scaling.method != "none":
+        other.scaling.fitted.fill_(False)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    alone = pl.Trainer(
+        accelerator=detector.device.type,
+        devices=[detector.device.index or 0] if detector.device.type == "cuda" else 1,
+        precision=trainer.precision,
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **quiet,  # type: ignore[arg-type]
+    )
+    alone.fit(other.train(), datamodule=data)
+    other._trainer = None
+    return other.to(detector.device).eval()
