@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from straylight.callbacks.folds import folds_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, PCA, AutoEncoder
 from straylight.errors import StraylightError
+from straylight.files.recipe import Recipe
 from straylight.metrics.crossed import CrossCalibration, CrossCuts
 from straylight.metrics.rules import rules
 from straylight.rows.batch import Events, Splits
@@ -158,3 +161,14 @@ def test_an_opened_run_flags_new_rows_as_it_flagged_its_own(detector, straylight
     for rule, name in (("quantile", "quantile"), ("fpr", "fpr=0.01"), ("fdr", "fdr")):
         assert run.flag(x, name).sum() == found[rule]["flagged"]
     assert (run.p_values(x) <= 0.05 + 1e-9).sum() == found["quantile"]["flagged"]
+
+
+def test_a_table_is_judged_across_folds_by_its_names(straylight_train, tmp_path):
+    draw = np.random.default_rng(0)
+    table = pa.table({"a": draw.normal(size=120) + 1.7e9, "b": draw.normal(size=120), "y": np.arange(120) % 8 == 0})
+    pa.csv.write_csv(table, tmp_path / "mine.csv")
+    file = ("data=file", f"data.path={tmp_path / 'mine.csv'}", "data.label=y", "data.nominal=false", "detector=knn")
+    run = Run.open(straylight_train(*file, "callbacks.thresholds.cross=4", pictures=False).run)
+    (events,) = Recipe.from_json(run.known["recipe"]).read(tmp_path / "mine.csv")
+    np.testing.assert_array_equal(run.p_values(table.select(["b", "a"])), run.p_values(events.x))
+    np.testing.assert_array_equal(run.flag(table, "quantile"), run.flag(events.x, "quantile"))

@@ -109,10 +109,14 @@ class Run:
                 names.
             DataError: if a table lacks a column, or holds what does not fit.
         """
+        return self._scored(self.detector, *self._events(x, context), batch_size)
+
+    def _events(self, x: Any, context: ArrayLike | None) -> tuple[Tensor, Tensor]:
+        """Events and context as the detector takes them, `(N, *shape)` and `(N, C)`."""
         if hasattr(x, "columns"):
             kept = self._recipe("give its events as an array")
             (events,) = kept.apply([kept.table(x)])
-            return self.score(events.x[:], events.context, batch_size=batch_size)
+            return events.x[:], events.context
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
         columns = (
             rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, dtype=np.float32))
@@ -122,7 +126,7 @@ class Run:
                 f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of "
                 f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
-        return self._scored(self.detector, rows, columns, batch_size)
+        return rows, columns
 
     def _scored(self, detector: Detector, x: Tensor, context: Tensor, batch_size: int) -> NDArray[np.float32]:
         size = min(batch_size, detector.rows_at_once)
@@ -162,23 +166,19 @@ class Run:
         if "fold" in columns:
             return self._across_folds(columns, x, context, batch_size)
         nominal = held_nominal(columns["y"])
-        calibration = Calibration(
-            columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None
-        )
-        return calibration.p_values(self._sound(x, context, batch_size))
+        weight = columns["weight"][nominal] if "weight" in columns else None
+        return Calibration(columns["score"][nominal], weight).p_values(self._sound(x, context, batch_size))
 
     @torch.inference_mode()
     def _across_folds(
-        self, columns: Mapping[str, Any], x: ArrayLike, context: ArrayLike | None, batch_size: int
+        self, columns: Mapping[str, Any], x: Any, context: ArrayLike | None, batch_size: int
     ) -> NDArray[np.float64]:
         """P-values by the detectors that were fitted without a fold each."""
-        self.score(np.asarray(x)[:0], None if context is None else np.asarray(context)[:0])  # sees to the shapes
+        rows, given = self._events(x, context)
         place = RunFolder(self.folder)
         saved = read_checkpoint(place.folds)
         place.check_same_run(place.folds, saved.get("run"))
         place.check_whole(place.folds)
-        rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
-        given = rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, np.float32))
         known, new = [], []
         for fold in np.unique(columns["fold"]):
             prefix = f"{fold}."
@@ -244,11 +244,6 @@ class Run:
         if not place.calibration.is_file():
             raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
         return place.columns(place.calibration)
-
-
-def _calibration(columns: Mapping[str, Any]) -> Calibration:
-    nominal = held_nominal(columns["y"])
-    return Calibration(columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None)
 
 
 LARGE = 2**22  # numbers in an event of which nothing is said
