@@ -79,11 +79,16 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         command.failures += 1
         say(f"Error: {said}", error=True)
         return None
-    with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
-        if folder.used:
-            folder.clear_logs()
-        keep_hydra(folder, known)
-        result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+    try:
+        with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
+            if folder.used:
+                folder.clear_logs()
+            keep_hydra(folder, known)
+            result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+    except ConfigError as error:  # Hydra would show more than it says
+        command.failures += 1
+        say(f"Error: {error}", error=True)
+        return None
     if result is None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))

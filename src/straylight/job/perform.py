@@ -19,13 +19,14 @@ from straylight.stopping import STOP
 ENDS = {"ok": 0, "failed": 1, "interrupted": 130}
 
 
-def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int:
+def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclude: bool = True) -> int:
     """Do what the folder of a job says; the exit status.
 
     Args:
         path: of the folder.
         rank: 0 for the process that keeps the record.
         tell: told a line now and then on how far it is.
+        conclude: whether to print how it ended, which whoever waits for it may do.
 
     Raises:
         ConfigError: if it is no folder of a job.
@@ -38,9 +39,9 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None) -> int
     with _around(order, folder) as ended:
         result = attempt(order, folder, tell)
         ended.append(result.get("metrics", {}).get("test/auroc"))
-        if result["status"] == "ok":
+        if result["status"] == "ok" and conclude:
             logging.getLogger(__name__).info(headline(result))
-    if result["status"] == "failed":
+    if result["status"] == "failed" and conclude:
         say(f"Error: {result['reason']}", error=True)
     return ENDS[result["status"]]
 

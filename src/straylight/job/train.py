@@ -201,6 +201,8 @@ def quiet() -> None:
     # Lightning 2.6 under torch 2.13; nothing that a user could act on
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # the ranks are ours, on a machine of a cluster too
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
     # whoever resumes without a callback has said so
     warnings.filterwarnings("ignore", message=r".*callbacks used to create the checkpoint need to be provided")
     warnings.filterwarnings("ignore", message=r".*is smaller than the logging interval")  # nothing is logged by it

@@ -127,8 +127,9 @@ def _do(errand: Errand, tell: Callable[[str, Any], None]) -> None:
         torch.set_num_threads(errand.threads)
     if errand.watched:
         beating(lambda beat: tell("beat", tuple(beat)))
-    progress = None if errand.log is None else lambda line: tell("progress", line)
-    if status := perform(errand.folder, rank=errand.rank, tell=progress):
+    here = errand.log is None  # whoever waits says how it ended
+    progress = None if here else lambda line: tell("progress", line)
+    if status := perform(errand.folder, rank=errand.rank, tell=progress, conclude=not here):
         sys.exit(status)
 
 
