@@ -388,6 +388,22 @@ def test_an_added_constant_changes_no_difference_between_rows(tmp_path, ending, 
     equal(joined(recipe.read(write(tmp_path / "one.csv", constant(name).slice(5, 1)))), (x[5:6], context[5:6]))
 
 
+@pytest.mark.parametrize("detector", ["isolation_forest", "knn"])
+def test_an_added_constant_changes_no_ranking(straylight_train, tmp_path, detector):
+    draw = np.random.default_rng(0)
+    y = np.arange(400) % 10 == 0
+    late = draw.integers(0, 10_000, 400) + 40_000 * y  # milliseconds, in which anomalies stand apart
+    for name, offset in {"bare": 0, "unix": 1_700_000_000_000}.items():
+        pa.csv.write_csv(
+            pa.table({"ms": late + offset, "v": draw.normal(size=400) * 0, "y": y}), tmp_path / f"{name}.csv"
+        )
+    file = ("data=file", "data.label=y", "data.nominal=false", f"detector={detector}", "callbacks=numbers")
+    paths = {name: f"data.path={tmp_path / name}.csv" for name in ("bare", "unix")}
+    runs = [straylight_train(*file, path, pictures=False, output=name) for name, path in paths.items()]
+    bare, unix = (run.result["metrics"]["test/auroc"] for run in runs)
+    assert bare > 0.99 and unix == pytest.approx(bare, abs=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 2)])
 @pytest.mark.parametrize(("ending", "memory"), [(".npz", 4096), (".npy", 4096), (".npy", 0), (".h5", 4096), (".h5", 0)])
 def test_an_added_constant_changes_no_difference_between_rows_of_arrays(tmp_path, ending, memory, shape):
