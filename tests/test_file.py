@@ -443,6 +443,14 @@ def test_features_that_tell_too_much_or_nothing_are_named(tmp_path, ending, seco
     assert not unlabelled.notices
 
 
+@pytest.mark.parametrize("memory", [4096, 0])
+def test_of_many_rows_some_from_all_over_are_looked_at(tmp_path, monkeypatch, memory):
+    monkeypatch.setattr("straylight.data.steps.telling.VALUES", 7 * 100)
+    data, _ = loaded(write(tmp_path / "mine.parquet", telling_table(4000)), label="y", memory_mb=memory)
+    said = " ".join(data.notices)
+    assert "'backwards' is sorted" in said and "'shuffled' is a whole number" in said and "'code', 'still'" in said
+
+
 def test_what_the_columns_are_for_is_said_before_training(tmp_path, caplog):
     path = write(tmp_path / "mine.csv", telling_table() | {"word": np.where(np.arange(400) % 2, "a", "b")})
     with caplog.at_level("INFO"):

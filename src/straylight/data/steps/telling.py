@@ -13,6 +13,7 @@ from straylight.metrics.ranking import auroc
 from straylight.rows.mapped import Mapped
 
 VALUES = 2**24  # that are looked at together
+RUNS = 32  # of rows that lie together on disk
 FEW = 20  # rows of which nothing is said
 ALONE = 0.999  # the AUROC by which one feature ranks what all should
 
@@ -27,7 +28,7 @@ def telling(
 ) -> None:
     """Say which features rank the test rows alone, vary in the test only, or number the rows of a file.
 
-    Nothing is decided by it. Of more numbers than 16 million only so many are looked at, of rows evenly spaced.
+    Nothing is decided by it. Of more numbers than 16 million only so many are looked at, of rows from all over.
 
     Args:
         names: of the features, `(D,)`.
@@ -78,8 +79,14 @@ def _which(names: Sequence[str], found: Tensor) -> str:
 
 
 def _places(x: Tensor | Mapped) -> Tensor:
-    step = -(-x.shape[0] * x.shape[1] // VALUES) if x.shape[1] else 1
-    return torch.arange(0, x.shape[0], max(1, step))
+    """Rows that are looked at: all, some that are evenly spaced, or, on disk, some that lie together, from all over."""
+    rows, most = x.shape[0], max(FEW, VALUES // max(1, x.shape[1]))
+    if rows <= most:
+        return torch.arange(rows)
+    if isinstance(x, Mapped):
+        start = torch.arange(min(RUNS, rows)) * (rows // min(RUNS, rows))
+        return (start[:, None] + torch.arange(max(1, most // RUNS))).flatten()
+    return torch.arange(0, rows, -(-rows // most))
 
 
 def _at(x: Tensor | Mapped, places: Tensor) -> Tensor:
