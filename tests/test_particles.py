@@ -783,7 +783,9 @@ def test_the_stand_in_is_read_as_h5py_reads_it(standin) -> None:
 class Elsewhere:
     """A Trainer, as far as a data module asks: on a device."""
 
-    global_rank, world_size = 0, 1
+    global_rank, world_size, callbacks = 0, 1, ()
+    limit_train_batches = limit_val_batches = limit_test_batches = val_check_interval = 1.0
+    overfit_batches, fast_dev_run, check_val_every_n_epoch = 0, False, 1
 
     def __init__(self, device):
         self.strategy = self

@@ -11,7 +11,7 @@ from straylight.callbacks import EarlyStopping, Ranking, ResultsHDF5
 from straylight.callbacks.ranking import tell_equal
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, AutoEncoder
-from straylight.errors import StraylightError
+from straylight.errors import ConfigError, StraylightError
 from straylight.rows.batch import Events, Splits
 
 
@@ -107,7 +107,7 @@ def test_a_test_of_the_best_checkpoint_forgets_no_later_epoch(straylight_train):
 
 def test_no_monitor_sees_the_ranking_of_an_epoch(trainer):
     stop = EarlyStopping("by_epoch/auroc", strict=True)
-    with pytest.raises(RuntimeError, match="by_epoch/auroc"):
+    with pytest.raises(ConfigError, match="by_epoch/auroc is not measured; there is train/loss, val/loss"):
         run(trainer, Ranking(every_n_epochs=1), stop)
 
 

@@ -244,6 +244,50 @@ def test_a_job_of_several_ranks_is_well_only_if_all_ended_well(status, said, tmp
     assert result["status"] == "failed" and "Rank 1" in result["reason"] and (said or "") in result["reason"]
 
 
+@pytest.mark.parametrize(
+    ("rank", "said", "own", "blamed"),
+    [
+        (
+            1,
+            "RuntimeError: rank 1 broke",
+            "RuntimeError: [gloo] Connection closed by peer",
+            "Rank 1: RuntimeError: rank 1",
+        ),
+        (1, "RuntimeError: Connection reset by peer", "detector: rank 0 broke early", "Rank 0: detector: rank 0 broke"),
+        (0, None, "detector: rank 0 broke early", "Rank 0: detector: rank 0 broke early"),
+        (1, "RuntimeError: rank 1 broke", "ValueError: rank 0 broke too", "Rank 1: RuntimeError: rank 1 broke; see"),
+    ],
+)
+def test_of_ranks_that_end_together_the_one_that_lost_no_other_is_blamed(rank, said, own, blamed, tmp_path) -> None:
+    from straylight.engines.base import Ended
+    from straylight.folder import RunFolder
+    from straylight.sweep.outcome import settled
+
+    folder = RunFolder(tmp_path)
+    folder.write_result({"status": "failed", "metrics": {}, "reason": own})
+    result = settled(folder, {}, Ended(1, None, "output.1.log", rank=rank, said=said))
+    assert result["reason"].startswith(blamed), result["reason"]
+
+
+def test_a_rank_has_time_for_its_first_sign_of_life() -> None:
+    from straylight.engines.local.pulse import START_S, Beat, Watch
+
+    now = [0.0]
+    watch = Watch(2, 4.0, lambda: now[0])
+    now[0] = 1.0
+    watch.heard(1, Beat(1, False, ""))
+    now[0] = 4.5
+    watch.heard(1, Beat(2, False, ""))
+    assert watch.silent([0, 1]) is None, "rank 0 has not begun yet"
+    now[0] = 9.0
+    assert watch.silent([0, 1]) == (1, "has shown no sign of life for 4 s (trainer.timeout_s)")
+    watch.heard(1, Beat(3, False, ""))
+    now[0] = START_S + 1
+    watch.heard(1, Beat(4, False, ""))
+    found = watch.silent([0, 1])
+    assert found is not None and found[0] == 0
+
+
 def test_the_port_where_ranks_meet_is_never_free_for_others() -> None:
     import socket
 

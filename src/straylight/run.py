@@ -165,9 +165,7 @@ class Run:
         columns = self._calibrating()
         if "fold" in columns:
             return self._across_folds(columns, x, context, batch_size)
-        nominal = held_nominal(columns["y"])
-        weight = columns["weight"][nominal] if "weight" in columns else None
-        return Calibration(columns["score"][nominal], weight).p_values(self._sound(x, context, batch_size))
+        return _calibration(columns).p_values(self._sound(x, context, batch_size))
 
     @torch.inference_mode()
     def _across_folds(
@@ -244,6 +242,11 @@ class Run:
         if not place.calibration.is_file():
             raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
         return place.columns(place.calibration)
+
+
+def _calibration(columns: Mapping[str, Any]) -> Calibration:
+    nominal = held_nominal(columns["y"])
+    return Calibration(columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None)
 
 
 LARGE = 2**22  # numbers in an event of which nothing is said

@@ -47,6 +47,7 @@ def settled(
 def _blamed(ended: Ended, own: str) -> str:
     """Which of several ranks is to blame: one that was killed, rank 0 where it knows why, or the first to end."""
     own = "" if LOST.search(own) else own
-    if own and ended.signal is None and not ended.rank:
+    lost = ended.said is not None and LOST.search(ended.said)  # the other way round: it lost rank 0
+    if own and ended.signal is None and (lost or not ended.rank):
         return f"Rank 0: {own}"
     return f"{ended.words}; see {ended.log}." + (f" Rank 0 said: {own[:300]}" if own else "")

@@ -206,7 +206,8 @@ class Processes:
         for rank, worker in enumerate(self.workers):  # all that was told before the end
             for word, value in worker.heard():
                 self._hear(rank, word, value)
-        for rank, status in sorted(ended.items(), key=lambda item: item[1]):  # what was killed before what gave up
+        # of those that end at once: what was killed, then who says why
+        for rank, status in sorted(ended.items(), key=lambda item: (item[1], item[0] not in self.said)):
             self.lost |= status == LOST and self.workers[rank].lost
             self.status[rank] = status
             self.workers[rank].kill()  # what it started

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BEAT_S = 1.0  # between two signs of life
+START_S = 30.0  # that a rank has at least to give the first, on a machine that is busy
 #: Where a rank waits for the others.
 WAITING = ("torch/distributed/", "torch/nn/parallel/distributed.py", "torch/autograd/graph.py")
 LIBRARIES = ("/torch/", "/pytorch_lightning/", "/lightning_fabric/", "/threading.py", "<frozen")
@@ -37,7 +38,6 @@ def beating(tell: Callable[[Beat], None]) -> None:
         from straylight.stopping import STOP
 
         while True:
-            time.sleep(BEAT_S)
             frame = sys._current_frames().get(main)
             stack = traceback.extract_stack(frame)[::-1] if frame is not None else []
             waits = any(part in line.filename.replace("\\", "/") for line in stack[:4] for part in WAITING)
@@ -47,6 +47,7 @@ def beating(tell: Callable[[Beat], None]) -> None:
                 tell(Beat(STOP.signs, waits, where))
             except OSError:  # nobody listens any more
                 return
+            time.sleep(BEAT_S)
 
     threading.Thread(target=beat, daemon=True).start()
 
@@ -90,7 +91,8 @@ class Watch:
         if self.patience_s is None or not ranks:
             return None
         now = self.clock()
-        mute = [rank for rank in ranks if now - self._heard[rank] > self.patience_s]
+        first = max(self.patience_s, START_S)
+        mute = [r for r in ranks if now - self._heard[r] > (self.patience_s if r in self._beats else first)]
         still = [rank for rank in ranks if now - self._moved[rank] > self.patience_s]
         if not mute and len(still) < len(ranks):
             return None
