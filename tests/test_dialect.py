@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import shlex
 import zipfile
 
 import h5py
@@ -12,6 +13,7 @@ import pyarrow.csv
 import pytest
 import scipy.io
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from straylight.data import File
 from straylight.errors import DataError
@@ -172,9 +174,22 @@ def test_a_setting_that_is_none_is_refused(tmp_path, csv, said):
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_another_separator_is_named(tmp_path, mark):
-    (tmp_path / "mine.csv").write_text(f"a{mark}y\n" + f"1{mark}0\n" * N)
-    assert f"data.csv.separator={mark!r}" in refused(tmp_path / "mine.csv")
+def test_another_separator_is_named_as_a_shell_and_hydra_take_it(tmp_path, mark):
+    (tmp_path / "mine.csv").write_text(f"a{mark}b\n" + "".join(f"{i % 7}{mark}{i % 5}\n" for i in range(N)))
+    said = refused(tmp_path / "mine.csv")
+    (typed,) = shlex.split(said[said.index('"data.csv.separator') :].rstrip("."))
+    (override,) = OverridesParser.create().parse_overrides([typed])
+    data = loaded(tmp_path / "mine.csv", csv={"separator": override.value()})
+    assert list(data.columns) == ["a", "b"]
+
+
+def test_settings_that_are_named_are_such_as_hydra_takes(tmp_path):
+    for words in (["1,5"], ["1.234.567"], ["12%"], ["1'234"]):
+        said = otherwise("a", words)
+        typed = shlex.split(said[said.index('"data.csv') :].rstrip("."))
+        found = {o.key_or_group.rpartition(".")[2]: o.value() for o in OverridesParser.create().parse_overrides(typed)}
+        column = Dialect(**found).tidied(pa.chunked_array([words]))
+        assert column.to_pylist() == [{"1,5": "1.5", "12%": "12", "1'234": "1234"}.get(words[0], "1234567")]
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "Infinity", "NaN"])

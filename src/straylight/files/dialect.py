@@ -61,6 +61,8 @@ class Dialect:
     skip_rows: int = 0
 
     def __post_init__(self) -> None:
+        if self.separator == "\\t":  # as it is typed
+            object.__setattr__(self, "separator", "\t")
         for name in ("separator", "decimal", "thousands", "quote"):
             if (value := getattr(self, name)) is not None and len(str(value)) != 1:
                 raise DataError(f"data.csv.{name} must be one character, not {value!r}.")

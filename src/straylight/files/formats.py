@@ -26,6 +26,7 @@ from straylight.files.dialect import PACKED, PLAIN, Dialect, opened
 from straylight.files.hdf5 import own
 from straylight.files.resolution import Centre
 from straylight.files.source import BYTES, Source, arrow, single
+from straylight.files.words import setting
 from straylight.rows.mapped import Mapped
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Text(Source):
         if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), "")):
             raise DataError(
                 f"{self.path} has one column {names[0]!r}; separate columns by commas, or by tabs in .tsv, or set "
-                f"data.csv.separator={mark!r}."
+                f"{setting('separator', mark)}."
             )
         self.columns = dict.fromkeys(names)
 

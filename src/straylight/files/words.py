@@ -20,12 +20,23 @@ def is_number(text: str) -> bool:
     return True
 
 
+def setting(name: str, mark: str, several: bool = False) -> str:
+    """A setting of `data.csv` as it is typed in a shell, where marks mean something, and to Hydra, where they do too.
+
+    Example:
+        >>> print(setting("thousands", "'"), setting("separator", "\\t"), setting("strip", "%", several=True))
+        "data.csv.thousands='\\''" "data.csv.separator='\\t'" "data.csv.strip=['%']"
+    """
+    shown = "'" + mark.replace("\t", "\\t").replace("'", "\\'") + "'"
+    return f'"data.csv.{name}={f"[{shown}]" if several else shown}"'
+
+
 def otherwise(name: str, values: Sequence[str]) -> str:
     """What texts are that look like numbers or dates written otherwise, and which setting reads them; or nothing.
 
     Example:
-        >>> otherwise("price", ["1,5", "2,25", "7"])
-        "column 'price' holds numbers such as '1,5'; set data.csv.decimal=','."
+        >>> print(otherwise("price", ["1,5", "2,25", "7"]))
+        column 'price' holds numbers such as '1,5'; set "data.csv.decimal=','".
     """
     words = [value for value in values if value.strip()]
     most = max(1, -(-len(words) * 9 // 10))
@@ -42,13 +53,13 @@ def otherwise(name: str, values: Sequence[str]) -> str:
         )
     for mark, pattern in GROUPED.items():
         if odd := mostly(pattern):
-            decimal = " data.csv.decimal=','" if mark == "." else ""
-            return f"column {name!r} holds numbers such as {odd[0]!r}; set data.csv.thousands='{mark}'{decimal}."
+            decimal = " " + setting("decimal", ",") if mark == "." else ""
+            return f"column {name!r} holds numbers such as {odd[0]!r}; set {setting('thousands', mark)}{decimal}."
     if odd := mostly(COMMA):
-        return f"column {name!r} holds numbers such as {odd[0]!r}; set data.csv.decimal=','."
+        return f"column {name!r} holds numbers such as {odd[0]!r}; set {setting('decimal', ',')}."
     if odd := mostly(UNIT):
         unit = UNIT.fullmatch(odd[0])
         marks = [] if unit is None else [mark for mark in (unit[1], unit[3]) if mark]
         if marks:
-            return f"column {name!r} holds numbers such as {odd[0]!r}; set data.csv.strip=['{marks[0]}']."
+            return f"column {name!r} holds numbers such as {odd[0]!r}; set {setting('strip', marks[0], several=True)}."
     return ""
