@@ -86,6 +86,16 @@ def test_rows_that_are_nothing_in_the_file_and_much_in_memory_are_refused(tmp_pa
     assert "1,048,576 rows of 1 number (a)" in refused(tmp_path / "mine.parquet", label="y")
 
 
+def test_what_a_container_holds_of_files_is_free(tmp_path, monkeypatch):
+    for name, value in {"memory.max": 2**30, "memory.current": 2**30 - 2**20}.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1000\ninactive_file {2**29}\nactive_file {2**20}\n")
+    monkeypatch.setattr(budget, "GROUPS", ((tmp_path, "memory.max", "memory.current"),))
+    assert budget.free_memory() == 2**20 + 2**29 + 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    assert budget.free_memory() > 2**30
+
+
 def test_what_unpacks_to_more_than_is_free_is_refused(tmp_path, monkeypatch):
     (tmp_path / "mine.csv.gz").write_bytes(gzip.compress(b"a,y\n" + b"0,0\n" * 2_000_000))
     monkeypatch.setattr(budget, "SMALL", 1000)

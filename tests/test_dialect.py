@@ -138,6 +138,24 @@ def test_a_first_row_of_data_is_not_eaten(tmp_path, first):
     assert source.names == [str(i) for i in range(first.count(",") + 1)] and source.rows_of("0") == N
 
 
+def test_names_that_are_numbers_are_names_if_that_is_said(tmp_path):
+    lines = [f"{i % 7},{i % 5},{i % 8 == 0:d}" for i in range(N)]
+    (tmp_path / "mine.csv").write_text("400.5,402.5,y\n" + "\n".join(lines))
+    assert "data.csv.header=true" in refused(tmp_path / "mine.csv", label="y")
+    data = loaded(tmp_path / "mine.csv", label="y", csv={"header": True})
+    assert list(data.columns) == ["400.5", "402.5"] and len(all_rows(data)) == N
+
+
+def test_grouped_numbers_that_look_like_others_mean_what_the_settings_say(tmp_path):
+    lines = [f"{1 + i % 9}.{i % 10}00;{i % 8 == 0:d}" for i in range(N)]
+    (tmp_path / "mine.csv").write_text("a;y\n" + "\n".join(lines))
+    data = loaded(tmp_path / "mine.csv", label="y", csv={"separator": ";", "decimal": ",", "thousands": "."})
+    expected = np.sort([1000 * (1 + i % 9) + 100 * (i % 10) for i in range(N)]).astype(np.float32)
+    np.testing.assert_array_equal(all_rows(data)[:, 0], expected)
+    (again,) = Recipe.from_json(data.recipe()).read(tmp_path / "mine.csv")
+    np.testing.assert_array_equal(again.x[:, 0].sort().values, expected)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252", "utf-8-sig"])
 def test_any_encoding_is_read_or_asked_for(tmp_path, encoding):
     text = "größe,art,y\n" + "".join(f"{i % 9},{'süß' if i % 2 else 'zäh'},{i % 8 == 0:d}\n" for i in range(N))

@@ -443,6 +443,14 @@ def test_features_that_tell_too_much_or_nothing_are_named(tmp_path, ending, seco
     assert not unlabelled.notices
 
 
+def test_features_that_tell_too_much_are_named_with_values_missing(tmp_path):
+    table = {name: values.astype(float) for name, values in telling_table().items()}
+    table["code"][::7] = table["ordinary"][3] = np.nan
+    data, _ = loaded(write(tmp_path / "mine.csv", table), label="y", missing="median")
+    (notice,) = [n for n in data.notices if "alone" in n]
+    assert "'code'" in notice and "'ordinary'" not in notice
+
+
 @pytest.mark.parametrize("memory", [4096, 0])
 def test_of_many_rows_some_from_all_over_are_looked_at(tmp_path, monkeypatch, memory):
     monkeypatch.setattr("straylight.data.steps.telling.VALUES", 7 * 100)

@@ -388,6 +388,17 @@ def test_an_added_constant_changes_no_difference_between_rows(tmp_path, ending, 
     equal(joined(recipe.read(write(tmp_path / "one.csv", constant(name).slice(5, 1)))), (x[5:6], context[5:6]))
 
 
+@pytest.mark.parametrize("memory", [4096, 0])
+def test_an_added_constant_changes_no_difference_between_fields_of_a_table(tmp_path, memory):
+    table = np.zeros(N, [("ms", "i8"), ("v", "f4")])
+    table["ms"], table["v"] = 1_700_000_000_000 + np.arange(N) * 7 % 100, np.arange(N) % 5
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["events"] = table
+    data = File(path=str(tmp_path / "mine.h5"), protocol="unsupervised", memory_mb=memory)
+    x = data.splits.test.x[:]
+    np.testing.assert_array_equal(x[:, 0] - x[0, 0], np.arange(N) * 7 % 100)
+
+
 @pytest.mark.parametrize("detector", ["isolation_forest", "knn"])
 def test_an_added_constant_changes_no_ranking(straylight_train, tmp_path, detector):
     draw = np.random.default_rng(0)

@@ -103,7 +103,7 @@ class File(AnomalyDataModule):
         if self.test_path and self.protocol == "unsupervised":
             raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
         self.features = features if features is None else _names(features)
-        self.csv, self._dialect = dict(csv or {}), Dialect.of(csv)
+        self._dialect = Dialect.of(csv)
         self._recipe = Recipe(Roles())
         self.nominal, self.categorical = nominal, _names(categorical)
         self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))

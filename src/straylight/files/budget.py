@@ -10,11 +10,12 @@ from straylight.errors import DataError
 
 PACKED = 2000  # bytes that one byte of a file may stand for; deflate reaches 1,032
 SMALL = 2**26  # bytes of which nothing is said
-#: Where Linux says what a container may take, by both versions of control groups.
+#: Where Linux says what a container may take, takes, and has of that in files that it reads, by both versions.
 GROUPS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+CACHED = ("inactive_file", "active_file")  # which is given up where it is needed
 
 
 def free_memory() -> int:
@@ -22,15 +23,14 @@ def free_memory() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    for group, limit, used in GROUPS:
         try:
-            most, now = (int(Path("/sys/fs/cgroup", name).read_text()) for name in (limit, used))
+            most, now = (int(Path(group, name).read_text(encoding="ascii")) for name in (limit, used))
+            lines = (line.split() for line in Path(group, "memory.stat").read_text(encoding="ascii").splitlines())
+            cached = sum(int(value) for name, value in lines if name in CACHED)
         except (OSError, ValueError):  # there is none, or it is `max`
             continue
-        free = min(free, max(0, most - now))
+        free = min(free, max(0, most - now + cached))
     return free
 
 

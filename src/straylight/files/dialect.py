@@ -34,7 +34,8 @@ class Dialect:
         thousands: between groups of three digits; `None` if they are not grouped.
         strip: what is taken off numbers, such as `%`; it changes no digit.
         null_values: texts that stand for nothing, beside empty ones, `NA`, `NaN`, `null` and their like.
-        header: whether the first line names the columns; otherwise they are called `0`, `1` and so on.
+        header: whether the first line names the columns; otherwise they are called `0`, `1` and so on. `None` takes it
+            for names, and refuses it if half of them or more are numbers.
         repeated: what is done about names that stand twice, or are empty: refuse, or number them, `a`, `a.1`.
         encoding: as Python calls it.
         quote: around texts.
@@ -54,7 +55,7 @@ class Dialect:
     thousands: str | None = None
     strip: Sequence[str] = ()
     null_values: Sequence[str] = ()
-    header: bool = True
+    header: bool | None = None
     repeated: Literal["refuse", "number"] = "refuse"
     encoding: str = "utf-8"
     quote: str = '"'
@@ -116,16 +117,17 @@ class Dialect:
             text.readline()
         lines = csv.reader(text, delimiter=self.delimiter(path), quotechar=self.quote)
         first: list[str] = next(filter(None, lines), [])
-        if not self.header:
+        if self.header is False:
             return [str(i) for i in range(len(first))], self.skip_rows
         before = self.skip_rows + lines.line_num
         if self.repeated == "number":
             return _numbered(first), before
         data = [name for name in first if is_number(name)]
-        if first and 2 * len(data) >= len(first) and first != [str(i) for i in range(len(first))]:
+        counted = [str(i) for i in range(len(first))]
+        if self.header is None and first and 2 * len(data) >= len(first) and first != counted:
             raise DataError(
-                f"{path} has numbers in its first line ({', '.join(data[:3])}), where the columns' names must be; if "
-                "it has no names, set data.csv.header=false."
+                f"{path} has numbers in its first line ({', '.join(data[:3])}), where the columns' names must be; set "
+                "data.csv.header=false if it has no names, and data.csv.header=true if these are they."
             )
         return first, before
 
@@ -155,18 +157,23 @@ class Dialect:
         plain = pc.utf8_trim(pc.replace_substring(plain, self.decimal, "."), " \t\u00a0")
         return pc.if_else(pc.fill_null(pc.match_substring_regex(words, number), False), plain, words)
 
-    def tidied_table(self, table: "pa.Table") -> "pa.Table":
-        """A table in which columns that hold numbers by these settings are numbers."""
+    @staticmethod
+    def tidied_table(table: "pa.Table", tidy: "pa.Table") -> "pa.Table":
+        """A table in which columns that hold numbers by these settings are numbers.
+
+        Args:
+            table: as it was read by rules that know nothing of them.
+            tidy: the same as text, tidied.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         for i, name in enumerate(table.column_names):
-            if not is_text(table[name].type):
+            if not (is_text(kind := table[name].type) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 continue
-            tidy = self.tidied(table[name])
-            for kind in (pa.int64(), pa.float64()):
+            for number in (pa.int64(), pa.float64()):
                 try:
-                    table = table.set_column(i, name, pc.cast(tidy, kind))
+                    table = table.set_column(i, name, pc.cast(tidy[name], number))
                     break
                 except pa.ArrowInvalid:
                     continue

@@ -74,6 +74,14 @@ class Text(Source):
     @cached_property
     def _whole(self) -> pa.Table:
         import pyarrow as pa
+
+        table = self._read()
+        if self.dialect.tidies:  # `1.234` may be a thousand and more: as it stands there
+            table = self.dialect.tidied_table(table, pa.concat_tables(self._pieces(self.names)))
+        return table
+
+    def _read(self) -> pa.Table:
+        import pyarrow as pa
         import pyarrow.csv
 
         # what a column holds is found out from the first block; if a later one does not fit, from all of them
@@ -89,7 +97,7 @@ class Text(Source):
                     table = pyarrow.csv.read_csv(bounded, *self._options(max(BLOCK + 1, whole)))
         if not table.num_rows:
             raise DataError(f"{self.path} holds no rows of data.")
-        return self.dialect.tidied_table(self._tidied(table)) if self.dialect.tidies else self._tidied(table)
+        return self._tidied(table)
 
     def _tidied(self, table: pa.Table) -> pa.Table:
         """A table as it was read, with texts as they are meant."""
@@ -303,9 +311,10 @@ class HDF5(ArraySource):
                 return
             own(file, item)
             if names := item.dtype.names:
-                found.extend((name, f"{path}/{name}", DataSet(item, item.fields(name))) for name in names)
+                found.extend((n, f"{path}/{n}", DataSet(item, item.fields(n), item.dtype[n])) for n in names)
             else:
-                found.append((path, path, DataSet(item, item.asstr() if h5py.check_string_dtype(item.dtype) else item)))
+                view = item.asstr() if h5py.check_string_dtype(item.dtype) else item
+                found.append((path, path, DataSet(item, view, item.dtype)))
 
         with h5py.File(self.path) as file:
             file.visititems(look)
@@ -319,11 +328,11 @@ class DataSet:
     Args:
         item: the data set.
         view: of it, that gives what is wanted.
+        dtype: of that.
     """
 
-    def __init__(self, item: Any, view: Any) -> None:
-        self.shape, self.chunks, self._view = item.shape, item.chunks, view
-        self.dtype = view.dtype if hasattr(view, "dtype") else item.dtype
+    def __init__(self, item: Any, view: Any, dtype: np.dtype) -> None:
+        self.shape, self.chunks, self.dtype, self._view = item.shape, item.chunks, dtype, view
 
     def __getitem__(self, rows: slice) -> NDArray:
         return self._view[rows]

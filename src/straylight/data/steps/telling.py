@@ -65,11 +65,14 @@ def telling(
 
 def _alone(low: Tensor, high: Tensor) -> Tensor:
     """Which features have an AUROC beyond `ALONE`, either way, `(D,)`."""
-    middle, beyond = high.median(0).values, max(1, len(low) // 100)
+    middle, beyond = high.nanmedian(0).values, max(1, len(low) // 100)
     # if the median is not beyond one in a hundred of the others, a pair in two hundred stands the other way round
     found = (middle > low.kthvalue(len(low) + 1 - beyond, 0).values) | (middle < low.kthvalue(beyond, 0).values)
     for i in found.nonzero().flatten().tolist():
-        found[i] = abs(auroc(low[:, i].numpy(), high[:, i].numpy()) - 0.5) > ALONE - 0.5
+        one, other = (
+            part[:, i][~part[:, i].isnan()].numpy() for part in (low, high)
+        )  # what is missing is filled later
+        found[i] = bool(len(one) and len(other)) and abs(auroc(one, other) - 0.5) > ALONE - 0.5
     return found
 
 
