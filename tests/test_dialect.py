@@ -54,6 +54,8 @@ WRITTEN = {
     "percent": (lambda v: f"{v:.1f}%", {"strip": ["%"]}),
     "percent apart": (lambda v: f"{v:.1f} %", {"strip": "%"}),
     "money": (lambda v: f"${v:,.1f}" if v >= 0 else f"-{-v:,.1f}", {"strip": "$", "thousands": ","}),
+    "owed": (lambda v: f"${v:.1f}" if v >= 0 else f"-${-v:.1f}", {"strip": "$"}),
+    "narrow blanks": (lambda v: f"{v:,.1f}".replace(",", "\u202f"), {"thousands": "\u202f"}),
     "swiss": (lambda v: f"{v:,.1f}".replace(",", "'"), {"thousands": "'"}),
     "blanks": (lambda v: f"{v:,.1f}".replace(",", " "), {"thousands": " "}),
     "a number that stands for nothing": (lambda v: "-999" if v == VALUES[3] else f"{v:.1f}", {"null_values": ["-999"]}),
@@ -64,7 +66,7 @@ WRITTEN = {
 def test_numbers_that_are_written_otherwise_are_read_by_a_setting_in_training_and_in_chunks(tmp_path, how):
     write, csv = WRITTEN[how]
     lines = [f"{write(v)};{y}" for v, y in zip(VALUES, LABELS, strict=True)]
-    (tmp_path / "mine.csv").write_text("a;y\n" + "\n".join(lines))
+    (tmp_path / "mine.csv").write_text("a;y\n" + "\n".join(lines), encoding="utf-8")
     options = {"label": "y", "missing": "median"} if "nothing" in how else {"label": "y"}
     data = loaded(tmp_path / "mine.csv", csv={"separator": ";", **csv}, **options)
     expected = np.float32(np.sort(np.where(VALUES[3] == VALUES, data.medians["a"], VALUES) if data.medians else VALUES))

@@ -149,7 +149,7 @@ class Dialect:
         off = f"(?:{'|'.join(map(re.escape, self.strip))})?" if self.strip else ""
         grouped = rf"\d{{1,3}}(?:{mark}\d{{3}})+|\d+" if mark else r"\d+"
         point = re.escape(self.decimal)
-        number = rf"^\s*{off}\s*[-+]?(?:(?:{grouped})(?:{point}\d*)?|{point}\d+)(?:[eE][-+]?\d+)?\s*{off}\s*$"
+        number = rf"^\s*[-+]?\s*{off}\s*[-+]?(?:(?:{grouped})(?:{point}\d*)?|{point}\d+)(?:[eE][-+]?\d+)?\s*{off}\s*$"
         words = pc.cast(column, pa.string())
         plain = words
         for text in (*self.strip, *([self.thousands] if self.thousands else [])):

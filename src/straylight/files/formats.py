@@ -45,7 +45,7 @@ class Text(Source):
 
     what = "a table in text"
     or_number = ", or set data.csv.repeated=number"
-    comment = "\n"  # with which a line begins that is none of the table
+    comment = ""  # with which a line begins that is none of the table
 
     def __init__(self, path: Path, empty_text: bool, dialect: Dialect) -> None:
         self.empty_text, self.dialect = empty_text, dialect
@@ -53,19 +53,24 @@ class Text(Source):
 
     def _look(self) -> None:
         try:
-            names, self._before = self.dialect.names(self.path)
+            names, self._before = self._head()
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{self.path} is not written in {self.dialect.encoding}; say what it is, as by "
                 "data.csv.encoding=latin-1."
             ) from error
         self._check_names(names)
+        self.columns = dict.fromkeys(names)
+
+    def _head(self) -> tuple[list[str], int]:
+        """The columns' names, and how many lines stand before the first row of data."""
+        names, before = self.dialect.names(self.path)
         if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), "")):
             raise DataError(
                 f"{self.path} has one column {names[0]!r}; separate columns by commas, or by tabs in .tsv, or set "
                 f"{setting('separator', mark)}."
             )
-        self.columns = dict.fromkeys(names)
+        return names, before
 
     def table(self, names: Sequence[str]) -> pa.Table:
         self._check_rows(names)
@@ -115,6 +120,9 @@ class Text(Source):
                         table = pa.table({name: self.dialect.tidied(table[name]) for name in table.column_names})
                     yield table
 
+    def _comments(self, row: Any) -> str:
+        return "skip" if row.text.startswith(self.comment) else "error"
+
     def _options(self, block: int, names: Sequence[str] = ()) -> tuple[Any, Any, Any]:
         import pyarrow as pa
         import pyarrow.csv
@@ -129,7 +137,7 @@ class Text(Source):
                 delimiter=dialect.delimiter(self.path),
                 quote_char=dialect.quote,
                 newlines_in_values=True,
-                invalid_row_handler=lambda row: "skip" if row.text.startswith(self.comment) else "error",
+                invalid_row_handler=self._comments if self.comment else None,
             ),
             pyarrow.csv.ConvertOptions(
                 strings_can_be_null=self.empty_text,
@@ -354,13 +362,10 @@ class ARFF(Text):
     or_number = ""
     comment = "%"
 
-    def _look(self) -> None:
-        with opened(self.path) as file:
-            text = io.TextIOWrapper(file, encoding=self.dialect.encoding, newline="")
-            names, self._before = arff.head(text, self.path)
-        self._check_names(names)
-        self.columns = dict.fromkeys(names)
+    def _head(self) -> tuple[list[str], int]:
         self.dialect = replace(self.dialect, quote="'", separator=",", null_values=(*self.dialect.null_values, "?"))
+        with opened(self.path) as file, io.TextIOWrapper(file, encoding=self.dialect.encoding, newline="") as text:
+            return arff.head(text, self.path)
 
     def _tidied(self, table: pa.Table) -> pa.Table:
         import pyarrow as pa

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from straylight.files.hdf5 import own
 
 #: What MATLAB calls arrays of numbers.
-NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+NUMBERS = {"double": "f8", "single": "f4", "logical": "?"}
+NUMBERS |= {name: name for sign in ("", "u") for bits in (8, 16, 32, 64) for name in [f"{sign}int{bits}"]}
 
 
 class Turned:
@@ -36,13 +37,13 @@ class Whole:
 
     Args:
         path: the file.
-        name, shape: of the array.
+        name, shape, dtype: of the array.
     """
 
-    chunks, dtype = None, np.dtype(np.float64)
+    chunks = None
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
-        self._path, self._name, self.shape = path, name, shape
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self._path, self._name, self.shape, self.dtype = path, name, shape, np.dtype(dtype)
 
     def __getitem__(self, rows: slice) -> NDArray:
         return self._held[rows]
@@ -61,7 +62,7 @@ def arrays(path: Path) -> Iterator[Mapping[str, Any]]:
     import scipy.io
 
     if not h5py.is_hdf5(path):
-        yield {n: Whole(path, n, shape) for n, shape, kind in scipy.io.whosmat(path) if kind in NUMBERS}
+        yield {n: Whole(path, n, shape, NUMBERS[k]) for n, shape, k in scipy.io.whosmat(path) if k in NUMBERS}
         return
     with h5py.File(path) as file:
         items = {name: own(file, item) for name, item in file.items() if isinstance(item, h5py.Dataset)}

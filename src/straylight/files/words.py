@@ -6,9 +6,10 @@ from collections.abc import Sequence
 DATE = re.compile(r"\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?)?\s*")
 COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 GROUPED = {
-    mark: re.compile(rf"\s*[-+]?\d{{1,3}}({re.escape(mark)}\d{{3}})+([.,]\d+)?\s*") for mark in (",", ".", "'", " ")
+    mark: re.compile(rf"\s*[-+]?\d{{1,3}}({re.escape(mark)}\d{{3}})+([.,]\d+)?\s*")
+    for mark in (",", ".", "'", " ", "\u00a0", "\u202f")
 }
-UNIT = re.compile(r"\s*([$€£]?)\s*[-+]?[\d.,]*\d([eE][-+]?\d+)?\s*([%$€£]?)\s*")
+UNIT = re.compile(r"\s*[-+]?\s*([$€£]?)\s*[-+]?[\d.,]*\d([eE][-+]?\d+)?\s*([%$€£]?)\s*")
 
 
 def is_number(text: str) -> bool:
