@@ -18,7 +18,7 @@ from straylight.data import File
 from straylight.errors import DataError
 from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
-from straylight.files.resolution import learnt
+from straylight.files.resolution import learnt, sampled
 from straylight.files.roles import Roles
 from straylight.run import Run
 
@@ -397,6 +397,18 @@ def test_an_added_constant_changes_no_difference_between_fields_of_a_table(tmp_p
     data = File(path=str(tmp_path / "mine.h5"), protocol="unsupervised", memory_mb=memory)
     x = data.splits.test.x[:]
     np.testing.assert_array_equal(x[:, 0] - x[0, 0], np.arange(N) * 7 % 100)
+
+
+def test_a_sample_of_parquet_reads_a_few_groups_of_rows(tmp_path, monkeypatch):
+    rows = np.arange(5000)
+    pq.write_table(pa.table({"a": rows + 0.5, "b": -rows / 2}), tmp_path / "mine.parquet", row_group_size=300)
+    monkeypatch.setattr("straylight.files.resolution.LOOKED_AT", 640)
+    train = rows[rows % 3 > 0]
+    held = open_file(tmp_path / "mine.parquet").sample(["b", "a"], sampled(train, 2))
+    assert (
+        40 <= len(held) <= 80 and np.isin(held[:, 1] - 0.5, train).all() and (held[:, 0] * -2 + 0.5 == held[:, 1]).all()
+    )
+    assert np.ptp(held[:, 1]) > 3000, "from all over"
 
 
 @pytest.mark.parametrize("detector", ["isolation_forest", "knn"])

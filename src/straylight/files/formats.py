@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = 2**22  # of text that is read together
+GROUPS = 4  # of rows of Parquet that are looked into for a sample
 
 
 class Text(Source):
@@ -172,6 +173,27 @@ class Parquet(Source):
             rows = max(1, BYTES // (8 * len(names)))
             for batch in file.iter_batches(batch_size=rows, columns=list(names)):
                 yield pa.Table.from_batches([batch]).select(names)
+
+    def sample(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        if len(runs) == 1:  # of few rows
+            return super().sample(names, runs)
+        found = []
+        with self._damage_named(), pyarrow.parquet.ParquetFile(self.path, buffer_size=2**20) as file:
+            ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
+            for run in runs[:: -(-len(runs) // GROUPS)]:  # a group is read from its first row on
+                group = int(np.searchsorted(ends, run[0], "right"))
+                start = int(ends[group]) - file.metadata.row_group(group).num_rows
+                for batch in file.iter_batches(batch_size=2**14, row_groups=[group], columns=list(names)):
+                    low, high = np.searchsorted(run, [start, start + len(batch)])
+                    piece = pa.Table.from_batches([batch]).take(run[low:high] - start)
+                    found.append(self._numbers(piece, names, "float64"))
+                    start += len(batch)
+                    if high == len(run):
+                        break
+        return np.concatenate(found)
 
 
 class ArraySource(Source):
