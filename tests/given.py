@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import warnings
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from straylight.callbacks.scored import TestScores
-from straylight.data import AnomalyDataModule
+from straylight.data import AnomalyDataModule, File
+from straylight.errors import DataError
 from straylight.rows.batch import Batch, Events, Splits
 
 
@@ -88,4 +90,13 @@ def sentence(error) -> str:
     """What an error says, once it is certain that it is one sentence."""
     said = str(error.value)
     assert said.endswith(".") and "\n" not in said and ". " not in said, said
+    return said
+
+
+def refused(path, **options) -> str:
+    """What `data=file` says of a file that it refuses: one sentence."""
+    with pytest.raises(DataError) as error:
+        File(path=str(path), **options).setup()
+    said = str(error.value)
+    assert said.endswith(".") and "\n" not in said and ". " not in said
     return said

@@ -15,8 +15,8 @@ import scipy.io
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from given import refused
 from straylight.data import File
-from straylight.errors import DataError
 from straylight.files.dialect import Dialect
 from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
@@ -31,14 +31,6 @@ def loaded(path, **options):
     data = File(path=str(path), **options)
     data.setup()
     return data
-
-
-def refused(path, **options):
-    with pytest.raises(DataError) as error:
-        loaded(path, **options)
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 def all_rows(data):

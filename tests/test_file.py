@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from given import refused
 from straylight.data import File
 from straylight.errors import ConfigError, DataError
 from straylight.files.formats import open_file
@@ -67,14 +68,6 @@ def loaded(path, **options):
     data = File(path=str(path), **options)
     data.setup()
     return data, data.splits
-
-
-def refused(path, **options):
-    with pytest.raises(DataError) as error:
-        loaded(path, **options)
-    said = str(error.value)
-    assert said.endswith(".") and "\n" not in said and ". " not in said
-    return said
 
 
 def same(one, other):
