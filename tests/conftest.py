@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from slow import listed
 from straylight.commands.train import main as train
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
+from straylight.phases import Phases
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -176,6 +178,7 @@ class Ended(NamedTuple):
     out: str
     err: str
     folder: Path
+    phases: str  # what was said of what was done, which goes where errors go
 
     @property
     def results(self) -> list[dict]:
@@ -213,12 +216,12 @@ def straylight_train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
         capfd.readouterr()
         try:
             alone = resumed and ("-m" not in arguments or all(a.startswith(("-", "resume=")) for a in arguments))
-            train([*arguments] if alone else [*cheap, *arguments])
+            train([*arguments] if alone else [*cheap, *arguments], Phases(told := io.StringIO()))
             status = 0
         except SystemExit as end:
             status = int(end.code or 0)
         said = capfd.readouterr()
-        return Ended(status, said.out, said.err, tmp_path / output)
+        return Ended(status, said.out, said.err, tmp_path / output, told.getvalue())
 
     yield run
     signal.signal(signal.SIGTERM, before)

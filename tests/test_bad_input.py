@@ -110,11 +110,35 @@ def test_a_prefixed_key_that_there_is_not_is_refused_by_the_command(straylight_t
         (["data=adbench"], ("data.name",)),
         (["data=adbench", "data.name=none"], ("'none'", "paths.data")),
         (["data=adbench", "data.path=none.npz"], ("none.npz",)),
+        (["data.train_fraction=0"], ("no nominal rows to train on",)),
+        (["detector=vae", "detector.latent=abc"], ("detector.latent",)),
+        (["trainer.accelerator=gpuu"], ("gpuu",)),
+    ],
+)
+def test_a_run_that_is_refused_before_it_trains_leaves_no_folder(override, words, straylight_train) -> None:
+    ended = straylight_train(*override)
+    said = sentence(ended)
+    assert all(word in said for word in words), said
+    assert not list(ended.folder.rglob("*/*"))
+
+
+def test_a_run_that_is_refused_leaves_alone_what_another_left_in_its_folder(straylight_train, tmp_path) -> None:
+    here = f"hydra.run.dir={tmp_path / 'here'}"
+    first = straylight_train("detector=hbos", "data=blobs", here, output="here")
+    kept = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    sentence(straylight_train("detector=hbos", "data=blobs", "detector.bins=-1", here))
+    assert first.status == 0 and "scores.parquet" in {path.name for path in kept}
+    assert all(path.read_bytes() == was for path, was in kept.items() if path.suffix != ".log")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
         (["detector=knn", "detector.k=1000"], ("detector.k=1000", "57")),
         (["detector=vae", "optimizer=sgd", "optimizer.lr=1e9"], ("diverged", "optimizer.lr")),
     ],
 )
-def test_a_run_that_cannot_be_done_is_recorded_as_failed(override, words, straylight_train) -> None:
+def test_a_run_that_fails_while_it_trains_is_recorded_as_failed(override, words, straylight_train) -> None:
     ended = straylight_train(*override)
     said = sentence(ended)
     assert all(word in said for word in words), said
@@ -165,12 +189,12 @@ def test_a_bad_file_is_named_with_what_is_wrong_in_it(what, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("what", ["nan", "truncated"])  # of what is in it, and of the file itself
-def test_a_run_on_a_bad_file_is_recorded_as_failed(what, straylight_train, tmp_path) -> None:
+def test_a_run_on_a_bad_file_says_the_same_and_leaves_no_folder(what, straylight_train, tmp_path) -> None:
     spoilt(what, tmp_path / "mine.npz")
     asked = ("data=adbench", f"data.path={tmp_path}/mine.npz")
     ended = straylight_train(*asked)
     assert sentence(ended) == f"Error: {refusal(*asked)}"
-    assert ended.result["status"] == "failed"
+    assert not ended.results
 
 
 def test_fewer_rows_than_a_batch_is_no_error(straylight_train, tmp_path) -> None:

@@ -61,6 +61,19 @@ def test_nothing_heavy_is_imported_before_it_is_needed(module) -> None:
     assert not loaded & {"torch", "pytorch_lightning", "hydra", "sklearn", "pandas"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wrong", ["detector=vea", "detectr=vae", "detector.latnt=3", "--detector=vae", "detector=vae,knn", "data=blobs vae"]
+)
+def test_wrong_names_are_refused_before_anything_heavy_is_imported(wrong, tmp_path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "straylight", "train", *wrong.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines() if "|" in line}
+    assert ended.returncode == 1 and "Error: " in ended.stderr.splitlines()[-1], ended.stderr
+    assert "hydra" in loaded and not loaded & {"torch", "pytorch_lightning", "sklearn", "scipy", "matplotlib", "numpy"}
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_config_has_a_head_that_says_what_it_is() -> None:
     silent = {"data/base", "callbacks/default", "logger/tensorboard", "logger/csv", "logger/both", "logger/none"}
     for path in (ROOT / "conf").rglob("*.yaml"):

@@ -10,6 +10,7 @@ from straylight.callbacks import Checkpoint, Descent, EarlyStopping, Progress
 from straylight.callbacks.progress import _duration
 from straylight.detectors import AAE, KNN, AutoEncoder
 from straylight.nn import Optimization
+from straylight.phases import CLEAR
 
 
 class Terminal(io.StringIO):
@@ -22,13 +23,14 @@ def rows(n=256):
 
 
 def told(trainer, serving, *, file, epochs=3, detector=None, **options):
-    """The lines of a training whose clock goes on by one second at each look."""
+    """The lines of a training whose clock goes on by one second at each look, as they stood one after the other."""
     ticks = itertools.count()
     progress = Progress(clock=lambda: next(ticks), file=file, **options)
     fit = trainer(max_epochs=epochs, callbacks=[progress])
     data = serving(rows(), rows(64), batch_size=32, group=4)
     fit.fit(detector or AutoEncoder((4,), latent=2), datamodule=data)
-    return file.getvalue().splitlines(), fit
+    lines = file.getvalue().replace(CLEAR, "\n").splitlines()
+    return [line for line in lines if line.startswith(("epoch", "fitting"))], fit
 
 
 def test_every_epoch_is_a_line_with_its_own_losses(trainer, serving):
@@ -52,13 +54,24 @@ def test_lines_come_no_faster_than_wanted_but_for_the_last(trainer, serving):
     assert [line.split()[1] for line in lines] == ["2/6", "4/6", "6/6"]
 
 
-def test_where_there_is_no_terminal_a_short_training_is_silent(trainer, serving):
-    assert told(trainer, serving, file=io.StringIO())[0] == []
+def test_where_there_is_no_terminal_epochs_come_at_another_pace_and_the_last_always(trainer, serving):
+    assert [line.split("  ")[0] for line in told(trainer, serving, file=io.StringIO())[0]] == ["epoch 3/3"]
     assert len(told(trainer, serving, file=io.StringIO(), log_interval_s=5)[0]) == 2
 
 
-def test_a_detector_fitted_in_one_pass_has_nothing_to_tell(trainer, serving):
-    assert told(trainer, serving, file=Terminal(), epochs=1, detector=KNN((4,)))[0] == []
+def test_where_there_is_no_terminal_every_phase_is_a_line_and_the_last_epoch_stays_in_one(trainer, serving):
+    file = io.StringIO()
+    told(trainer, serving, file=file)
+    assert [line.split("  ")[0] for line in file.getvalue().splitlines()] == ["training AutoEncoder", "epoch 3/3"]
+    screen = Terminal()
+    told(trainer, serving, file=screen)
+    assert screen.getvalue().rpartition(CLEAR)[2].startswith("epoch 3/3  loss") and screen.getvalue().endswith("\n")
+
+
+def test_of_a_detector_fitted_in_one_pass_it_is_said_to_how_many_rows_and_how_fast_they_come(trainer, serving):
+    lines, _ = told(trainer, serving, file=Terminal(), epochs=1, detector=KNN((4,)))
+    assert lines[0] == "fitting KNN to 256 rows" and "256 rows" in lines[-1] and lines[-1].endswith(" events/s")
+    assert told(trainer, serving, file=io.StringIO(), epochs=1, detector=KNN((4,)))[0] == ["fitting KNN to 256 rows"]
 
 
 @pytest.mark.parametrize("seconds, said", [(7.6, "8 s"), (59.4, "59 s"), (185, "3:05"), (7385, "2:03:05")])

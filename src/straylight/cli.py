@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from straylight import __version__
+from straylight.phases import Phases
 from straylight.streams import lenient, with_names
 
 USAGE = """\
@@ -68,6 +69,9 @@ examples:
   straylight train -m detector=autoencoder,vae,knn data=digits seed=0,1,2
 """
 
+#: Options of `train` by which it says something and does nothing.
+SHOWING = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}
+
 
 def main() -> None:
     """Entry point of the console command."""
@@ -82,8 +86,13 @@ def main() -> None:
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
         case [("train" | "data" | "report") as command, *rest]:
+            told = {}
+            if command == "train":
+                told["phases"] = phases = Phases()
+                if not SHOWING & set(rest):
+                    phases("starting " + " ".join(rest))  # before anything is imported that takes its time
             try:
-                import_module(f"straylight.commands.{command}").main(rest)
+                import_module(f"straylight.commands.{command}").main(rest, **told)
             except KeyboardInterrupt:
                 sys.exit(130)
             finally:

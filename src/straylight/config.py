@@ -36,6 +36,7 @@ from straylight.groups import GROUPS, choices
 from straylight.keys import KEYS, entry, meaning
 
 HYDRA = "1.3"  # whose behaviour is asked for
+NEEDED = ("detector", "data", "optimizer", "trainer", "paths")
 #: Keys that we read ourselves beside those that a target takes.
 OURS: Mapping[str, Mapping[str, Any]] = {"trainer": {"timeout_s": PositiveFloat | None}}
 
@@ -48,8 +49,29 @@ class Main(BaseModel, extra="allow"):
     compile: bool = False  # runs of earlier versions do not say
 
 
+def lacking(cfg: DictConfig) -> str | None:
+    """What to say of a config without something that every run needs; `None` of one that has it all."""
+    absent = [name for name in NEEDED if OmegaConf.is_missing(cfg, name) or cfg.get(name) is None]
+    return (
+        f"A run needs {absent[0]}, which the config lacks: choose one, or leave out what takes it." if absent else None
+    )
+
+
+def faults(configs: Sequence[Any]) -> list[str]:
+    """What is wrong with configs, plain and resolved: a sentence for each that holds a value that does not fit."""
+    found = []
+    for plain in configs:
+        try:
+            check(DictConfig(plain))
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
 def check(cfg: DictConfig) -> None:
     """Compare every value with the annotation of the parameter that it is for.
+
+    A value alone where a list is wanted is made a list of one.
 
     Raises:
         ConfigError: for the first that does not fit, with the key, the value and what is expected; and for what is
@@ -60,8 +82,12 @@ def check(cfg: DictConfig) -> None:
         Main.model_validate(plain, strict=True)
     except PydanticError as error:
         _refuse("", error)
+    if said := lacking(cfg):
+        raise ConfigError(said)
     for key, node in _targets(plain):
-        _check_target(key, node)
+        for name in _check_target(key, node):
+            with read_write(cfg):
+                OmegaConf.update(cfg, f"{key}.{name}", [node[name]])
     habits.refuse(plain)
 
 
@@ -220,7 +246,8 @@ def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(child, f"{key}.{name}" if key else str(name))
 
 
-def _check_target(key: str, node: dict[str, Any]) -> None:
+def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
+    """Look at the values of one target; the names of those that are alone where a list is wanted."""
     try:
         target = pydoc.locate(node["_target_"])
     except pydoc.ErrorDuringImport as error:
@@ -252,7 +279,18 @@ def _check_target(key: str, node: dict[str, Any]) -> None:
                 value = tuple(value)  # which YAML does not have
             adapter.validate_python(value, strict=True)
         except PydanticError as error:
+            if not isinstance(value, list) and value is not None and _fits(adapter, [value]):
+                yield str(name)
+                continue
             _refuse(f"{key}.{name}", error)
+
+
+def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value, strict=True)
+    except PydanticError:
+        return False
+    return True
 
 
 def _parameters(target: Any) -> tuple[dict[str, Any], bool]:

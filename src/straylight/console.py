@@ -1,7 +1,6 @@
 """What is printed: of names and sentences that come from files no terminal takes a command."""
 
 import logging
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -9,18 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-#: What terminals act on, but for the end of a line and a tab: C0, DEL and C1, and what turns the direction of writing.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """A text whose control characters are shown and not sent.
-
-    Example:
-        >>> plain("a\\x1b[2Jb")
-        'a\\\\x1b[2Jb'
-    """
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+from straylight.streams import plain
 
 
 def say(text: str = "", *, error: bool = False) -> None:

@@ -110,30 +110,46 @@ class RunFolder:
         return found if isinstance(found, str) else None
 
     @property
+    def begun(self) -> bool:
+        """Whether the run that the folder is of now came as far as training."""
+        try:
+            return self.run is not None and read_json(self.shape).get("run") == self.run
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    @property
     def used(self) -> bool:
         """Whether a run has been here and left something."""
         return self.result.is_file() or self.shape.is_file()
 
     def take_back(self, subdir: str | None = None) -> None:
-        """Remove a folder in which nothing was done: an empty log, and what Hydra keeps in a folder of that name."""
-        if self.used:
-            return
-        here = self.path / subdir if subdir else None
-        for path in [here / f"{name}.yaml" for name in ("config", "hydra", "overrides")] if here else []:
+        """Remove a folder in which nothing was trained: its logs, its record, and what was asked for.
+
+        Args:
+            subdir: in which Hydra itself keeps what was asked for, if it does.
+        """
+        self.clear()
+        asked = [self.config.parent, *([self.path / subdir] if subdir else [])]
+        for here in asked:
+            for name in ("config", "hydra", "overrides"):
+                (here / f"{name}.yaml").unlink(missing_ok=True)
+        for path in (self.job, *self.path.glob("train.log"), *self.path.glob("output*.log")):
             path.unlink(missing_ok=True)
-        for path in self.path.glob("*.log"):
-            if not path.stat().st_size:
-                path.unlink()
-        for made in [here, self.path] if here else [self.path]:
+        for made in (*asked, self.path):
             with suppress(OSError):  # which holds something else, and stays
                 made.rmdir()
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""
-        for pattern in LEFT if self.used else ():
+        for pattern in LEFT if self.used or self.aside else ():
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
         self.forget_aside()
+
+    @property
+    def aside(self) -> bool:
+        """Whether what a run had reached is set aside."""
+        return (self.path / ASIDE).is_dir()
 
     def set_aside(self) -> None:
         """Keep what the run has reached until now, which is to go on, so that it can be put back."""
@@ -169,7 +185,8 @@ class RunFolder:
 
     def _reached(self) -> list[Path]:
         """What says what the run reached, the record last."""
-        files = (self.config, self.job, self.shape, self.scores, self.calibration, self.folds)
+        asked = (self.config, self.hydra, self.overrides, self.job)
+        files = (*asked, self.shape, self.scores, self.calibration, self.folds)
         return [p for p in (*files, *map(self.checkpoint, CHECKPOINTS), self.result) if p.is_file()]
 
     def clear_logs(self) -> None:

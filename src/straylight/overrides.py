@@ -7,6 +7,9 @@ from typing import Any
 
 from straylight.keys import entry, key_of
 
+#: Characters that make a list, a mapping, a function, several values or a quoted text of a value.
+STRUCTURE = frozenset("[]{}(),'\"")
+
 
 @cache
 def _parser() -> Any:
@@ -16,8 +19,8 @@ def _parser() -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _parsed(override: str) -> Any:
-    """Hydra's `Override`; `None` where it is none, which Hydra itself will say when it is asked to compose it."""
+def parsed(override: str) -> Any:
+    """Hydra's `Override`; `None` where what was typed cannot be read as one."""
     from hydra.errors import HydraException
 
     try:
@@ -33,8 +36,8 @@ def sweeps(override: str) -> bool:
         >>> sweeps("seed=0,1"), sweeps("seed=range(3)"), sweeps("detector.hidden=[8,4]"), sweeps("a='x,y'")
         (True, True, False, False)
     """
-    parsed = _parsed(override)
-    return parsed is not None and bool(parsed.is_sweep_override())
+    read = parsed(override)
+    return read is not None and bool(read.is_sweep_override())
 
 
 def ranged(overrides: Iterable[str]) -> set[str]:
@@ -51,29 +54,33 @@ def quoted(text: str) -> str:
     """
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    parsed = _parsed(f"k={text}")
-    if parsed is not None and not parsed.is_sweep_override() and parsed.value() == text:
+    read = parsed(f"k={text}")
+    if read is not None and not read.is_sweep_override() and read.value() == text:
         return text
     return str(QuotedString(text, Quote.single).with_quotes())
 
 
 def readable(override: str) -> str:
-    """An override as typed, its value quoted where it is a path with characters that Hydra's grammar has no place for.
+    """An override as typed, its value quoted where it is a text of characters that Hydra's grammar has no place for.
+
+    A path may hold any, other texts none that give a value its structure.
 
     Example:
-        >>> readable("data.path=Zürich.csv"), readable("detector.hidden=[8,")
-        ("data.path='Zürich.csv'", 'detector.hidden=[8,')
+        >>> readable("data.path=Zürich (1).csv"), readable("data.csv.separator=;"), readable("detector.hidden=[8,")
+        ("data.path='Zürich (1).csv'", "data.csv.separator=';'", 'detector.hidden=[8,')
     """
     key, equals, value = override.partition("=")
-    if not equals or not entry(key_of(override)).path or _parsed(override) is not None:
+    if not equals or parsed(override) is not None:
+        return override
+    if not entry(key_of(override)).path and STRUCTURE.intersection(value):
         return override
     return f"{key}={quoted(value)}"
 
 
 def value_of(override: str) -> Any:
     """The value, if it has one alone; `None` otherwise."""
-    parsed = _parsed(override)
-    return None if parsed is None or parsed.is_sweep_override() or parsed.is_delete() else parsed.value()
+    read = parsed(override)
+    return None if read is None or read.is_sweep_override() or read.is_delete() else read.value()
 
 
 def merged(*parts: Sequence[str]) -> list[str]:
@@ -97,14 +104,14 @@ def from_here(override: str) -> str:
         True
     """
     key = key_of(override)
-    parsed = _parsed(override) if entry(key).path else None
-    if parsed is None or parsed.is_delete():
+    read = parsed(override) if entry(key).path else None
+    if read is None or read.is_delete():
         return override
-    values = parsed.value().list if parsed.is_choice_sweep() else [parsed.value()]
+    values = read.value().list if read.is_choice_sweep() else [read.value()]
     texts = [str(getattr(value, "text", value)) for value in values]
     if not all(isinstance(value, str) or hasattr(value, "text") for value in values) or any("${" in t for t in texts):
         return override
-    return f"{parsed.get_key_element()}={','.join(quoted(str(Path(text).absolute())) for text in texts)}"
+    return f"{read.get_key_element()}={','.join(quoted(str(Path(text).absolute())) for text in texts)}"
 
 
 def composable(overrides: Sequence[str]) -> list[str]:
@@ -125,5 +132,5 @@ def composable(overrides: Sequence[str]) -> list[str]:
 
 
 def _single(override: str) -> bool:
-    parsed = _parsed(override)
-    return parsed is not None and not parsed.is_delete() and not parsed.is_sweep_override() and parsed.value() != ""
+    read = parsed(override)
+    return read is not None and not read.is_delete() and not read.is_sweep_override() and read.value() != ""

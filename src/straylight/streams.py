@@ -1,8 +1,9 @@
-"""What is printed where the encoding lacks it: no character that a file or a path brings along ends a program."""
+"""What is printed: no character that a file or a path brings along ends a program, or commands a terminal."""
 
 import codecs
 import io
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -10,6 +11,20 @@ from contextlib import suppress
 PLAINER = str.maketrans(
     {"±": "+-", "µ": "u", "μ": "u", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "√": "sqrt "}
 )
+
+
+#: What terminals act on, but for the end of a line and a tab: C0, DEL and C1, and what turns the direction of writing.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """A text whose control characters are shown and not sent.
+
+    Example:
+        >>> plain("a\\x1b[2Jb")
+        'a\\\\x1b[2Jb'
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def plainer(error: UnicodeError) -> tuple[str, int]:

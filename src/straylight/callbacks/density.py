@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from straylight.callbacks.progress import announce
 from straylight.callbacks.scored import split_of
 from straylight.metrics.density import density_check, repeating
 from straylight.metrics.two_sample import LEAST, TwoSample, two_sample
@@ -61,6 +62,7 @@ class Density(pl.Callback):
             self._remarks = []
             rows = self._held_out(test, data)
             if len(rows):
+                announce(trainer, "comparing the density")
                 with trainer.precision_plugin.forward_context():  # the computation that was tested
                     self._measure(pl_module, rows, data)
                 log.info(self.found["sentence"])

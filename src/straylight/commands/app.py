@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +74,24 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
     folder = RunFolder(job.runtime.output_dir)
-    if single and (said := _habit(cfg)) is not None:
-        folder.take_back(job.output_subdir)  # which Hydra has made by now
-        command.failures += 1
-        say(f"Error: {said}", error=True)
-        return None
+    ours = single and rank_here() in (None, 0)
     try:
-        with leased(folder.path, alone=True, what="run") if single and rank_here() in (None, 0) else nullcontext():
-            if folder.used:
-                folder.clear_logs()
-            keep_hydra(folder, known)
-            result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+        with leased(folder.path, alone=True, what="run") if ours else nullcontext():
+            with _anew(folder, job.output_subdir) if ours else nullcontext():
+                if (fault := config.lacking(cfg) or (_fault(command, cfg) if single else None)) is not None:
+                    raise ConfigError(fault)
+                if folder.used:
+                    folder.clear_logs()
+                keep_hydra(folder, known)
+                result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
     except ConfigError as error:  # Hydra would show more than it says
         command.failures += 1
+        command.phases.done()
         say(f"Error: {error}", error=True)
         return None
+    finally:
+        with suppress(OSError):  # which holds something, and stays
+            folder.path.rmdir()
     if result is None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))
@@ -97,14 +100,44 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     return result.get("metrics", {}).get("test/auroc")
 
 
-def _habit(cfg: DictConfig) -> str | None:
-    """What is to be said of what is typed out of habit, before there is a run."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+@contextmanager
+def _anew(folder: RunFolder, subdir: str | None) -> Iterator[None]:
+    """A run that is refused before it trains leaves no folder, or the one that was there as it was."""
+    before = folder.run if folder.used else None
+    if folder.used:
+        folder.set_aside()
+    interrupted = False
     try:
+        yield
+    except (KeyboardInterrupt, Interrupted):
+        interrupted = True
+        raise
+    finally:
+        if folder.run == before or not folder.begun:
+            if folder.aside:
+                folder.put_back()
+            elif not interrupted:  # which says how it is gone on with
+                folder.take_back(subdir)
+
+
+def _fault(command: Command, cfg: DictConfig) -> str | None:
+    """What is wrong with the values of a run's config, before there is a run; looked at where torch is needed anyway."""
+    try:
+        trial = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
+        trial.paths.run = "."
+        plain: Any = OmegaConf.to_container(trial, resolve=True)
         habits.refuse(plain)
-    except ConfigError as error:
-        return str(error)
-    return None
+    except (ConfigError, OmegaConfBaseException) as error:
+        return config.explain(error) or str(error)
+    command.phases("loading torch and Lightning")
+    if rank_here() is None and asked_for(cfg.trainer).ranks > 1:  # not in the process that waits for others
+        from straylight.engines.local.pool import ask, warm
+
+        warm()
+        found = ask(config.faults, [plain])
+    else:
+        found = config.faults([plain])
+    return found[0] if found else None
 
 
 def run_here(
@@ -130,6 +163,8 @@ def run_here(
         Interrupted: if it was, after it was said how to go on.
     """
     ranks = asked_for(cfg.trainer).ranks if rank_here() is None else 1
+    if ranks > 1:
+        command.phases.done()  # their first process says how far they are
     result: Any
     try:
         order = placed(cfg, folder, fields, resume=resume, ranks=ranks)
@@ -137,7 +172,8 @@ def run_here(
         result = {"metrics": {}, "latency": [], **fields, "status": "failed", "reason": config.explain(error)}
         folder.write_result(result)
     else:
-        result = _ranks(order, folder) if ranks > 1 else attempt(order, folder)
+        result = _ranks(order, folder) if ranks > 1 else attempt(order, folder, command.phases)
+    command.phases.done()
     if result["status"] == "ok":
         return result
     if result["status"] == "interrupted":

@@ -3,48 +3,53 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from straylight import config
+from straylight.commands import typed
 from straylight.commands.app import concluded, run_hydra
 from straylight.commands.resume import resume, resume_sweep
 from straylight.console import say
 from straylight.errors import Interrupted, StraylightError, no_room
 from straylight.folder import RunFolder, SweepFolder
-from straylight.groups import CONFIG_DIR
 from straylight.overrides import readable
+from straylight.phases import Phases
 from straylight.sweep.command import Command
 
-#: Hydra's options that are followed by a value.
-VALUED = {*CONFIG_DIR, "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
+
+def main(arguments: list[str], phases: Phases | None = None) -> None:
+    """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted.
+
+    Args:
+        arguments: as typed.
+        phases: told what is done now.
+    """
+    command = Command(phases=phases or Phases())
+    _guarded(command, lambda: _understood(command, arguments))
+    if command.failures:
+        sys.exit(1)
 
 
-def main(arguments: list[str]) -> None:
-    """Run the Hydra app on these arguments; exits with status 1 if a run failed, 130 if one was interrupted."""
+def _understood(command: Command, arguments: list[str]) -> None:
+    typed.refuse(arguments)
     signal.signal(signal.SIGTERM, _as_interrupt)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that is closed; nohup says otherwise
         signal.signal(signal.SIGHUP, _as_interrupt)
     options, overrides, trust = _parted(arguments)
     resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
     overrides = [readable(o) for o in overrides if not o.startswith("resume=")]
-    command = Command()
     if not resumed:
-        _guarded(lambda: _train(command, options, overrides))
-    elif {"-m", "--multirun"} & set(options) or SweepFolder(resumed[-1]).multirun.is_file():
-        _guarded(lambda: resume_sweep(command, SweepFolder(resumed[-1]), options, overrides, trust))
+        with concluded(command):
+            run_hydra(command, options, overrides)
+    elif typed.MANY & set(options) or SweepFolder(resumed[-1]).multirun.is_file():
+        resume_sweep(command, SweepFolder(resumed[-1]), options, overrides, trust)
     else:
         sys.argv = ["straylight train", *arguments]
-        _guarded(lambda: resume(command, RunFolder(resumed[-1]), [*options, *overrides], trust))
-    if command.failures:
-        sys.exit(1)
+        resume(command, RunFolder(resumed[-1]), [*options, *overrides], trust)
 
 
-def _train(command: Command, options: list[str], overrides: list[str]) -> None:
-    with concluded(command):
-        run_hydra(command, options, overrides)
-
-
-def _guarded(app: Any) -> None:
+def _guarded(command: Command, app: Callable[[], None]) -> None:
     try:
         app()
     except KeyboardInterrupt:
@@ -62,8 +67,11 @@ def _guarded(app: Any) -> None:
             sentence = config.explain(error)
         if sentence is None:
             raise
+        command.phases.done()
         say(f"Error: {sentence}", error=True)
         sys.exit(1)
+    finally:
+        command.phases.done()
 
 
 def _parted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
@@ -79,7 +87,7 @@ def _parted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
             overrides.append(argument)
             continue
         options.append(argument)
-        if argument in VALUED:
+        if argument in typed.VALUED:
             options += [value for value in [next(rest, None)] if value is not None]
     return options, overrides, trust
 

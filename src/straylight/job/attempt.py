@@ -20,18 +20,17 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
     Args:
         order: what to do.
         folder: where.
-        tell: told a line now and then on how far it is.
+        tell: told a line now and then on how far it is; by default whoever watches here.
     """
     from straylight.callbacks.record import versions
     from straylight.job.train import train
 
-    if order.resume:
-        folder.result.unlink(missing_ok=True)  # until it ends nothing looks finished
-    else:
-        folder.clear()
+    folder.result.unlink(missing_ok=True)  # until it ends nothing looks finished
 
     def conclude(status: str, reason: str | None) -> dict[str, Any]:
         STOP.careful = True
+        if not (order.resume or folder.begun or folder.aside):
+            folder.clear()  # of another run, whose numbers are not this one's
         early = {"metrics": {}, "latency": [], "versions": versions(), **order.fields}
         known = folder.read() or {}  # what the callbacks recorded, if there was a Trainer already
         result = {**early, **known, "status": status, "reason": reason}

@@ -25,6 +25,8 @@ from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
 
+Tell = Callable[[str], None]
+
 
 def train(
     cfg: DictConfig,
@@ -33,7 +35,7 @@ def train(
     fields: Mapping[str, Any] | None = None,
     resume: bool = False,
     ranks: int = 1,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
     """Build the data set and the detector, train, test, and leave all of it in `folder`.
 
@@ -43,7 +45,7 @@ def train(
         fields: more fields for `result.json`, such as the command.
         resume: go on from the newest checkpoint in the folder.
         ranks: processes that train together, where we have started several.
-        tell: told a line now and then on how far it is, in the place of a terminal.
+        tell: told a line now and then on how far it is.
 
     Returns:
         what `result.json` holds; empty on processes other than the first.
@@ -62,6 +64,8 @@ def train(
     pl.seed_everything(cfg.seed, verbose=False)
 
     data: AnomalyDataModule = config.build(cfg, "data")
+    if tell is not None:
+        tell(f"reading {data.name}")
     if "seed" not in cfg.data:  # a data set of the user's own whose config does not say; read when rows are
         data.seed = cfg.seed
     data.setup()
@@ -76,6 +80,8 @@ def train(
     if ranks > 1 and trainer.world_size != ranks:
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
+        if not resume:
+            folder.clear()  # no earlier: what is refused until here costs nobody what was there before
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
         if resume:
             go_on(trainer.loggers)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from straylight.phases import Phases
+
 
 @dataclass
 class Command:
@@ -17,6 +19,7 @@ class Command:
         sweep: the folder of the sweep that has begun; `None` if there is none.
         trust: what configs may build that came with a folder; `None` where all was typed.
         manifest: of the sweep that is gone on with; `None` of a new one.
+        phases: told what is done now.
         here: the folder that it was typed in, which need not be the one that a job runs in.
     """
 
@@ -25,6 +28,7 @@ class Command:
     sweep: Path | None = None
     trust: tuple[str, ...] | None = None
     manifest: Path | None = None
+    phases: Phases = field(default_factory=Phases)
     here: Path = field(default_factory=Path.cwd)
 
     @classmethod

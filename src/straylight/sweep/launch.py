@@ -55,6 +55,7 @@ def launch(
         job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
     first_batch = not history.seen
     points = Points(cfg, loader, history.seen, command)
+    command.phases.done()  # the board says how far the jobs are
     with (
         nullcontext() if command.resume else leased(points.folder.path, alone=False),  # which who resumes holds already
         Board(len(jobs)) as board,
@@ -95,16 +96,5 @@ def look_at(
             plain.append(OmegaConf.to_container(composed, resolve=True))
         except OmegaConfBaseException:  # of that one job, which fails by itself and says so
             continue
-    if wrong := ask(faults, plain):
+    if wrong := ask(config.faults, plain):
         raise ConfigError(wrong[0])
-
-
-def faults(configs: Sequence[Any]) -> list[str]:
-    """What is wrong with configs, a sentence for each that holds a value that does not fit."""
-    found = []
-    for plain in configs:
-        try:
-            config.check(DictConfig(plain))
-        except ConfigError as error:
-            found.append(str(error))
-    return found
