@@ -25,6 +25,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "documents": set(),  # yaml, where a text is parsed
         "console": set(),
         "streams": set(),
+        "phases": set(),
         "trust": set(),
         "stopping": set(),
         "rows": TORCH,

@@ -93,15 +93,12 @@ def test_what_is_meant_passes(command) -> None:
 
 @pytest.mark.parametrize("separator", [";", "|", "\t"])
 def test_a_text_that_the_grammar_has_no_place_for_is_read_as_it_stands(separator, straylight_train, tmp_path) -> None:
-    rows = [separator.join(("a", "b", "label"))] + [
-        f"{i}{separator}{i % 7}{separator}{i % 9 == 0:d}" for i in range(90)
-    ]
+    rows = [("a", "b", "label"), *((str(i), str(i % 7), str(int(i % 9 == 0))) for i in range(90))]
     path = tmp_path / "Größe.csv"
-    path.write_text("\n".join(rows), encoding="utf-8")
+    path.write_text("\n".join(map(separator.join, rows)), encoding="utf-8")
     shown = separator.replace("\t", "'\\t'")
-    ended = straylight_train(
-        "detector=hbos", "data=file", f"data.path={path}", f"+data.csv.separator={shown}", "data.label=label"
-    )
+    told = (f"data.path={path}", f"+data.csv.separator={shown}", "data.label=label")
+    ended = straylight_train("detector=hbos", "data=file", *told)
     assert ended.status == 0, ended.err
 
 

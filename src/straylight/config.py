@@ -52,9 +52,9 @@ class Main(BaseModel, extra="allow"):
 def lacking(cfg: DictConfig) -> str | None:
     """What to say of a config without something that every run needs; `None` of one that has it all."""
     absent = [name for name in NEEDED if OmegaConf.is_missing(cfg, name) or cfg.get(name) is None]
-    return (
-        f"A run needs {absent[0]}, which the config lacks: choose one, or leave out what takes it." if absent else None
-    )
+    if not absent:
+        return None
+    return f"A run needs {absent[0]}, which the config lacks: choose one, or leave out what takes it."
 
 
 def faults(configs: Sequence[Any]) -> list[str]:

@@ -76,14 +76,16 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     folder = RunFolder(job.runtime.output_dir)
     ours = single and rank_here() in (None, 0)
     try:
-        with leased(folder.path, alone=True, what="run") if ours else nullcontext():
-            with _anew(folder, job.output_subdir) if ours else nullcontext():
-                if (fault := config.lacking(cfg) or (_fault(command, cfg) if single else None)) is not None:
-                    raise ConfigError(fault)
-                if folder.used:
-                    folder.clear_logs()
-                keep_hydra(folder, known)
-                result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+        with (
+            leased(folder.path, alone=True, what="run") if ours else nullcontext(),
+            _anew(folder, job.output_subdir) if ours else nullcontext(),
+        ):
+            if (fault := config.lacking(cfg) or (_fault(command, cfg) if single else None)) is not None:
+                raise ConfigError(fault)
+            if folder.used:
+                folder.clear_logs()
+            keep_hydra(folder, known)
+            result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
     except ConfigError as error:  # Hydra would show more than it says
         command.failures += 1
         command.phases.done()
@@ -121,7 +123,7 @@ def _anew(folder: RunFolder, subdir: str | None) -> Iterator[None]:
 
 
 def _fault(command: Command, cfg: DictConfig) -> str | None:
-    """What is wrong with the values of a run's config, before there is a run; looked at where torch is needed anyway."""
+    """What is wrong with the values of a run's config, before there is a run."""
     try:
         trial = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
         trial.paths.run = "."
