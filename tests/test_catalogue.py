@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from straylight.commands.data import _build, main
-from straylight.data import LHCO, AnomalyDataModule
+from straylight.commands.data import main, needed
+from straylight.commands.rows import build
+from straylight.data import LHCO, AnomalyDataModule, Stored
 from straylight.groups import FOLDER, choices
 from straylight.rows.batch import Events, Splits
 
@@ -109,6 +110,29 @@ def test_what_is_there_is_listed_as_present(said, tmp_path) -> None:
     assert f"present in {tmp_path / 'elsewhere' / 'lhco'}" in line
 
 
+@pytest.mark.parametrize("name", choices("data"))
+def test_the_files_that_a_config_names_are_those_that_its_class_reads(name, tmp_path) -> None:
+    if name in ("adbench", "file"):  # which are told a name or a path
+        assert not needed(name)
+        return
+    data = build(name, [f"paths.data={tmp_path}"], [])
+    read = [str(path.relative_to(data.root)) for path in data.files()] if isinstance(data, Stored) else []
+    assert [either[0] for either in needed(name)] == read
+    for other in (o for either in needed(name) for o in either[1:]):
+        data.root.mkdir(exist_ok=True)
+        (data.root / other).write_text("")
+        assert not data.missing()
+
+
+def test_listing_imports_nothing_heavy(tmp_path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "straylight", "data", f"paths.data={tmp_path}"]
+    wide = {**os.environ, "COLUMNS": "250"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=wide)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines() if "|" in line}
+    assert not loaded & {"torch", "pytorch_lightning", "hydra", "omegaconf", "numpy", "scipy"}
+    assert [line.split()[0] for line in ended.stdout.splitlines()[1:]] == choices("data")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["blobs", "--help"], ["fetch", "-h"], ["nothing", "-h"]])
 def test_help_says_what_can_be_typed(arguments, said) -> None:
     out = shown(said(*arguments))
@@ -134,7 +158,7 @@ def test_help_fits_a_narrow_screen(said) -> None:
 )
 def test_what_is_printed_is_what_the_data_hold(name, overrides, said) -> None:
     out = shown(said(name, *overrides))
-    data = _build(name, list(overrides), [])
+    data = build(name, list(overrides), [])
     splits = data.splits
     assert f"{data.name}: events of shape {data.shape}, {data.context} columns of context" in out
     assert f"protocol {data.protocol}, seed {data.seed}" in out
@@ -169,7 +193,7 @@ def test_equal_rows_are_counted_and_dropped_rows_are_not(said, tmp_path) -> None
     x, y = npz(tmp_path / "x.npz")
     x[y == 1] = x[1]  # all anomalies are rows of nominal events
     npz(tmp_path / "x.npz", X=np.concatenate([x, x]), y=np.concatenate([y, y]))
-    data = _build("adbench", ["data.path=x.npz"], [])
+    data = build("adbench", ["data.path=x.npz"], [])
     others = {row.tobytes() for part in (data.splits.train, data.splits.val) for row in part.x.numpy()}
     n = sum(row.tobytes() in others for row in data.splits.test.x.numpy())
     assert n
@@ -191,7 +215,7 @@ def test_what_was_filled_in_is_shown(said, tmp_path) -> None:
     x[::3, 1] = np.nan
     x[::4, 2] = np.nan
     npz(tmp_path / "x.npz", X=x)
-    data = _build("adbench", ["data.path=x.npz", "data.missing=median"], [])
+    data = build("adbench", ["data.path=x.npz", "data.missing=median"], [])
     assert data.splits
     train = np.isin(x[:, 0].astype(np.float32), data.splits.train.x[:, 0].numpy())
     one, two = (np.nanmedian(x[train, i].astype(np.float32)) for i in (1, 2))
@@ -284,7 +308,7 @@ def test_rows_without_labels_are_summarised_without_contamination(own, said) -> 
 
 
 def test_event_weights_are_shown_as_they_are_served(own, said) -> None:
-    data = _build("mine", ["data.what=weights"], [own])
+    data = build("mine", ["data.what=weights"], [own])
     weight = data.splits.train.weight
     assert float(weight.mean()) == pytest.approx(1)
     out = shown(said("mine", "data.what=weights", "--config-dir", str(own)))

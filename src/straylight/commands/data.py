@@ -1,28 +1,19 @@
 """`straylight data`: which data sets there are, what one holds, and fetching one."""
 
+import os
 import re
 import sys
-import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-from rich.console import Console
+import yaml
 from rich.table import Table
 
-from straylight import config
 from straylight.console import Plain, say
-from straylight.data import AnomalyDataModule
-from straylight.data.steps.overlap import found_in
-from straylight.data.stored import Stored
-from straylight.errors import DataError, StraylightError
+from straylight.errors import StraylightError
 from straylight.groups import FOLDER, choices, config_folders
-from straylight.job.train import quiet
-from straylight.rows.batch import Events
-from straylight.rows.mapped import CHUNK
 
-COLUMNS = 20  # of which ranges are printed
 HELP = """\
 Data sets: which there are, what one holds, and fetching one.
 
@@ -39,7 +30,6 @@ examples:
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    quiet()
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
@@ -57,13 +47,15 @@ def main(arguments: list[str]) -> None:
             raise StraylightError("say which data set first, such as `straylight data adbench data.name=6_cardio`.")
         if len(names) > 1 or (fetch and not names):
             raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
-        if not names:
-            listing(overrides, folders)
-        elif fetch:
-            _fetch(_build(names[0], overrides, folders))
-        else:
-            summarise(_build(names[0], overrides, folders), Plain())
+        if not names and not folders and all(o.startswith("paths.data=") for o in overrides):
+            listing(overrides)
+            return
+        from straylight.commands import rows  # which takes torch and Lightning
+
+        rows.main(names, overrides, folders, fetch=fetch)
     except Exception as error:
+        from straylight import config
+
         said = str(error) if isinstance(error, StraylightError) else config.explain(error)
         if said is None:
             raise
@@ -71,106 +63,28 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def listing(overrides: list[str], folders: list[Path]) -> None:
-    """Print every data set with whether its files are there."""
-    table = Table("data set", "what", "where", box=None, pad_edge=False)
-    for name in choices("data", *folders):
-        cfg = _compose(name, overrides, folders)
-        table.add_row(name, _head(name, folders), _presence(cfg))
+def listing(overrides: list[str]) -> None:
+    """Print every data set with whether its files are there, as the heads of the configs have it."""
+    paths = yaml.safe_load((FOLDER / "paths" / "default.yaml").read_text(encoding="utf-8"))
+    usual = re.fullmatch(r"\$\{oc\.env:(\w+),(.*)\}", str(paths["data"]))
+    assert usual is not None
+    root = os.environ.get(usual[1], usual[2])
+    for override in overrides:
+        root = override.partition("=")[2].strip("'\"")
+    show((name, head(name), _where(name, root)) for name in choices("data"))
+
+
+def show(lines: Iterable[tuple[str, str, str]]) -> None:
+    """Print lines of a data set, what it is, and where its files are."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("data set", "what", "where"):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
     Plain().print(table)
 
 
-def summarise(data: AnomalyDataModule, console: Console) -> None:
-    """Print the rows of each split, shape, kinds, contamination, overlap and ranges."""
-    start = time.perf_counter()
-    splits = data.splits
-    seconds = time.perf_counter() - start
-    train = splits.train
-    labels = "" if int(splits.test.y.max()) >= 0 else ", no labels"
-    console.print(
-        f"{data.name}: events of shape {data.shape}, {data.context} columns of context{labels}; protocol "
-        f"{data.protocol}, seed {data.seed}; loaded in {seconds:.2f} s"
-    )
-    table = Table("split", box=None, pad_edge=False)
-    for name in ("rows", *data.kinds):
-        table.add_column(name, justify="right")
-    for name, part in zip(splits._fields, splits, strict=True):
-        counts = torch.bincount(part.y.long().clamp(min=0), minlength=len(data.kinds)).tolist()
-        table.add_row(name, f"{len(part):,}", *(f"{n:,}" if not labels else "" for n in counts))
-    console.print(table)
-    if not labels:
-        console.print(f"contamination of the training rows: {float((train.y > 0).float().mean()):.4%}")
-    if data.protocol == "nominal_only":
-        others = (chunk for part in (train, splits.val, splits.reserve) for chunk in part.x.split(CHUNK))
-        there = found_in(splits.test.x.split(CHUNK), others)
-        console.print(f"test rows that stand in another split too: {there.sum():,} of {len(there):,}")
-    if data.filled:
-        filled = ", ".join(f"{name} with {value:g}" for name, value in data.filled.items())
-        console.print(f"filled in where missing: {filled}")
-    if train.weight.stride(0) != 0:
-        console.print(f"event weights: {train.weight.min():g} to {train.weight.max():g}")
-    if splits.test.meta:
-        console.print(f"columns for figures and tables: {', '.join(splits.test.meta)}")
-    if data.log_prob is not None:
-        console.print("the true density of nominal rows is known")
-    _ranges(data, train, console)
-
-
-def _ranges(data: AnomalyDataModule, train: Events, console: Console) -> None:
-    n = torch.Size(data.shape).numel()
-    low, high = torch.full((n,), torch.inf), torch.full((n,), -torch.inf)
-    total = torch.zeros(n, dtype=torch.float64)
-    for chunk in train.x.split(CHUNK):
-        flat = chunk.flatten(1)
-        low, high = torch.minimum(low, flat.amin(0)), torch.maximum(high, flat.amax(0))
-        total += flat.double().sum(0)
-    constant = int((low == high).sum())
-    console.print(
-        f"training rows range from {low.min():g} to {high.max():g}"
-        + (f"; {constant} of {n} features are constant" if constant else "")
-    )
-    if len(data.shape) > 1 and not data.columns:
-        return
-    table = Table("feature", box=None, pad_edge=False)
-    for name in ("least", "mean", "largest"):
-        table.add_column(name, justify="right")
-    for i in range(min(n, COLUMNS)):
-        mean = total[i] / len(train)
-        table.add_row(data.feature(i), f"{low[i]:g}", f"{mean:.6g}", f"{high[i]:g}")
-    console.print(table)
-    if n > COLUMNS:
-        console.print(f"and {n - COLUMNS} more features")
-
-
-def _fetch(data: AnomalyDataModule) -> None:
-    if not isinstance(data, Stored):
-        say(f"{data.name} needs no files.")
-        return
-    fetched = data.fetch()
-    for path in fetched:
-        say(f"fetched {path}")
-    if not fetched:
-        say(f"{data.name}: all files are there already, in {data.root}.")
-
-
-def _presence(cfg: DictConfig) -> str:
-    """Where a data set's files are, or what is missing."""
-    try:
-        data = config.build(cfg, "data")
-    except DataError:  # it takes a name or a path
-        root = Path(cfg.data.get("root") or ".")
-        return f"{len(list(root.glob('*.*')))} files in {root}" if "root" in cfg.data else "your own file"
-    except StraylightError as error:
-        return str(error)
-    if not isinstance(data, Stored):
-        return "needs no files"
-    missing = data.missing()
-    if not missing:
-        return f"present in {data.root}"
-    return f"no {missing[0].name} in {missing[0].parent}"
-
-
-def _head(name: str, folders: list[Path]) -> str:
+def head(name: str, *folders: Path) -> str:
     """What a config says of itself first."""
     for folder in (FOLDER, *folders):
         path = folder / "data" / f"{name}.yaml"
@@ -184,13 +98,25 @@ def _head(name: str, folders: list[Path]) -> str:
     return ""
 
 
-def _build(name: str, overrides: list[str], folders: list[Path]) -> AnomalyDataModule:
-    cfg = _compose(name, overrides, folders)
-    config.check(cfg)
-    return config.build(cfg, "data")
+def needed(name: str) -> list[list[str]]:
+    """The files of a data set below its root, as the head of its config says; any one of each list will do.
+
+    Example:
+        >>> needed("kddcup99"), needed("house_prices")
+        ([['kddcup.data_10_percent.gz']], [['house_prices.csv', 'train.csv']])
+    """
+    text = (FOLDER / "data" / f"{name}.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^# Files: (.*)$", text, re.MULTILINE)
+    return [one.split(" or ") for line in lines for one in line.split(", ")]
 
 
-def _compose(name: str, overrides: list[str], folders: list[Path]) -> DictConfig:
-    search = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"]
-    with initialize_config_dir(version_base=config.HYDRA, config_dir=str(FOLDER)):
-        return compose("train", overrides=[f"data={name}", "paths.run=.", *overrides, *(search if folders else [])])
+def _where(name: str, data: str) -> str:
+    config: dict[str, Any] = yaml.safe_load((FOLDER / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+    if "root" not in config:
+        return "your own file" if "path" in config else "needs no files"
+    root = Path(config["root"].replace("${paths.data}", data))
+    files = needed(name)
+    if not files:
+        return f"{len(list(root.glob('*.*')))} files in {root}"
+    absent = next((either[0] for either in files if not any((root / file).is_file() for file in either)), None)
+    return f"present in {root}" if absent is None else f"no {Path(absent).name} in {(root / absent).parent}"
