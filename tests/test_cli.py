@@ -31,9 +31,11 @@ def test_help_of_train_lists_every_choice_also_the_users_own(tmp_path) -> None:
     (tmp_path / "detector" / "mine.yaml").write_text("_target_: mine.Mine\n")
     ended = straylight("train", "--config-dir", str(tmp_path), "--help")
     assert ended.returncode == 0 and "mine" in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= 80 and "conf/" not in ended.stdout
+    shown = re.sub(r"\n {3,}", " ", ended.stdout)
     for group in GROUPS:
         for name in choices(group):
-            assert re.search(rf"^  {group} .*\b{re.escape(name)}\b", ended.stdout, re.M), (group, name)
+            assert re.search(rf"^  {group} .*\b{re.escape(name)}\b", shown, re.M), (group, name)
 
 
 def test_help_of_report_says_what_it_writes() -> None:

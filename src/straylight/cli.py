@@ -4,6 +4,7 @@ import atexit
 import signal
 import sys
 from importlib import import_module
+from textwrap import wrap
 
 from straylight import __version__
 from straylight.phases import Phases
@@ -45,22 +46,23 @@ groups, and what can be chosen:
 
 values that are often set:
   seed=0                    of splits, weights, shuffling and noise
-  data.name=6_cardio        which ADBench data set; with -m data.name=all all present
+  data.name=6_cardio        which ADBench data set; with -m data.name=all all there
   data.path=FILE            with data=file: a table or an array of your own
-  data.contamination=0.05   anomalies among training rows, of those kept for it by
-                            data.reserve_fraction=0.5
+  data.contamination=0.05   anomalies among training rows, of those kept for it
+                            by data.reserve_fraction=0.5
   paths.data=data           where data sets are read from
   paths.output=outputs      where runs and sweeps are written to
   trainer.max_epochs=100    and trainer.accelerator, trainer.devices
   optimizer.lr=1e-3         and optimizer.schedule, warmup, clip
-  hydra.launcher.n_jobs=4   jobs of a sweep at a time, and retry, timeout_s, fail_fast,
-                            gpus, jobs_per_gpu, jobs_per_process
-  detector.KEY=VALUE        see conf/detector/NAME.yaml, or --cfg job
+  hydra.launcher.n_jobs=4   jobs of a sweep at a time, and retry, timeout_s,
+                            fail_fast, gpus, jobs_per_gpu, jobs_per_process
+  detector.KEY=VALUE        `straylight detectors NAME` lists its settings
+  callbacks.figures=null    no pictures; --cfg job shows every setting there is
 
 options:
   -m, --multirun            a run for every combination of comma-separated values
-  --config-dir DIR          more config groups of your own, in folders named as above
-  --trust NAME              with resume=: a module of which the folder's configs may build
+  --config-dir DIR          config groups of your own, in folders named as above
+  --trust NAME              with resume=: a module whose classes may be built
   --cfg job                 print the composed config and stop
   --hydra-help              all options of Hydra
 
@@ -69,6 +71,9 @@ examples:
   straylight train -m detector=autoencoder,vae,knn data=digits seed=0,1,2
 """
 
+WIDTH = 80  # of a narrow terminal
+GROUP = 12  # of these, for the name of a group
+WHOLE: dict[str, bool] = {"break_long_words": False, "break_on_hyphens": False}
 #: Options of `train` by which it says something and does nothing.
 SHOWING = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}
 
@@ -114,4 +119,9 @@ def _groups(arguments: list[str]) -> str:
     from straylight.groups import GROUPS, choices, config_folders
 
     own, _ = config_folders(arguments)
-    return "\n".join(f"  {group:<11} {', '.join(choices(group, *own))}" for group in GROUPS)
+    lines = []
+    for group in GROUPS:
+        indent = " " * (GROUP + 2)
+        names = ", ".join(choices(group, *own))
+        lines += wrap(names, WIDTH, initial_indent=f"  {group:<{GROUP}}", subsequent_indent=indent, **WHOLE)
+    return "\n".join(lines)
