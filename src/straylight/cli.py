@@ -46,7 +46,7 @@ groups, and what can be chosen:
 
 values that are often set:
   seed=0                    of splits, weights, shuffling and noise
-  data.name=6_cardio        which ADBench data set; with -m data.name=all all there
+  data.name=6_cardio        which set of ADBench; with -m data.name=all all there
   data.path=FILE            with data=file: a table or an array of your own
   data.contamination=0.05   anomalies among training rows, of those kept for it
                             by data.reserve_fraction=0.5
@@ -60,7 +60,7 @@ values that are often set:
   callbacks.figures=null    no pictures; --cfg job shows every setting there is
 
 options:
-  -m, --multirun            a run for every combination of comma-separated values
+  -m, --multirun            a run for every combination of the values given
   --config-dir DIR          config groups of your own, in folders named as above
   --trust NAME              with resume=: a module whose classes may be built
   --cfg job                 print the composed config and stop
