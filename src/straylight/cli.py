@@ -46,7 +46,7 @@ groups, and what can be chosen:
 
 values that are often set:
   seed=0                    of splits, weights, shuffling and noise
-  data.name=6_cardio        which set of ADBench; with -m data.name=all all there
+  data.name=6_cardio        which set of ADBench; with -m data.name=all each
   data.path=FILE            with data=file: a table or an array of your own
   data.contamination=0.05   anomalies among training rows, of those kept for it
                             by data.reserve_fraction=0.5
