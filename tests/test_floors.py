@@ -22,6 +22,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "keys": set(),
         "groups": set(),
         "folder": set(),
+        "catalogue": set(),  # yaml, where settings are read
         "documents": set(),  # yaml, where a text is parsed
         "console": set(),
         "streams": set(),
