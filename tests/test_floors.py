@@ -1,4 +1,4 @@
-"""Who may import whom: see Develop in the README."""
+"""Who may import whom: see docs/develop.md."""
 
 from __future__ import annotations
 

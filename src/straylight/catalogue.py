@@ -190,13 +190,7 @@ class Written:
     @property
     def papers(self) -> list[str]:
         """The references in its docstring."""
-        found: list[str] = []
-        for line in section(self.docstring, "References").splitlines():
-            if not found or (AUTHOR.match(line) and DATED.search(found[-1])):
-                found.append(line.strip())
-            else:
-                found[-1] += f" {line.strip()}"
-        return found
+        return references(self.docstring)
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -226,6 +220,17 @@ def written(target: str) -> Written | None:
     """
     module, _, name = target.rpartition(".")
     return _find(name, _files(module)) if module else None
+
+
+def references(docstring: str) -> list[str]:
+    """Its references, one each, however many lines they take there."""
+    found: list[str] = []
+    for line in section(docstring, "References").splitlines():
+        if not found or (AUTHOR.match(line) and DATED.search(found[-1])):
+            found.append(line.strip())
+        else:
+            found[-1] += f" {line.strip()}"
+    return found
 
 
 def section(docstring: str, name: str) -> str:
