@@ -85,6 +85,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     here = page.file.src_uri
     folder = {"detectors.md": "detectors", "data.md": "data"}.get(here)
     if folder:
+        page.meta["hide"] = ["toc"]  # which leaves its tables more room
         known = {posixpath.basename(f.src_uri)[:-3] for f in files if f.src_uri.startswith(f"{folder}/")}
         markdown = re.sub(r"^\|[^|]*\|", lambda cell: _linked(cell[0], folder, known), markdown, flags=re.MULTILINE)
     source = PAGES.get(here, f"docs/{here}")

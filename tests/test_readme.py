@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -98,7 +99,7 @@ def test_what_to_try_first_is_said_alike_everywhere() -> None:
 @pytest.fixture
 def desk(straylight_train, tmp_path, monkeypatch) -> Callable[[str], str]:
     """The README's reader at work in an empty folder that holds what it speaks of."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     random = np.random.default_rng(0)
     x, y = np.r_[random.normal(size=(400, 4)), random.normal(4, 1, (40, 4))], np.repeat([0, 1], [400, 40])

@@ -122,7 +122,9 @@ def settings(found: Entry, folders: Sequence[Path] = ()) -> list[Setting]:
     place = written(target)
     said = place.arguments if place else {}
     said = {key: text.partition(", see `")[0].rstrip(".") for key, text in said.items() if len(text) > len("K.")}
-    return [replace(s, comment=s.comment or said.get(s.key, "")) for s in keys.values()]
+    base = FOLDER / found.group / "base.yaml"  # of a group whose configs have keys in common
+    common = _lines(base.read_text(encoding="utf-8")) if base.is_file() else {}
+    return [replace(s, comment=s.comment or said.get(s.key) or common.get(s.key, ("", ""))[1]) for s in keys.values()]
 
 
 def target_of(found: Entry, folders: Sequence[Path] = ()) -> str:
@@ -152,11 +154,7 @@ def _settings(found: Entry, folders: Sequence[Path]) -> tuple[dict[str, Setting]
             more, target = _settings(entry(found.group, default, folders), folders)
             keys |= more
     target = str(values.pop("_target_", target))
-    lines = {}
-    for line in text.splitlines():
-        if match := SETTING.match(line):
-            value, _, comment = (match[2] or "").partition("# ")
-            lines[match[1]] = value.strip(), comment.strip()
+    lines = _lines(text)
     for key, value in values.items():
         if key in keys and isinstance(value, dict) and all(k.startswith("_") for k in value):
             continue  # how what a default names is built
@@ -168,6 +166,16 @@ def _settings(found: Entry, folders: Sequence[Path]) -> tuple[dict[str, Setting]
             inherited = ""
         keys[key] = Setting(key, default.strip(), comment or inherited)
     return keys, target
+
+
+def _lines(text: str) -> dict[str, tuple[str, str]]:
+    """Values and comments of the keys of a YAML file, as they stand in the line of each."""
+    found = {}
+    for line in text.splitlines():
+        if match := SETTING.match(line):
+            value, _, comment = (match[2] or "").partition("# ")
+            found[match[1]] = value.strip(), comment.strip()
+    return found
 
 
 @dataclass(frozen=True)
