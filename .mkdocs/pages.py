@@ -84,6 +84,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Turn links of the repository to pages, and names in the first column of tables to links."""
     here = page.file.src_uri
     folder = {"detectors.md": "detectors", "data.md": "data"}.get(here)
+    if here == "index.md":
+        page.meta["hide"] = ["navigation"]
     if folder:
         page.meta["hide"] = ["toc"]  # which leaves its tables more room
         known = {posixpath.basename(f.src_uri)[:-3] for f in files if f.src_uri.startswith(f"{folder}/")}
