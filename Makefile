@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN = .venv/bin
 STAMP = .venv/.installed
+DOCS = .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-gpu lint format clean
+.PHONY: help setup demo docs test test-quick test-gpu lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +22,14 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## compare 5 detectors x 3 seeds on handwritten digits, one to three minutes
 	$(BIN)/straylight train -m detector=autoencoder,vae,maf,isolation_forest,knn data=digits seed=0,1,2
+
+docs: $(DOCS) ## build the pages of docs/ into build/site, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f .mkdocs/mkdocs.yml
+	@echo "Open build/site/index.html, or see it by: $(BIN)/python -m http.server -d build/site"
+
+$(DOCS): $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[docs]'
+	@touch $(DOCS)
 
 test: $(STAMP) ## run all tests, and say which took longest
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=30

@@ -23,7 +23,8 @@ def straylight(*arguments: str) -> subprocess.CompletedProcess:
 def test_help_names_the_commands(arguments) -> None:
     ended = straylight(*arguments)
     assert ended.returncode == 0 and "train" in ended.stdout
-    assert "report FOLDER" in ended.stdout and max(map(len, ended.stdout.splitlines())) <= 80
+    assert "detectors [NAME]" in ended.stdout and "report FOLDER" in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= 80
 
 
 def test_help_of_train_lists_every_choice_also_the_users_own(tmp_path) -> None:
@@ -54,7 +55,9 @@ def test_an_unknown_command_is_answered_with_the_known_ones() -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("module", ["straylight", "straylight.cli", "straylight.groups", "straylight.report.page"])
+@pytest.mark.parametrize(
+    "module", ["straylight", "straylight.cli", "straylight.groups", "straylight.catalogue", "straylight.report.page"]
+)
 def test_nothing_heavy_is_imported_before_it_is_needed(module) -> None:
     code = f"import sys, {module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     loaded = set(

@@ -1,4 +1,4 @@
-"""What stands in the heads of experiments and in the README's tables was written by a script, of runs."""
+"""What stands in the heads of experiments and in the tables of docs/ was written by a script, of runs."""
 
 from __future__ import annotations
 
@@ -56,28 +56,30 @@ def test_the_head_of_an_experiment_has_its_command_and_its_numbers(name) -> None
 
 @pytest.fixture
 def measured(tmp_path, straylight_train):
-    """An experiment on blobs that was run, its head, and a README."""
+    """An experiment on blobs that was run, its head, and the two pages."""
     heads = tmp_path / "heads"
     heads.mkdir()
     shutil.copy(FOLDER / "experiment" / "vae_blobs.yaml", heads)
     straylight_train("-m", "experiment=vae_blobs", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'exp' / 'vae_blobs'}")
-    readme = tmp_path / "README.md"
-    readme.write_text(
-        "before\n<!-- experiments -->\nold\n<!-- /experiments -->\n"
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "experiments.md").write_text("before\n<!-- experiments -->\nold\n<!-- /experiments -->\n")
+    (docs / "detectors.md").write_text(
         "<!-- detectors -->\n| detector | what | a | b | c | d |\n|---|---|---|---|---|---|\n"
         "| `vae` | its ELBO | | | 0.5 | |\n<!-- /detectors -->\nafter\n"
     )
-    return heads, readme, tmp_path / "exp"
+    return heads, docs, tmp_path / "exp"
 
 
-def written(monkeypatch, heads, readme, out, *more) -> None:
-    arguments = ["--heads", str(heads), "--readme", str(readme), "--out", str(out), "--write-only", *more]
+def written(monkeypatch, heads, docs, out, *more) -> None:
+    arguments = ["--heads", str(heads), "--docs", str(docs), "--out", str(out), "--write-only", *more]
     monkeypatch.setattr(sys, "argv", ["experiments.py", *arguments])
     experiments.main()
 
 
 def test_it_writes_what_was_reached(measured, monkeypatch) -> None:
-    heads, readme, out = measured
+    heads, docs, out = measured
+    pages = docs / "experiments.md", docs / "detectors.md"
     path = heads / "vae_blobs.yaml"
     before = path.read_text()
     written(monkeypatch, *measured)
@@ -86,15 +88,16 @@ def test_it_writes_what_was_reached(measured, monkeypatch) -> None:
     assert len(values) == 3
     mean, low, high = (f"{f(values):.3f}" for f in (lambda v: sum(v) / 3, min, max))
     assert f"AUROC {mean}" + (f" ({low}-{high})" if low != high else "") in after
-    assert "seeds 0, 1, 2" in after and ". |" not in readme.read_text() and "minutes a run" in after
+    assert "seeds 0, 1, 2" in after and ". |" not in pages[0].read_text() and "minutes a run" in after
     config = [line for line in before.splitlines() if not line.startswith("#")]
     assert [line for line in after.splitlines() if not line.startswith("#")] == config
     assert max(map(len, after.splitlines())) <= 120
-    table = readme.read_text()
+    table, detectors = (page.read_text() for page in pages)
     assert "old" not in table and "| `vae_blobs` | The 2-32-32-2 variational autoencoder" in table and mean in table
-    assert "| `vae` | its ELBO |  |  | 0.5 |  |" in table, "without runs the cells stay"
+    assert "| `vae` | its ELBO |  |  | 0.5 |  |" in detectors, "without runs the cells stay"
     written(monkeypatch, *measured)
-    assert path.read_text() == after and readme.read_text() == table, "a second time changes nothing"
+    again = tuple(page.read_text() for page in pages)
+    assert path.read_text() == after and again == (table, detectors), "a second time changes nothing"
 
 
 def test_of_a_sweep_that_did_not_come_to_its_end_nothing_is_written(measured, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Who may import whom: see Develop in the README."""
+"""Who may import whom: see docs/develop.md."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "keys": set(),
         "groups": set(),
         "folder": set(),
+        "catalogue": set(),  # yaml, where settings are read
         "documents": set(),  # yaml, where a text is parsed
         "console": set(),
         "streams": set(),

@@ -1,7 +1,8 @@
-"""Every command and every program in the README runs, on small data and for few epochs."""
+"""Every command and every program in the README and in docs/ runs, on small data and for few epochs."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -15,11 +16,13 @@ import pytest
 from straylight import cli
 
 PROJECT = Path(__file__).parents[1]
-README = (PROJECT / "README.md").read_text()
+#: What a reader reads; a command or program that stands on several of them is run once.
+PAGES = {path: path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))}
+ALL_TEXT = "\n".join(PAGES.values())
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return list(dict.fromkeys(re.findall(rf"^```{language}\n(.*?)^```", ALL_TEXT, re.DOTALL | re.MULTILINE)))
 
 
 def commands() -> list[str]:
@@ -37,6 +40,7 @@ NARROWED = {
     "experiment=sweep/adbench": ["detector=knn,pca", "seed=0"],
     "experiment=sweep/moons": ["detector=hbos", "seed=0"],
     "experiment=mnist": ["seed=0", "trainer.max_epochs=1"],
+    "experiment=vae_blobs": ["trainer.max_epochs=2"],
     "data=adc2021": ["data.max_events=500"],
 }
 #: What is not run here, and why.
@@ -55,28 +59,47 @@ OURS = [c for c in of("straylight") if c not in LEFT_OUT]
 def test_every_command_is_looked_at() -> None:
     known = {*OURS, *LEFT_OUT, *of("make"), *of("source"), *of("tensorboard"), *of("jupyter"), *of("pip"), *of("uv")}
     assert set(ALL) == known and set(LEFT_OUT) <= set(ALL)
-    quoted = re.findall(r"`(python tests/[^`]+|pytest [^`]+)`", README.replace("\n", " "))
-    assert quoted and all((PROJECT / command.split()[1]).is_file() for command in quoted)
+    quoted = re.findall(r"`(?:python )?(?:-m )?(?:pytest )?(tests/[^` ]+\.py)", ALL_TEXT.replace("\n", " "))
+    assert quoted and all((PROJECT / path).is_file() for path in quoted)
 
 
 def test_targets_of_make_and_extras_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert {c.split()[1] for c in of("make")} <= targets
-    extras = set(re.findall(r"straylight\[(\w+)\]", README))
+    extras = set(re.findall(r"straylight\[(\w+)\]", ALL_TEXT))
     import tomllib
 
     assert extras <= set(tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r'src="([^"]+)"', README)
-    assert links and all((PROJECT / link).exists() for link in links)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(page) -> None:
+    """In the repository; those of the site are looked at when it is built."""
+    text = PAGES[page]
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_read_in_minutes_and_names_the_tests() -> None:
+    readme = PAGES[PROJECT / "README.md"]
+    assert len(readme.encode()) < 11_000 and "make test " in readme
+    titles = [f"docs/{path.name}" for path in PAGES if path.parent.name == "docs"]
+    assert [title for title in titles if title not in readme] == [], "a page that nobody is sent to"
+
+
+def test_what_to_try_first_is_said_alike_everywhere() -> None:
+    from straylight.commands.detectors import FIRST
+
+    pages = [PAGES[PROJECT / "README.md"], PAGES[PROJECT / "docs" / "detectors.md"].replace("`", "")]
+    for kind, names, numbers in FIRST:
+        listed = ", ".join(f"`{name}`" for name in names.split(", "))
+        assert f"| {kind} | {listed} |" in pages[0] and f"| {kind} | {names} | {numbers} |" in pages[1]
 
 
 @pytest.fixture
 def desk(straylight_train, tmp_path, monkeypatch) -> Callable[[str], str]:
     """The README's reader at work in an empty folder that holds what it speaks of."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     random = np.random.default_rng(0)
     x, y = np.r_[random.normal(size=(400, 4)), random.normal(4, 1, (40, 4))], np.repeat([0, 1], [400, 40])
@@ -102,7 +125,7 @@ def desk(straylight_train, tmp_path, monkeypatch) -> Callable[[str], str]:
 
 
 def written() -> None:
-    """`mine.py` and the configs beside it, as the README has them."""
+    """`mine.py` and the configs beside it, as the pages have them."""
     python, configs = blocks("python"), blocks("yaml")
     detector = next(b for b in python if "class Denoiser" in b)
     Path("my_conf/detector").mkdir(parents=True)
@@ -115,7 +138,7 @@ def written() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", OURS)
-def test_a_command_of_the_readme_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
+def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
     words = shlex.split(command.removeprefix("PYTHONPATH=. "))
     words = ["detector=hbos" if w == "..." else w for w in words]
     if "-m" in words and "detector=hbos" in words and not any("," in w for w in words):
@@ -125,6 +148,8 @@ def test_a_command_of_the_readme_runs(command, desk, tmp_path, monkeypatch, capf
         pytest.skip(f"no {needed} in ../shared/data beside the checkout")
     if "my_conf" in words:
         written()
+    if "data=mine" in words:
+        strings_to_numbers()
     narrowed = next((own for key, own in NARROWED.items() if any(w.startswith(key) for w in words)), [])
     words += [w for w in narrowed if w.partition("=")[0] not in {g.partition("=")[0] for g in words}]
     if any("NAME" in w for w in words):
@@ -134,6 +159,8 @@ def test_a_command_of_the_readme_runs(command, desk, tmp_path, monkeypatch, capf
     if "trainer=gpu" in words:  # it composes
         words = [w.partition(",")[0] for w in words if w not in ("-m", "seed=0,1,2")] + ["--cfg", "job"]
     match words[1]:
+        case "train" if "--help" in words:
+            listed(words, monkeypatch, capfd)
         case "train":
             pictures = not any(w.startswith(("experiment=sweep", "callbacks.figures=null")) for w in words)
             ended = desk(*words[2:], pictures=pictures and "resume" not in command)
@@ -144,35 +171,39 @@ def test_a_command_of_the_readme_runs(command, desk, tmp_path, monkeypatch, capf
                 assert ended.result["status"] == "ok" and not ended.result["metrics"]
             else:
                 assert "AUROC" in ended.out
-        case "report" | "data":
-            monkeypatch.setattr(sys, "argv", words)
-            try:
-                cli.main()
-            except SystemExit as end:
-                assert not end.code, capfd.readouterr().err
-            assert capfd.readouterr().out
+        case "report" | "data" | "detectors":
+            listed(words, monkeypatch, capfd)
         case other:
-            raise AssertionError(f"the README has a command straylight {other} that is not tested here")
+            raise AssertionError(f"there is a command straylight {other} that is not tested here")
+
+
+def listed(words: list[str], monkeypatch, capfd) -> None:
+    """A command that prints and ends."""
+    monkeypatch.setattr(sys, "argv", words)
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, capfd.readouterr().err
+    assert capfd.readouterr().out
+
+
+def strings_to_numbers() -> None:
+    """`mine.csv` as the class `Mine` reads it, without a head and with a label that is a number."""
+    table = np.loadtxt("mine.csv", delimiter=",", skiprows=1, usecols=range(4))
+    shutil.move("mine.csv", "strings.csv")
+    np.savetxt("mine.csv", np.c_[table, np.repeat([0, 1], [400, 40])], delimiter=",")
 
 
 @pytest.mark.slow
-def test_the_programs_of_the_readme_run(desk, fresh) -> None:
+def test_programs_run(desk, fresh) -> None:
     desk("data=blobs", "data.val_fraction=0.5", "detector=hbos", "hydra.run.dir=RUN_FOLDER")
+    own = next(c for c in OURS if "hydra.run.dir=outputs/mine" in c)
+    assert desk(*shlex.split(own)[2:]).status == 0
     rows = "import torch\nrows = torch.zeros(3, 2)\n"
     for program in blocks("python"):
         if "class " in program:
             continue
         head = rows if "Run.open" in program else ""
-        small = program.replace("max_epochs=50", "max_epochs=2")
+        small = program.replace("epochs=50", "epochs=2")
         ended = fresh.run([sys.executable, "-c", head + small])
         assert ended.returncode == 0, ended.stderr
-
-
-@pytest.mark.slow
-def test_own_data_of_the_readme_are_trained_on(desk, tmp_path) -> None:
-    written()
-    table = np.loadtxt("mine.csv", delimiter=",", skiprows=1, usecols=range(4))
-    shutil.move("mine.csv", "strings.csv")
-    np.savetxt("mine.csv", np.c_[table, np.repeat([0, 1], [400, 40])], delimiter=",")
-    ended = desk("--config-dir", "my_conf", "data=mine", "detector=knn")
-    assert ended.status == 0 and "AUROC" in ended.out, ended.err

@@ -21,6 +21,8 @@ commands:
                     every combination of comma-separated values
   train resume=RUN_FOLDER
                     go on with an interrupted run
+  detectors [NAME]  which detectors there are, and which first; with NAME its
+                    settings and papers
   data              which data sets there are; `data NAME` says what one holds,
                     `data fetch NAME` fetches one
   report FOLDER     the leaderboard of a sweep, or the numbers of one run; with
@@ -90,7 +92,7 @@ def main() -> None:
             print(f"straylight {__version__}")
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
-        case [("train" | "data" | "report") as command, *rest]:
+        case [("train" | "detectors" | "data" | "report") as command, *rest]:
             told = {}
             if command == "train":
                 told["phases"] = phases = Phases()
@@ -103,7 +105,10 @@ def main() -> None:
             finally:
                 atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
-            print(f"Error: there is no command {unknown!r}; the commands are train, data and report.", file=sys.stderr)
+            print(
+                f"Error: there is no command {unknown!r}; the commands are train, detectors, data and report.",
+                file=sys.stderr,
+            )
             sys.exit(2)
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 
 class Result(TypedDict, total=False):
-    """What `result.json` says, and the `folder` it lies in; see the README for the fields.
+    """What `result.json` says, and the `folder` it lies in; see docs/runs.md for the fields.
 
     Callbacks of a user's own may add fields; these are the ones that Straylight reads again.
     """

@@ -5,9 +5,9 @@
 Each is composed as `straylight train data=NAME detector=autoencoder` and `detector=isolation_forest` do, at their
 defaults but for those named below, and run once with seed 0. Seconds to load are the median over rounds of reading and
 splitting, in this process, with whatever is converted once converted. Data sets that are not under PATH are left out,
-and named. The table is Markdown, as it stands in the README; for particles there is another, by kind, with the trivial
-baselines. The last line is the ratio of the time that loading takes
-to that of the autoencoder's whole run, over all sets.
+and named. The table is Markdown, as it stands in docs/data.md; for particles there is another, by kind, with the
+trivial baselines. The last line is the ratio of the time that loading takes to that of the autoencoder's whole run,
+over all sets.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Run the experiments that ship and write what they reached into the heads of their YAML files and into the README.
+"""Run the experiments that ship and write what they reached into the heads of their YAML files and into docs/.
 
     python tests/benchmarks/experiments.py [NAME ...] --data PATH [--out outputs/experiments] [--write-only]
 
 Each is the command that stands in the head of `conf/experiment/NAME.yaml`, with seeds 0, 1 and 2 unless it sweeps over
 seeds of its own, into a folder of its own below OUT; one that is there is resumed. Without names, all but sweeps.
 Then the block that begins with `# Measured` is written anew in each head whose runs all ended well; what did not come
-to its end is named and left as it is. So are, in the README, the table of experiments, from the heads, and the numbers
-in the table of detectors, from the runs of `sweep/digits_contaminated`, `sweep/moons` and `sweep/adbench`, where these
+to its end is named and left as it is. So are the table in docs/experiments.md, from the heads, and the numbers in
+that of docs/detectors.md, from the runs of `sweep/digits_contaminated`, `sweep/moons` and `sweep/adbench`, where these
 came to their ends.
 Minutes and latencies are those of this machine.
 """
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("outputs/experiments"))
-    parser.add_argument("--readme", type=Path, default=PROJECT / "README.md")
+    parser.add_argument("--docs", type=Path, default=PROJECT / "docs", help="with experiments.md and detectors.md")
     parser.add_argument("--heads", type=Path, default=HEADS)
     parser.add_argument("--write-only", action="store_true", help="run nothing; write what there is")
     args = parser.parse_args()
@@ -59,10 +59,10 @@ def main() -> None:
             print(f"{name}: {len(results)} runs")
         else:
             left.append(name)
-    readme = between(args.readme.read_text(), "experiments", lambda _: experiments_table(args.heads))
+    rewrite(args.docs / "experiments.md", "experiments", lambda _: experiments_table(args.heads))
     own = [result for name in COLUMNS for result in ended(args.out / f"sweep_{name}")]
     many = ended(args.out / "sweep_adbench")
-    args.readme.write_text(between(readme, "detectors", lambda lines: with_numbers(lines, own, many)))
+    rewrite(args.docs / "detectors.md", "detectors", lambda lines: with_numbers(lines, own, many))
     if left:
         sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(left)}")
 
@@ -186,7 +186,12 @@ def with_block(text: str, lines: Sequence[str]) -> str:
     return "\n".join([*given[:start], *lines, *given[stop:]]) + "\n"
 
 
-# the README
+# the tables in docs/
+
+
+def rewrite(page: Path, name: str, change: Callable[[list[str]], list[str]]) -> None:
+    """Change what stands between the two marks of a page."""
+    page.write_text(between(page.read_text(), name, change))
 
 
 def between(text: str, name: str, change: Callable[[list[str]], list[str]]) -> str:
@@ -198,7 +203,7 @@ def between(text: str, name: str, change: Callable[[list[str]], list[str]]) -> s
     """
     lines = text.split("\n")
     if not {f"<!-- {name} -->", f"<!-- /{name} -->"} <= set(lines):
-        raise ValueError(f"the README has no marks <!-- {name} --> and <!-- /{name} -->")
+        raise ValueError(f"there are no marks <!-- {name} --> and <!-- /{name} -->")
     first, last = lines.index(f"<!-- {name} -->") + 1, lines.index(f"<!-- /{name} -->")
     return "\n".join([*lines[:first], *change(lines[first:last]), *lines[last:]])
 

@@ -32,7 +32,7 @@ class Record(TestScores):
     """Writes `result.json` at the end of the test, and `scores.parquet` beside it.
 
     What it holds comes from the other callbacks: each that has a method `result()` adds its fields. A run that fails
-    or is interrupted is recorded as such. See the README for the fields.
+    or is interrupted is recorded as such. See docs/runs.md for the fields.
 
     Args:
         folder: the run's folder.
