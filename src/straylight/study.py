@@ -15,10 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from torch import Tensor
 
-from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Ranking, Record, Thresholds
+from straylight.bar import Bar, in_notebook
+from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet
+from straylight.phases import Phases
+from straylight.report.details import layers
 from straylight.report.leaderboard import Row, rows
 
 if TYPE_CHECKING:
@@ -79,6 +82,10 @@ class Study:
             raise KeyError(f"there is no metric {name!r}, but {', '.join(found)}")
         return found[name]
 
+    def summary(self) -> str:
+        """The network as a table: its layers, the shape that each gives of one event, and its parameters."""
+        return _as_text(*layers(self.result)) or f"{type(self.detector).__name__} has no parameters."
+
     def draw(self, name: str) -> Figure:
         """A figure by its name, see `Gallery.draw`.
 
@@ -97,6 +104,7 @@ def study(
     callbacks: Sequence[pl.Callback] = (),
     accelerator: str = "cpu",
     threads: int = 1,
+    progress: bool = True,
 ) -> Study:
     """Train a detector, test the epoch of least validation loss, and measure: a `straylight train` in memory.
 
@@ -111,6 +119,8 @@ def study(
         callbacks: more of them, of Lightning or your own; one of ours takes the place of its like.
         accelerator: as Lightning calls it.
         threads: of torch on the CPU in the meantime; for the small networks here one is fastest.
+        progress: whether it says what it does: below a notebook's cell by a bar that goes when all is done, in a
+            terminal by one line, elsewhere by lines on standard error.
 
     Example:
         >>> from straylight.data import Blobs
@@ -120,11 +130,17 @@ def study(
         1.0
     """
     quiet()
-    data.setup()  # some are called by what they hold
-    gallery = Gallery()
+    gallery, tell = Gallery(), _telling(progress)
     ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
+    if tell is not None:
+        watching = Progress()
+        watching.tell = tell
+        ours.append(watching)
     kept = [callback for callback in ours if not isinstance(callback, tuple(map(type, callbacks)))]
-    with _threads(threads), tempfile.TemporaryDirectory() as folder:
+    with _threads(threads), tempfile.TemporaryDirectory() as folder, _told(tell):
+        if tell is not None:
+            tell(f"reading {type(data).__name__}")
+        data.setup()  # some are called by what they hold
         record = Record(folder, {"detector": type(detector).__name__, "data": data.name, "seed": data.seed})
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -139,6 +155,22 @@ def study(
         )
         fit_and_test(trainer, detector, data)
     return Study(detector.eval(), data, record.written, gallery)
+
+
+def _telling(progress: bool) -> Bar | Phases | None:
+    """Who is told what is done."""
+    if not progress:
+        return None
+    return Bar() if in_notebook() else Phases()
+
+
+@contextmanager
+def _told(tell: Bar | Phases | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if tell is not None:
+            tell.done()
 
 
 @contextmanager
@@ -178,8 +210,7 @@ class Comparison:
     def __str__(self) -> str:
         from straylight.report.page import leaderboard
 
-        # plain text, also in a notebook
-        page = Console(file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False)
+        page = _page()
         leaderboard(self.rows, page)
         return page.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
@@ -201,6 +232,18 @@ class Comparison:
     def kinds(self) -> Figure | None:
         """AUROC of each kind of anomaly; None where there is one kind."""
         return _figures().kind_bars({(own[0].data.name, n): [s.result for s in own] for n, own in self.studies.items()})
+
+
+def _page() -> Console:
+    """Of plain text, also in a notebook."""
+    return Console(file=io.StringIO(), width=200, force_jupyter=False, force_terminal=False)
+
+
+def _as_text(*parts: Any) -> str:
+    page = _page()
+    for part in parts:
+        page.print(part)
+    return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 def _figures() -> Any:

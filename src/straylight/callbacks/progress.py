@@ -99,6 +99,8 @@ class Progress(pl.Callback):
             return
         self._said = now
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        if of and self._first and (at := getattr(self.tell, "at", None)) is not None:
+            at(epoch, trainer.max_epochs)
         parts = [f"epoch {epoch}{of}", *self._losses(trainer)]
         if self._rows and self._trained_until > self._epoch_start:
             parts.append(self._speed(self._epoch_start))

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from straylight.callbacks.cost import layers
 from straylight.callbacks.scored import Scores, TestScores, kinds_of, measured, split_of
 from straylight.folder import RunFolder
 
@@ -44,6 +45,13 @@ class Record(TestScores):
         self.folder, self.fields = RunFolder(folder), dict(fields or {})
         self.written: dict[str, Any] = {}
         self._start = time.monotonic()
+        self._layers: list[dict[str, Any]] = []
+
+    @torch.inference_mode()
+    def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
+        if not self._layers and trainer.is_global_zero:
+            with trainer.precision_plugin.forward_context():
+                self._layers = layers(pl_module, batch.x[:1], batch.context[:1])
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if not trainer.is_global_zero:
@@ -80,6 +88,7 @@ class Record(TestScores):
             "contamination": _contamination(data),
             "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
             "parameters": sum(p.numel() for p in module.parameters()),
+            "layers": self._layers,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "device": str(trainer.strategy.root_device),

@@ -176,6 +176,25 @@ def cost(result: Mapping[str, Any]) -> Iterator[Part]:
     yield from found.get("remarks") or []
 
 
+def layers(result: Mapping[str, Any]) -> Iterator[Part]:
+    """The network: what each layer gives of one event, its parameters, and those of each part of several layers."""
+    found: Sequence[Mapping[str, Any]] = result.get("layers") or []
+    if not any(layer["parameters"] for layer in found):
+        return
+    out = headed("network", "layer", "shape", "parameters", left=3)
+    for layer in found:
+        shape = "" if layer["shape"] is None else " x ".join(map(str, layer["shape"]))
+        out.add_row(Text(layer["name"] or "its own"), layer["layer"], shape, large(layer["parameters"]))
+    yield out
+    parts: dict[str, int] = {}
+    for layer in found:
+        part = layer["name"].partition(".")[0] or "its own"
+        parts[part] = parts.get(part, 0) + layer["parameters"]
+    of = ", ".join(f"{part} {n:,}" for part, n in parts.items() if n)
+    total = sum(parts.values())
+    yield f"{total:,} parameters" + (f": {of}." if of.count(" ") > 1 else ".")
+
+
 def density(result: Mapping[str, Any]) -> Iterator[Part]:
     """Whether the density is right, in a sentence and in numbers."""
     found = result.get("density") or {}
@@ -209,4 +228,4 @@ def large(value: float | None) -> str:
 
 #: What is shown of a run, in brief and in full.
 BRIEF = (overview, latency)
-FULL = (ranking, thresholds, decisions, by_epoch, density, latency, cost)
+FULL = (ranking, thresholds, decisions, by_epoch, density, layers, latency, cost)
