@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from straylight import bar, study as module
+from straylight import bar
+from straylight import study as module
 from straylight.bar import Bar, in_notebook
 from straylight.data import Blobs
 from straylight.detectors import KNN, PCA, VAE
@@ -33,7 +34,7 @@ def places(monkeypatch) -> Places:
 
 def test_a_bar_goes_on_with_the_epochs_in_one_place_and_leaves_it_empty(places, monkeypatch, capsys) -> None:
     data = Blobs(seed=0)
-    monkeypatch.setattr(module, "Progress", lambda: module_progress(interval_s=0.0))
+    monkeypatch.setattr(module, "Progress", lambda: _progress(interval_s=0.0))
     study(VAE(data.shape, hidden=[8], latent=2), data, epochs=4)
     (shown,) = places
     assert shown[0] == "<code>reading Blobs</code>" and shown[-1] == "" and "" not in shown[:-1]
@@ -46,7 +47,7 @@ def test_a_bar_goes_on_with_the_epochs_in_one_place_and_leaves_it_empty(places, 
     assert not capsys.readouterr().err.count("epoch")
 
 
-def module_progress(**options):
+def _progress(**options):
     from straylight.callbacks import Progress
 
     return Progress(**options)
@@ -82,7 +83,7 @@ def test_nothing_is_said_where_it_is_unwanted_and_ones_own_takes_its_place(capsy
     study(PCA(data.shape), data, progress=False)
     assert not places and not capsys.readouterr().err.strip()
     said: list[str] = []
-    own = module_progress()
+    own = _progress()
     own.tell = said.append
     study(PCA(data.shape), data, callbacks=[own])
     assert "testing" in said and not [line for shown in places for line in shown if "testing" in line]

@@ -154,3 +154,24 @@ def test_a_threshold_that_flags_nothing_has_no_matrix(shown):
 
 def test_others_are_not_mentioned_where_there_were_none(shown):
     assert "meanwhile" not in shown(RESULT | {"cost": {"shared": {"others": False, "cpu_cores": 0.01}}}, "--details")
+
+
+NETWORK = [
+    {"name": "scaling", "layer": "Scaling", "shape": [57], "parameters": 0},
+    {"name": "encoder.0", "layer": "Linear", "shape": [3], "parameters": 174},
+    {"name": "decoder.0", "layer": "Linear", "shape": [1, 57], "parameters": 1228},
+    {"name": "critic[0]", "layer": "Linear", "shape": None, "parameters": 4},
+]
+
+
+def test_the_network_is_shown_layer_by_layer(shown):
+    lines = [line.split() for line in shown({**RESULT, "layers": NETWORK}, "--details").splitlines()]
+    assert ["encoder.0", "Linear", "3", "174"] in lines
+    assert ["decoder.0", "Linear", "1", "x", "57", "1,228"] in lines
+    assert ["critic[0]", "Linear", "4"] in lines, "which scoring does not call"
+    assert ["1,406", "parameters:", "encoder", "174,", "decoder", "1,228,", "critic[0]", "4."] in lines
+
+
+@pytest.mark.parametrize("layers", [None, [], NETWORK[:1]], ids=["an older run", "none", "nothing learned"])
+def test_without_a_network_none_is_shown(shown, layers):
+    assert "network" not in shown({**RESULT, "layers": layers}, "--details")

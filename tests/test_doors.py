@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from straylight import config
+from straylight.callbacks.cost import layers, size
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
@@ -262,3 +264,17 @@ def test_clipping_a_schedule_and_bfloat16_are_choices_for_all(name, trainer) -> 
     detector = build(name, shape, optimizer=["optimizer.clip=0.1", "optimizer.schedule=cosine", "optimizer.warmup=0.1"])
     trainer(max_epochs=3, precision="bf16-mixed").fit(detector, datamodule=data)
     assert detector.eval()(data.splits.test.x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_the_layers_of_the_network_hold_all_parameters_and_looking_leaves_no_trace(name, fitted) -> None:
+    detector, data = fitted(name)
+    x = data.splits.test.x[:5]
+    before = detector(x)
+    found = layers(detector, x[:1], x.new_zeros(1, 0))
+    assert sum(layer["parameters"] for layer in found) == size(detector)["parameters"]
+    assert all(layer["shape"] is not None or layer["parameters"] for layer in found)
+    json.dumps(found)
+    assert not any(part._forward_hooks for part in detector.modules())
+    assert torch.equal(detector(x), before)

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from straylight.callbacks import Latency, cost, sharing, timing
-from straylight.callbacks.cost import energy, flops, peak_memory, size
+from straylight.callbacks.cost import energy, flops, layers, peak_memory, size
 from straylight.callbacks.sharing import Card, busy
 from straylight.callbacks.timing import Timing
-from straylight.detectors import KNN, AutoEncoder, Detector
+from straylight.detectors import KNN, VAE, AnoGAN, AutoEncoder, Detector
 from straylight.metrics.cost import Busy, cores_of_others, joules_per_million
 from straylight.rows.batch import Splits
 from test_doors import Rows, build, none, rows
@@ -258,6 +258,42 @@ def test_size_is_that_of_all_that_scoring_needs() -> None:
     assert size(factor)["state_bytes"] == unfitted + 300 * 8 * (3 + 1 + 2) + 4 * (3 + 1)
     shared = nn.Sequential(one := nn.Linear(3, 3, bias=False), one)
     assert size(shared) == {"parameters": 9, "state_bytes": 36}
+
+
+def test_layers_have_the_shapes_that_they_give_of_one_event() -> None:
+    network = VAE((1, 8, 8), channels=[4], hidden=[6], latent=2, likelihood="bernoulli", scaling="minmax_common").eval()
+    found = {one["name"]: one for one in layers(network, torch.rand(1, 1, 8, 8), torch.zeros(1, 0))}
+    assert found["encoder.0"] == {"name": "encoder.0", "layer": "Conv2d", "shape": [4, 4, 4], "parameters": 4 * 9 + 4}
+    assert found["encoder.3"] == {"name": "encoder.3", "layer": "Linear", "shape": [6], "parameters": 6 * (64 + 1)}
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.second = nn.Linear(3, 3, bias=False)
+        self.shift = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return (self.second(self.first(x)) + self.shift).sum(1)
+
+
+def test_parameters_are_counted_once_and_those_of_the_detector_itself_are_there() -> None:
+    found = layers(Twice(), torch.ones(1, 3), torch.ones(1, 0))
+    assert [(one["name"], one["parameters"]) for one in found] == [("", 3), ("first", 9)]
+
+
+def test_a_part_that_scoring_does_not_call_has_no_shape() -> None:
+    gan = AnoGAN((3,), latent=2, generator=[4], discriminator=[5], steps=1).eval()
+    found = {one["name"]: one["shape"] for one in layers(gan, torch.rand(1, 3), torch.zeros(1, 0))}
+    assert found["generator.0"] == [4] and found["features.1"] == [5]
+    assert found["head"] is None, "the discriminator's last layer, which no score asks"
+
+
+def test_a_score_that_fails_leaves_no_hook() -> None:
+    network = AutoEncoder((3,), latent=2)
+    with pytest.raises(RuntimeError):
+        layers(network, torch.ones(1, 4), torch.ones(1, 0))
+    assert not any(part._forward_hooks for part in network.modules())
 
 
 def test_peak_memory_is_a_matter_of_cuda() -> None:

@@ -42,6 +42,7 @@ def test_a_study_ends_with_the_scores_of_the_command(vae, straylight_train) -> N
         assert vae.result["metrics"][name] == ended.result["metrics"][name]
     assert [t["value"] for t in vae.result["thresholds"]] == [t["value"] for t in ended.result["thresholds"]]
     assert vae.result["parameters"] == ended.result["parameters"] and vae.result["epochs"] == 8
+    assert vae.result["layers"] == ended.result["layers"] != []
 
 
 def test_what_a_study_holds(vae) -> None:
@@ -53,6 +54,15 @@ def test_what_a_study_holds(vae) -> None:
     assert not vae.detector.training
     with pytest.raises(KeyError, match="there is no metric 'accuracy', but nominal"):
         vae.metric("accuracy")
+
+
+def test_the_summary_of_a_study_is_its_network(vae) -> None:
+    lines = [line.split() for line in vae.summary().splitlines()]
+    assert lines[0] == ["network", "layer", "shape", "parameters"]
+    assert ["encoder.0", "Linear", "32", "96"] in lines and ["decoder.4", "Linear", "2", "66"] in lines
+    assert lines[-1][:2] == [f"{vae.result['parameters']:,}", "parameters:"]
+    data = Blobs(seed=0)
+    assert study(KNN(data.shape), data).summary() == "KNN has no parameters."
 
 
 def test_what_a_study_knows_of_its_rows_and_codes() -> None:

@@ -26,9 +26,7 @@ def cross_validate(
 
     The training rows are dealt into folds, rows of one group together. Each fold is left out once: a new detector is
     trained on the others, its epoch chosen by the data's validation rows, and scores the fold. What is averaged is
-
-        -log p(x), in nats and the data's own units, of a detector whose score is a log-density, and the score of others,
-
+    -log p(x), in nats and the data's own units, of a detector whose score is a log-density, and the score of others,
     which can be compared where the score means the same: a bandwidth by -log p, a latent size by the ELBO. A bare
     reconstruction error is no such thing, since a larger code always lowers it. No label is read, and no test row.
 

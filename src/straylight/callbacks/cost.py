@@ -63,7 +63,7 @@ def layers(detector: nn.Module, x: Tensor, context: Tensor) -> list[dict[str, An
             handle.remove()
     found, counted = [], set[nn.Parameter]()
     for name, part in detector.named_modules():
-        own = {p for p in part.parameters(recurse=False)} - counted
+        own = set(part.parameters(recurse=False)) - counted
         counted |= own
         if own or (part in shapes and not any(True for _ in part.children())):
             one = {"name": name, "layer": type(part).__name__, "shape": shapes.get(part)}
