@@ -3,7 +3,8 @@
     python tests/notebooks.py [--data FOLDER] [NAME ...]
 
 What would change from run to run though nothing has changed is left out: times, states of widgets, empty places and
-addresses in memory. Without `--data` no data set is read but those that are bundled or generated.
+addresses in memory. A notice that a cell repeats is kept once. Without `--data` no data set is read but those that are
+bundled or generated.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _kept(output: NotebookNode) -> NotebookNode | None:
 
 
 def _together(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Streams of one name are one text each, however they came; notices first."""
+    """Streams of one name are one text each, however they came; notices first, each of them once."""
     whole: list[NotebookNode] = []
     for output in outputs:
         same = next(
@@ -99,6 +100,9 @@ def _together(outputs: list[NotebookNode]) -> list[NotebookNode]:
             whole.append(output)
         else:
             same.text += output.text
+    for output in whole:
+        if output.get("name") == "stderr":
+            output.text = "".join(dict.fromkeys(output.text.splitlines(keepends=True)))
     return sorted(whole, key=lambda output: output.get("name") != "stderr")
 
 

@@ -77,7 +77,13 @@ def shown(**data):
 
 def test_what_changes_from_run_to_run_is_left_out() -> None:
     says = lambda name, text: ("stream", {"name": name, "text": text})  # noqa: E731
-    first = gave(says("stdout", "a\n"), shown(text_html=""), says("stderr", "n\n"), says("stdout", "<f at 0x7f0a12>\n"))
+    first = gave(
+        says("stdout", "a\n"),
+        shown(text_html=""),
+        says("stderr", "n\n"),
+        says("stderr", "n\n"),
+        says("stdout", "<f at 0x7f0a12>\n"),
+    )
     cleaned = clean(first)
     (cell,) = cleaned.cells
     assert [(o.name, o.text) for o in cell.outputs] == [("stderr", "n\n"), ("stdout", "a\n<f>\n")]
