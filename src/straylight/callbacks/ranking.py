@@ -112,7 +112,7 @@ class Ranking(TestScores):
         self.by_epoch[epoch] = {name: value for name, value in found.items() if name.startswith(kept)}
         for logger in trainer.loggers:  # not through the module, whose metrics monitors see
             named = {f"by_epoch/{name}": value for name, value in self.by_epoch[epoch].items()}
-            logger.log_metrics(named, step=epoch)
+            logger.log_metrics(named, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"by_epoch": self.by_epoch}
