@@ -114,7 +114,7 @@ def _trainer(
     cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule, tell: Any
 ) -> pl.Trainer:
     callbacks = _all(cfg, "callbacks")
-    validated = detector.selects and len(data.splits.val)
+    validated = detector.selects and len(data.selecting)
     for waiting in [c for c in callbacks if isinstance(c, pl.callbacks.EarlyStopping)]:
         if not validated and (not detector.selects or waiting.monitor.startswith("val")):  # for what never comes
             callbacks.remove(waiting)
