@@ -197,6 +197,12 @@ def test_detectors_that_cannot_be_copied_are_trained_all_the_same(trainer) -> No
     assert fit(detector, trainer).global_step > 0
 
 
+def test_functions_given_to_one_object_are_not_tried(trainer) -> None:
+    detector = Mine((2,))
+    detector.loss = lambda batch: detector.net(batch.x).square().mean()  # of a copy it would train this one
+    assert fit(detector, trainer).global_step > 0
+
+
 # the sign of a score
 
 

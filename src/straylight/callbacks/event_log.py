@@ -40,7 +40,7 @@ class EventLog(TensorBoardLogger):
         """Call the run by another name, before anything is written."""
         self._name = name
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.final |= {name: float(value) for name, value in metrics.items() if name.startswith("test/")}
         charts = {tag(name): value for name, value in metrics.items() if name not in self.final and name != "epoch"}
         if charts:

@@ -99,7 +99,7 @@ def _numbers(name: str, value: Any, several: bool = True) -> list[float]:
     """
     if value is None:
         return []
-    values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
+    values: list[Any] = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
     if wrong := [one for one in values if isinstance(one, bool) or not isinstance(one, Real)]:
         raise ValueError(f"{name} must be a number{' or a list of numbers' * several}, not {wrong[0]!r}")
     if not several and isinstance(value, Iterable):
