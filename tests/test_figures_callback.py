@@ -26,6 +26,7 @@ from straylight.callbacks.drawings import DRAWINGS
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import Scores
 from straylight.callbacks.tensorboard import spread, sprites
+from straylight.folder import RunFolder
 
 SCORED = {"scores", "selected", "roc", "precision_recall", "extremes"}
 ALL = ("callbacks.figures.only=null", "callbacks.tensorboard.max_points=5000")
@@ -258,7 +259,7 @@ def run_of_twenty_epochs(tmp_path_factory):
 def events_of(run) -> EventAccumulator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
+        return EventAccumulator(str(*RunFolder(run).events()), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
 def test_event_files_hold_every_tag_and_stay_small(run_of_twenty_epochs) -> None:
@@ -267,20 +268,20 @@ def test_event_files_hold_every_tag_and_stay_small(run_of_twenty_epochs) -> None
     events = events_of(run)
     tags = events.Tags()
     assert {f"figures/{name}" for name in result["figures"]} == set(tags["images"]) and len(tags["images"]) >= 12
-    assert {"train/loss", "val/loss", "train/lr", "test/auroc", "test/ap"} <= set(tags["scalars"])
-    assert len(events.Scalars("train/loss")) == 20
+    assert {"Loss/train", "Loss/val", "Loss/train/kl", "training/lr"} <= set(tags["scalars"])
+    assert len(events.Scalars("Loss/train")) == 20
     assert tags["graph"]
     for name in result["figures"]:
         (image,) = events.Images(f"figures/{name}")
         assert image.encoded_image_string == (run / "figures" / f"{name}.png").read_bytes()
         with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
             assert picture.size == (image.width, image.height)
-    size = sum(path.stat().st_size for path in (run / "tensorboard").rglob("*events*"))
+    size = sum(path.stat().st_size for path in run.rglob("*tfevents*"))
     assert size < 20e6
 
 
 def test_the_projector_has_a_line_of_labels_for_every_point(run_of_twenty_epochs) -> None:
-    folder = run_of_twenty_epochs / "0" / "tensorboard"
+    (folder,) = RunFolder(run_of_twenty_epochs / "0").events()
     config = (folder / "projector_config.pbtxt").read_text()
     (vectors,), (labels,) = (list(folder.rglob(name)) for name in ("tensors.tsv", "metadata.tsv"))
     assert vectors.relative_to(folder).as_posix() in config and labels.relative_to(folder).as_posix() in config
@@ -323,34 +324,36 @@ def test_a_running_tensorboard_serves_every_tag(run_of_twenty_epochs, fresh) -> 
         raise AssertionError(f"TensorBoard did not serve {path} in 90 s")
 
     try:
-        runs = {"0/tensorboard", "1/tensorboard"}
+        runs = {"0/vae seed=0", "1/vae seed=1"}
         # it serves what it has read so far
-        figures, numbers = {f"figures/{name}" for name in result["figures"]}, {"train/loss", "val/loss", "test/auroc"}
+        figures, numbers = {f"figures/{name}" for name in result["figures"]}, {"Loss/train", "Loss/val"}
         until("plugin/images/tags", lambda found: all(figures <= set(found.get(run, ())) for run in runs))
         until("plugin/scalars/tags", lambda found: all(numbers <= set(found.get(run, ())) for run in runs))
         name = "figures/roc"
-        (picture,) = ask(f"plugin/images/images?tag={name}&run=0%2Ftensorboard&sample=0")
+        (picture,) = ask(f"plugin/images/images?tag={name}&run=0%2Fvae%20seed%3D0&sample=0")
         url = f"http://127.0.0.1:{port}/data/plugin/images/individualImage?{picture['query']}"
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert answer.read() == (run_of_twenty_epochs / "0" / "figures" / "roc.png").read_bytes()
         experiment = ask("plugin/hparams/experiment", {"experimentName": "", "hparamsLimit": 0})
-        assert {"detector", "data", "seed", "detector.latent"} <= {h["name"] for h in experiment["hparamInfos"]}
-        assert any(m["name"]["tag"] == "test/auroc" for m in experiment["metricInfos"])
+        columns = [h["displayName"] for h in experiment["hparamInfos"]]
+        assert columns[:5] == ["detector", "data", "seed", "test/auroc", "test/ap"] and "detector.latent" in columns
+        assert [m["name"]["tag"] for m in experiment["metricInfos"]] == ["Loss/val", "Loss/train"]
         groups = ask(
             "plugin/hparams/session_groups",
             {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS"], "colParams": []}
             | {"startIndex": 0, "sliceSize": 10},
         )
         assert len(groups["sessionGroups"]) == 2  # a line for each run of the sweep
-        found = [{m["name"]["tag"]: m["value"] for m in g["metricValues"]} for g in groups["sessionGroups"]]
-        expected = [
-            json.loads((run_of_twenty_epochs / n / "result.json").read_text())["metrics"]["test/auroc"] for n in "01"
-        ]
-        assert sorted(g["test/auroc"] for g in found) == pytest.approx(sorted(expected), abs=1e-6)
-        points = ask("plugin/projector/info?run=0%2Ftensorboard")
+        names = {h["displayName"]: h["name"] for h in experiment["hparamInfos"]}
+        found = {g["hparams"][names["seed"]]: g["hparams"][names["test/auroc"]] for g in groups["sessionGroups"]}
+        expected = {
+            n: json.loads((run_of_twenty_epochs / n / "result.json").read_text())["metrics"]["test/auroc"] for n in "01"
+        }
+        assert found == expected
+        points = ask("plugin/projector/info?run=0%2Fvae%20seed%3D0")
         assert points["embeddings"][0]["tensorName"].startswith("latents")
         assert points["embeddings"][0]["sprite"]["singleImageDim"] == [8, 8]
-        url = f"http://127.0.0.1:{port}/data/plugin/graphs/graph?run=0%2Ftensorboard"
+        url = f"http://127.0.0.1:{port}/data/plugin/graphs/graph?run=0%2Fvae%20seed%3D0"
         with urllib.request.urlopen(url, timeout=20) as answer:
             assert b"encoder" in answer.read()
     finally:
@@ -360,7 +363,7 @@ def test_a_running_tensorboard_serves_every_tag(run_of_twenty_epochs, fresh) -> 
 
 def test_a_projector_of_fewer_points_is_kept_to_it(straylight_train) -> None:
     ended = straylight_train("detector=vae", "data=blobs", "callbacks.tensorboard.max_points=50")
-    (vectors,) = (ended.run / "tensorboard").rglob("tensors.tsv")
+    (vectors,) = ended.run.rglob("tensors.tsv")
     assert len(vectors.read_text().splitlines()) == 50
     ended = straylight_train("detector=vae", "data=blobs", "callbacks.tensorboard.max_points=-1")
     assert ended.status == 1 and "max_points must not be negative" in ended.err

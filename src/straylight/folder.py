@@ -31,14 +31,11 @@ LEFT = (
     *(f"checkpoints/{name}.ckpt" for name in CHECKPOINTS),
     "figures/**/*.png",
     "figures/**/extremes.csv",
-    "tensorboard/**/events.out.tfevents.*",
-    "tensorboard/**/hparams.yaml",
-    "tensorboard/**/projector_config.pbtxt",
-    "tensorboard/**/*.tsv",
-    "tensorboard/**/sprite.png",
     "csv/metrics.csv",
     "csv/hparams.yaml",
 )
+#: And what of that stands in a folder of TensorBoard's, which bears a name of the run's own.
+EVENTS = ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt", "*/*/*.tsv", "*/*/sprite.png")
 
 
 class RunFolder:
@@ -94,6 +91,12 @@ class RunFolder:
         found = [path for name in CHECKPOINTS if (path := self.checkpoint(name)).is_file()]
         return sorted(found, key=lambda path: (path.stem == "best", -path.stat().st_mtime_ns))
 
+    def events(self) -> list[Path]:
+        """The folders in it that TensorBoard reads, the one written to last first."""
+        files = [path for path in self.path.glob(f"*/{EVENTS[0]}") if path.is_file()]
+        newest = sorted(files, key=lambda path: -path.stat().st_mtime_ns)
+        return list(dict.fromkeys(path.parent for path in newest))
+
     def log(self, rank: int | None = None) -> Path:
         """What the run says in words, or what a rank's process prints."""
         return self.path / ("train.log" if rank is None else f"output.{rank}.log" if rank else "output.log")
@@ -141,9 +144,16 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""
-        for pattern in LEFT if self.used or self.aside else ():
-            for path in self.path.glob(pattern):
+        if self.used or self.aside:
+            events = self.events()
+            for path in [p for pattern in LEFT for p in self.path.glob(pattern)]:
                 path.unlink(missing_ok=True)
+            for folder in events:
+                for path in [p for pattern in EVENTS for p in folder.glob(pattern)]:
+                    path.unlink(missing_ok=True)
+                for emptied in (*folder.glob("*/*"), *folder.glob("*"), folder):
+                    with suppress(OSError):  # which holds something else, and stays
+                        emptied.rmdir()
         self.forget_aside()
 
     @property

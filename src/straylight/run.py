@@ -137,8 +137,8 @@ class Run:
     def thresholds(self) -> dict[str, float]:
         """The thresholds that were set on calibration rows, by rule: `quantile`, `fpr=0.01`, `rate`, `f1`.
 
-        A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none, nor
-        has any that was set across folds.
+        Of several accepted rates each has its number, as `rate=100`. A score must exceed its threshold; infinite is one
+        by which nothing may be flagged. The rule `fdr` has none, nor has any that was set across folds.
         """
         found = {}
         for entry in self._entries:
@@ -147,7 +147,7 @@ class Run:
                 and "folds" not in entry
                 and (entry["rule"] != "f1" or entry["value"] is not None)
             ):
-                found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
+                found[self._name(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
         return found
 
     def p_values(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float64]:
@@ -204,12 +204,12 @@ class Run:
             DataError: if a score is NaN.
         """
         rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
-        across = {_named(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
+        across = {self._name(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
         known = {**self.thresholds, **across, **rates}
         if rule not in known:
             known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
             raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
-        entry = next(entry for entry in self._entries if _named(entry) == rule)
+        entry = next(entry for entry in self._entries if self._name(entry) == rule)
         if rule in rates:
             too_few = (known_rows := entry.get("calibration")) is not None and known_rows < needed(rates[rule])
             said = f"It takes {needed(rates[rule]):,} nominal calibration rows or more, and there are {known_rows}."
@@ -231,6 +231,9 @@ class Run:
         if nans := int(np.isnan(scores).sum()):
             raise DataError(f"{nans} of {len(scores)} events have a NaN score and can be neither flagged nor passed.")
         return scores
+
+    def _name(self, entry: dict[str, Any]) -> str:
+        return _named(entry, sum(one["rule"] == "rate" for one in self._entries) > 1)
 
     @property
     def _entries(self) -> list[dict[str, Any]]:
@@ -284,6 +287,8 @@ def _check_size(place: RunFolder, known: Mapping[str, Any], checkpoint: Path) ->
         )
 
 
-def _named(threshold: dict[str, Any]) -> str:
-    """What a rule is called; there may be several thresholds at a target FPR."""
+def _named(threshold: dict[str, Any], several_rates: bool = False) -> str:
+    """What a rule is called; there may be several thresholds at a target FPR, and at an accepted rate."""
+    if threshold["rule"] == "rate" and several_rates:
+        return f"rate={threshold['asked']['accept_hz']:g}"
     return f"fpr={threshold['asked']['fpr']:g}" if threshold["rule"] == "fpr" else str(threshold["rule"])

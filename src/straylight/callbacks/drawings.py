@@ -236,7 +236,9 @@ DRAWINGS: dict[str, Drawing] = {
     "losses": lambda run: figures.loss_curves(run.losses),
     "auroc_by_epoch": auroc_by_epoch,
     "scores": lambda run: figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight),
-    "selected": lambda run: figures.selected_fraction(run.scores, run.y, run.kinds, run.thresholds, run.weight),
+    "selected": lambda run: figures.selected_fraction(
+        run.scores, run.y, run.kinds, run.thresholds, run.weight, run.input_hz, run.accepted_hz
+    ),
     "confusion": confusion,
     "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
     "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),

@@ -74,7 +74,7 @@ class Gallery(AfterTest):
     def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
         epoch = trainer.current_epoch if epoch is None else epoch
         metrics = trainer.callback_metrics
-        for name in filter(_is_loss, metrics) if epoch else ():
+        for name in filter(is_loss, metrics) if epoch else ():
             if metrics[name] is self._noted.get(name):  # of a phase that has ended; Lightning keeps the last value
                 continue
             pairs = self.losses.setdefault(name, [])
@@ -113,5 +113,6 @@ class Gallery(AfterTest):
         )
 
 
-def _is_loss(name: str) -> bool:
+def is_loss(name: str) -> bool:
+    """Whether a number by epoch is a loss, or a term of one."""
     return name.startswith(("train/", "val/")) and not name.endswith(("/lr", "/grad_norm"))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.base import Detector
+from straylight.detectors.trial import try_score
 from straylight.rows.batch import Batch, Group
 
 
@@ -126,6 +127,8 @@ class FittedDetector(Detector):
             self.update(self.scaled(group.rows()))
             if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
                 self.finish()
+                if (rows := self._first_rows()) is not None:
+                    try_score(self, *rows)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.report.figures.rates import kept_at_rate
 from straylight.report.figures.span import Span, per_unit, span
 from straylight.report.figures.style import DASHES, Names, Thresholds, Weight, beside, panels, present
 
@@ -59,11 +60,26 @@ def score_histogram(
 
 
 def selected_fraction(
-    scores: ArrayLike, y: ArrayLike, kinds: Names = (), thresholds: Thresholds = None, weight: Weight = None
+    scores: ArrayLike,
+    y: ArrayLike,
+    kinds: Names = (),
+    thresholds: Thresholds = None,
+    weight: Weight = None,
+    input_hz: float | None = None,
+    accepted: Sequence[float] = (),
 ) -> Figure:
     """The fraction of each kind that a threshold selects, against the threshold; exact at every point drawn.
 
-    Args, Raises: as `score_histogram`.
+    Where it is known how many events arrive a second, the fraction of nominal events has an axis in Hz, too, and a
+    second panel shows what is kept of each anomaly at each accepted rate; see `straylight.report.figures.rates`.
+
+    Args:
+        input_hz: how many events arrive a second; `None` where nobody says.
+        accepted: of these, how many were asked to be kept.
+        others: as `score_histogram`.
+
+    Raises:
+        ValueError: as `score_histogram`.
 
     Example:
         >>> selected_fraction([0.1, 0.2, 0.3, 2.0], [0, 0, 0, 1]).axes[0].get_ylabel()
@@ -73,7 +89,7 @@ def selected_fraction(
     axis_of = span(s, labels)
     at = axis_of.grid(POINTS)
     w = None if weight is None else np.asarray(weight, np.float64)
-    figure, (axis,) = panels(width=5.6, ruled=True)
+    figure, (axis, *more) = panels(1, 1 if input_hz is None else 2, width=5.6, ruled=True)
     least = 1.0
     for label, drawn in present(labels, kinds):
         chosen = labels == label
@@ -84,6 +100,12 @@ def selected_fraction(
     axis.set(yscale="log", ylim=(10 ** np.floor(np.log10(least)), 1.3))
     dress(axis, axis_of, "threshold on the anomaly score", thresholds)
     axis.set_ylabel("fraction of a kind above the threshold")
+    if input_hz is not None:
+        hz = axis.secondary_yaxis("right", functions=(lambda part: part * input_hz, lambda rate: rate / input_hz))
+        hz.set_ylabel("of nominal events, in Hz")
+        if not kept_at_rate(more[0], s, labels, input_hz, accepted, kinds, weight):
+            more[0].set_visible(False)
+        return beside(figure, axis, *more, titles=("above a threshold", "kept at a rate"))
     return beside(figure, axis)
 
 
