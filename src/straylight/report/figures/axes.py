@@ -160,9 +160,10 @@ def _choices(low: float, high: float) -> Iterator[list[float]]:
     for subs in SUBS:
         every = [float(f"{sub}e{k}") for k in range(first - 1, last + 1) for sub in subs]
         yield [tick for tick in every if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
-    for bins in (4, 5, 6, 8):
-        even = MaxNLocator(bins).tick_values(low, high)
-        yield [float(tick) for tick in even if low <= tick <= high]
+    for bins in (3, 4, 5, 6, 8):
+        even = [float(tick) for tick in MaxNLocator(bins).tick_values(low, high) if low <= tick <= high]
+        yield even
+        yield even[::2]
 
 
 def _measured(axis: Axis | None) -> tuple[float, float, bool]:

@@ -78,4 +78,4 @@ def _marker(drawn: Look, **style: Any) -> Line2D:
 def _arms(row: Row, name: str) -> list[list[float]]:
     mean, low, high = row.numbers[name]
     assert mean is not None and low is not None and high is not None
-    return [[mean - low], [high - mean]]
+    return [[max(0.0, mean - low)], [max(0.0, high - mean)]]  # a mean of equal numbers may be rounded
