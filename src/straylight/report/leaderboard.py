@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
     Attributes:
         intervals: of the means over seeds, where there are two.
-        widths: of a metric's widest 95 % interval, over seeds or over a run's own test rows, where runs know the latter.
+        widths: of a metric's interval over a run's own test rows, the widest of those that are known.
         runtimes: what `p50_us` and `events_per_s` were timed in, such as `onnx`.
         shared: whether others used the machine while one of the runs was timed.
     """
@@ -174,11 +174,10 @@ def _intervals(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
 
 def _widths(runs: Sequence[Run]) -> dict[str, float]:
     found: dict[str, float] = {}
-    over_seeds = {name: high - low for name, (low, high) in _intervals(runs).items()}
     for run in runs:
         for name in (*RANKED, *POINTS):
             if limits := (run.get("intervals") or {}).get(f"test/{name}"):
-                found[name] = max(found.get(name, over_seeds.get(name, 0.0)), limits[1] - limits[0])
+                found[name] = max(found.get(name, 0.0), limits[1] - limits[0])
     return found
 
 

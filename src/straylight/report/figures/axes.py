@@ -16,7 +16,7 @@ from straylight.report.figures.span import short
 
 LABELLED = 3  # ticks, at least
 SPREAD = 2.0  # the least ratio of the ends of a logarithmic axis that finds its own
-WIDTHS = 8  # widths of an interval that an axis of qualities spans at least
+WIDTHS = 6  # widths of an interval that an axis of qualities spans at least
 CLOSEST = 0.02  # and that without an interval
 CHANCE = {"auroc": 0.5}  # of a ranking; other qualities start at zero
 GLYPH, LINE = 0.66, 1.3  # of a label, in font sizes: how wide a digit is, and how tall a line
@@ -96,12 +96,17 @@ def labels(ticks: Sequence[float]) -> list[str]:
     """What stands at the ticks of a logarithmic axis.
 
     Example:
-        >>> labels([0.1, 1, 10]), labels([200, 3e6])
-        (['0.1', '1', '10'], ['200', '3e6'])
+        >>> labels([0.1, 1, 10]), labels([200, 3e6]), labels([3e-5, 1e-4])
+        (['0.1', '1', '10'], ['200', '3e6'], ['3e-5', '1e-4'])
     """
     if not _powers(ticks) or (min(ticks) >= 0.01 and max(ticks) <= 1000):
-        return [short(tick) for tick in ticks]
+        return [short(tick) if tick >= 0.01 or min(ticks) >= 0.001 else _scientific(tick) for tick in ticks]
     return [f"$\\mathdefault{{10^{{{round(np.log10(tick))}}}}}$" for tick in ticks]
+
+
+def _scientific(value: float) -> str:
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _long(label: str) -> float:
@@ -123,7 +128,7 @@ def symmetric(axis: Axis, width: float = 1.0) -> None:
 def quality(values: Iterable[float], widths: Iterable[float] = (), best: float = 1.0) -> tuple[float, float]:
     """The ends of an axis of qualities such as the AUROC: all of them, and no closer than their intervals bear out.
 
-    Eight times as wide as their median interval at least; where no interval is known 0.02.
+    Six times as wide as their median interval at least; where no interval is known 0.02.
 
     Args:
         values: means and the ends of their bars.
@@ -133,7 +138,7 @@ def quality(values: Iterable[float], widths: Iterable[float] = (), best: float =
     Example:
         >>> low, high = quality([0.9985, 0.9996], [0.002])
         >>> round(low, 3), round(high, 3)
-        (0.985, 1.001)
+        (0.988, 1.0)
     """
     found = np.array(list(values), np.float64)
     found = found[np.isfinite(found)]

@@ -62,7 +62,7 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
     """ROC curves of all detectors with a logarithmic FPR, a panel for each data set: mean and range over seeds.
 
     Curves are steps, as in `roc`. The axis starts where ten nominal events lie above the threshold; that of the TPR at
-    the `floor` of the curves, and no nearer to 1 than eight intervals of a TPR near 1 are wide. None without a curve.
+    the `floor` of the curves, and no nearer to 1 than six intervals of a TPR near 1 are wide. None without a curve.
 
     Args:
         curves: by data set and detector, those of its seeds.
@@ -132,7 +132,7 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
 def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
     """A metric of every run, a panel for each data set and a line for each detector, the mean as a bar; best on top.
 
-    The axis spans eight intervals of a run at least. None where no detector was run with two seeds.
+    The axis spans six intervals of a run at least. None where no detector was run with two seeds.
 
     Example:
         >>> runs = [{"metrics": {"test/auroc": a}} for a in (0.8, 0.9)]
