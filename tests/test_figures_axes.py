@@ -1,6 +1,7 @@
 """The rules of axes, looked for in every figure as it is drawn, over data of every range."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def overlapping(axis) -> list[tuple[str, str]]:
     """Pairs of neighbouring labels that cover each other; turned ones are told apart by the height of a line."""
     found = sorted(boxes(axis), key=lambda box: (box[0].x0 + box[0].x1, box[0].y0 + box[0].y1))
     pairs = []
-    for (a, angle, one), (b, _, other) in zip(found, found[1:], strict=False):
+    for (a, angle, one), (b, _, other) in pairwise(found):
         if angle % 90:
             apart = abs((b.x0 + b.x1) - (a.x0 + a.x1)) / 2 * math.sin(math.radians(angle % 180))
             if apart < 7 / 72 * axis.axes.figure.dpi:
@@ -206,7 +207,9 @@ def groups_of(aurocs, seeds=3, width=None):
         for i, auroc in enumerate(aurocs):
             for seed in range(seeds):
                 value = min(1.0, auroc + 1e-4 * seed)
-                run = result(f"detector_{i}", data, seed, auroc=value, p50=20.0 * 1.7**i, contamination=0.01 * (seed + 1))
+                run = result(
+                    f"detector_{i}", data, seed, auroc=value, p50=20.0 * 1.7**i, contamination=0.01 * (seed + 1)
+                )
                 run["metrics"] |= {"test/auroc/A": value, "test/auroc/B": max(0.0, value - 0.1)}
                 if width:
                     run["intervals"] = {"test/auroc": [value - width / 2, value + width / 2]}

@@ -92,7 +92,9 @@ def test_a_scatter_shows_kinds_in_their_colours_and_counts_all() -> None:
         assert to_hex(collection.get_facecolor()[0]).upper() == look(k, KINDS).colour.upper()
     assert [bar.get_width() for bar in right.patches] == np.bincount(y).tolist()
     shares = 100 * np.bincount(y) / 20_000
-    assert [t.get_text() for t in right.texts] == [f"{n:,}\n{s:.3g} %" for n, s in zip(np.bincount(y), shares, strict=True)]
+    assert [t.get_text() for t in right.texts] == [
+        f"{n:,}\n{s:.3g} %" for n, s in zip(np.bincount(y), shares, strict=True)
+    ]
     assert right.get_xscale() == "linear" and {bar.get_x() for bar in right.patches} == {0}
     assert right.get_window_extent().width < left.get_window_extent().width / 3, "smaller than the scatter beside them"
     total = sum(map(len, found.values()))
@@ -192,7 +194,10 @@ def test_events_beyond_the_axis_of_one_dimension_are_counted_and_said() -> None:
     axis = figures.line(x, np.zeros(10_000, int), (), "energy").axes[0]
     low, high = axis.get_xlim()
     assert high < 10 and axis.patches[0].get_data().values.sum() == 10_000
-    assert axis.get_xlabel() == f"energy\nthe outermost bins hold {((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+    assert (
+        axis.get_xlabel()
+        == f"energy\nthe outermost bins hold {((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+    )
 
 
 # the latent space

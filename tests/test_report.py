@@ -298,7 +298,10 @@ def test_every_number_of_the_csv_is_read_as_one_and_what_is_missing_is_null(tmp_
     from pyarrow import types
 
     made = [result(seed=s, auroc=0.5 + s / 10, above=9 if s else 99) for s in (0, 1, 2)]
-    made += [result("knn", latency=[]), result("pca", status="failed", reason="it, \"broke\"", folder=str(tmp_path / "7"))]
+    made += [
+        result("knn", latency=[]),
+        result("pca", status="failed", reason='it, "broke"', folder=str(tmp_path / "7")),
+    ]
     write_csv(rows(made), made, tmp_path / "t.csv")
     words = {"data", "detector", "status", "reason", "overrides", "folder", "p50_us_runtime", "events_per_s_runtime"}
     true_or_false = {"shared", *(f"{name}_resolvable" for name in POINTS)}
@@ -454,7 +457,7 @@ def test_figure_shows_every_detector_in_a_panel_for_each_data_set(detectors, set
     assert [axis.get_title() for axis in panels] == sets
     for axis in panels:
         assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
-        assert axis.get_xlabel() == "median latency of one event (µs)" and axis.get_ylabel() == "AUROC"
+        assert axis.get_xlabel() == "median latency of one event (µs, eager)" and axis.get_ylabel() == "AUROC"
         points = drawn(axis)
         expected = {(r.numbers["p50_us"].mean, r.numbers["auroc"].mean): r for r in table if r.data == axis.get_title()}
         assert set(points) == set(expected)

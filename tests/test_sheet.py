@@ -95,7 +95,9 @@ def test_columns_leave_by_their_rank_and_come_back_in_their_order():
 def test_a_table_without_ranks_goes_on_below_and_leaves_nothing_out(width):
     sheet = Sheet([Column("kind", text=True), *(Column(f"column {i}") for i in range(9))])
     for row in range(3):
-        sheet.add_row(f"row {LETTERS[row]}", *(ranged(f"{row}.{i}234", f"{row}.{i}111", f"{row}.{i}999") for i in range(9)))
+        sheet.add_row(
+            f"row {LETTERS[row]}", *(ranged(f"{row}.{i}234", f"{row}.{i}111", f"{row}.{i}999") for i in range(9))
+        )
     lines = printed(sheet, width)
     text = "\n".join(lines)
     assert max(map(len, lines)) <= width and "left out" not in text

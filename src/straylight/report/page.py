@@ -132,7 +132,7 @@ def _spread(spread: Spread, without: str, digits: int) -> str | Cell:
 
 
 def _teller(console: Console | None) -> Callable[..., None]:
-    """Print without markup: a name or a reason may hold brackets. A terminal folds sentences, so that paths stay whole."""
+    """Print without markup, since a name or a reason may hold brackets; sentences are left to the terminal to fold."""
     # a table squeezed into a pipe's 80 columns is unreadable; it takes no more than it needs
     console = console or (Plain() if sys.stdout.isatty() else Plain(width=200))
 

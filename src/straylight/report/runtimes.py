@@ -1,7 +1,7 @@
 """Which runtime's times stand in a report, and whether others disturbed them.
 
-A record holds times in `eager` torch, in torch `compiled`, which says `agrees: false` where its scores are others, and in
-`onnx`, this only where its scores were seen to agree with torch's.
+A record holds times in `eager` torch, in torch `compiled`, which says `agrees: false` where its scores are others, and
+in `onnx`, this only where its scores were seen to agree with torch's.
 """
 
 from collections.abc import Mapping, Sequence

@@ -90,8 +90,7 @@ class Sheet:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         parts, left_out = self.laid_out(options.max_width)
-        for part in parts:
-            yield part
+        yield from parts
         if left_out:
             names = ", ".join(left_out)
             yield Text(f"left out: {names}" + (f"; {self.without}" if self.without else ""), style="dim")
@@ -108,7 +107,9 @@ class Sheet:
         )
         while leaving and self._least(staying, True) > width:
             staying.remove(leaving.pop())
-        left_out = [self.columns[i].name or " ".join(self.columns[i].heading.split()) for i in every if i not in staying]
+        left_out = [
+            self.columns[i].name or " ".join(self.columns[i].heading.split()) for i in every if i not in staying
+        ]
         narrow = self._least(staying, False) > width
         return [self._table(part, narrow, width) for part in self._parts(staying, narrow, width)], left_out
 

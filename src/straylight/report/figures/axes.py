@@ -43,7 +43,7 @@ def logarithmic(*axes: Axis) -> None:
         (panel.set_xscale if across else panel.set_yscale)("log")
         if own:
             low, high = sorted(axis.get_view_interval())
-            if 0 < low and high < SPREAD * low:
+            if low > 0 and high < SPREAD * low:
                 middle = (low * high) ** 0.5
                 ends = middle / SPREAD**0.5, middle * SPREAD**0.5
                 panel.set_xlim(*ends) if across else panel.set_ylim(*ends)
@@ -115,7 +115,7 @@ def _long(label: str) -> float:
 
 
 def symmetric(axis: Axis, width: float = 1.0) -> None:
-    """Make an axis linear within so far of zero and logarithmic beyond, with zero and few powers of ten at its ticks."""
+    """Make an axis linear within so far of zero and logarithmic beyond, zero and few powers of ten at its ticks."""
     (axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale)("symlog", linthresh=width)
     low, high = sorted(axis.get_view_interval())
     if low >= -width and high <= width:  # all of it is linear

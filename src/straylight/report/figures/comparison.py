@@ -206,7 +206,9 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
             axis.bar(places, mean - chance, width, bottom=chance, label=drawn.name, **style)
             if len(kinds) * len(detectors) <= NUMBERED:
                 for place, value in zip(places, mean, strict=True):
-                    axis.text(place, chance + 0.02, f"{value:.3f}", rotation=90, ha="center", fontsize=7, color=ink(drawn))
+                    axis.text(
+                        place, chance + 0.02, f"{value:.3f}", rotation=90, ha="center", fontsize=7, color=ink(drawn)
+                    )
             axis.errorbar(places, mean, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
         axis.axhline(chance, color="black", lw=0.8)

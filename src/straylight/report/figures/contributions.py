@@ -95,13 +95,15 @@ def contributions(
     names = [f"{who[i]}  {cut(drawn.name)}  {short(s[i])}" for i, drawn in enumerate(looks)]
     axis.set_yticks(range(n), names, fontsize=7)
     name_features(axis, columns, places, 22)
-    axis.set(xlabel="feature" + (f"\n{left_out.format('features')}" if left_out else ""), ylabel="event: row, kind, score")
+    axis.set(
+        xlabel="feature" + (f"\n{left_out.format('features')}" if left_out else ""), ylabel="event: row, kind, score"
+    )
     values = events.reshape(n, -1) if events[0].size == found.shape[1] else None
     beside = axis.twinx()
     beside.set(ylim=axis.get_ylim())
     beside.set_yticks(range(n), [_reasons(i, shares, columns, values) for i in range(n)], fontsize=7)
     beside.tick_params(length=0)
-    figure.colorbar(image, ax=[axis, beside], label="fall of the score, in its largest", location="left")
+    figure.colorbar(image, ax=[axis, beside], label="fall of the score, as a share of its largest", location="left")
     return figure
 
 
@@ -114,13 +116,8 @@ def _reasons(i: int, shares: Array, columns: Names, values: Array | None) -> str
 
 
 def _maps(
-    events: Array,
-    found: Array,
-    scores: Array,
-    looks: Sequence[Look],
-    who: Sequence[str],
-    left_out: str,
-    ) -> Figure:
+    events: Array, found: Array, scores: Array, looks: Sequence[Look], who: Sequence[str], left_out: str
+) -> Figure:
     n = len(scores)
     shades = pixels(events)
     blank = np.isnan(found.reshape(events.shape)).all(1)
@@ -135,7 +132,7 @@ def _maps(
         row, column = np.unravel_index(np.nanargmax(maps[i]), maps[i].shape)
         below.set_xlabel(f"most: pixel\n({row}, {column})", fontsize=6.5)
         bare(above, below, frame=looks[i].colour)
-    bar = figure.colorbar(last, ax=axes, label="fall of the score,\nin its largest", shrink=0.7)
+    bar = figure.colorbar(last, ax=axes, label="fall of the score,\nas a share of its largest", shrink=0.7)
     bar.set_ticks([-1, -0.25, 0, 0.25, 1])
     bar.minorticks_off()
     if left_out:

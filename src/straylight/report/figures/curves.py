@@ -125,7 +125,9 @@ def roc(
     right.set(xlabel="false-positive rate", xlim=(least, 1), ylim=(0, 1.02))
     logarithmic(right.xaxis)
     if ties >= TIES:
-        left.plot([], [], " ", label="many scores are tied: the AUROC counts a\ntie as one half, the curve steps around it")
+        left.plot(
+            [], [], " ", label="many scores are tied: the AUROC counts a\ntie as one half, the curve steps around it"
+        )
     return beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
 
 
@@ -207,5 +209,5 @@ def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Wei
     if not axis.lines:
         return None
     axis.plot(chance := np.linspace(0, 1, 200), np.sqrt(chance), color="0.6", lw=1, ls=":", label="chance")
-    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1), ylim=(0, None))
+    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1.02), ylim=(0, None))
     return beside(figure, axis, titles=("largest improvement",))

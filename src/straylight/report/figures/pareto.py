@@ -61,7 +61,9 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
         rule(axis, which="both")
     named = [name for name in names if name in shown]  # others have nothing in the panels that there is room for
     if named:
-        seen = {name: sorted({r.runtimes["p50_us"] for r in table if r.detector == name and r.runtimes}) for name in named}
+        seen = {
+            name: sorted({r.runtimes["p50_us"] for r in table if r.detector == name and r.runtimes}) for name in named
+        }
         labels = [cut(n, 40) + ("" if alone or not seen[n] else f" ({', '.join(seen[n])})") for n in named]
         handles = [_marker(shown[name]) for name in named]
         if hollow:

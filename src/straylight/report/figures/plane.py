@@ -61,7 +61,9 @@ def bars(axis: Axes, counts: Sequence[int], looks: Sequence[Look]) -> None:
     axis.barh(places, counts, color=[drawn.colour for drawn in looks], height=0.6)
     for place, count in zip(places, counts, strict=True):
         share = f"{100 * count / (total or 1):.3g} %"
-        axis.annotate(f"{count:,}\n{share}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+        axis.annotate(
+            f"{count:,}\n{share}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=7
+        )
     axis.set(xlim=(0, 1.9 * most), ylim=(max(len(counts), SLOTS) - 0.5, -0.5), xticks=[0], yticks=[])
     axis.set_xticklabels(["0"], fontsize=7)
     axis.set_xlabel("events", fontsize=8)

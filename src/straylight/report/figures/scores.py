@@ -21,8 +21,9 @@ def score_histogram(
     """Histograms of the scores of each kind: counts on a logarithmic axis, and each kind's density.
 
     Every event is counted; those beyond the axis (see `straylight.report.figures.span`) in its outermost bins, which
-    the label of the axis says. A score that more than half of a kind's events share is named in the legend. Densities are per unit of score and integrate to one; where the axis is stretched the
-    share of each kind in a bin is drawn instead.
+    the label of the axis says. A score that more than half of a kind's events share is named in the
+    legend. Densities are per unit of score and integrate to one; where the axis is stretched the share of each kind in
+    a bin is drawn instead.
 
     Args:
         thresholds: by name, drawn as vertical lines.
