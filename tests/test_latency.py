@@ -212,6 +212,26 @@ def test_networks_are_compiled_on_request_and_left_as_they_were(monkeypatch) -> 
     assert detector.compiled and [m._compiled_call_impl for m in detector.modules()] == calls
 
 
+@pytest.mark.parametrize("fault", ["none", "rounding", "another order", "infinite"])
+def test_compiled_networks_that_score_otherwise_are_timed_and_say_so(monkeypatch, fault) -> None:
+    wrong = {
+        "none": lambda out: out,
+        "rounding": lambda out: out * (1 + 1e-7),
+        "another order": lambda out: -3 * out,
+        "infinite": lambda out: out / 0,
+    }[fault]
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", lambda *a: wrong(self._call_impl(*a)))
+    )
+    torch.manual_seed(0)
+    detector = AutoEncoder((2,), hidden=[4], latent=1)
+    entries, found = timed(detector, runtimes=["eager", "compile"], batches=[1, 32], budget_s=0.001)
+    compiled = [entry for entry in entries if entry["runtime"] == "compiled"]
+    alike = fault in ("none", "rounding")
+    assert [entry.get("agrees", True) for entry in compiled] == [alike, alike]
+    assert ("compiled: its scores are not those of eager torch." in found["remarks"]) is not alike
+
+
 def test_what_has_no_network_is_not_compiled() -> None:
     pca = build("pca", (3,))
     pca.fit(torch.randn(30, 3), torch.zeros(30, 0), torch.ones(30))

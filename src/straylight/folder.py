@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from straylight.atomic import table_run, write_json, write_table
-from straylight.documents import read_json
+from straylight.documents import read_json, read_yaml
 from straylight.errors import ConfigError
 from straylight.result import Result, odd
 
@@ -275,10 +275,17 @@ class RunFolder:
             wrong = str(error)
         if wrong is None:
             return cast(Result, {**result, "folder": str(self.path)})
-        said = result if isinstance(result, dict) else {}
+        said = self._chosen() | (result if isinstance(result, dict) else {})
         names = {key: said[key] for key in ("detector", "data") if isinstance(said.get(key), str)}
         reason = f"{self.result} cannot be read ({wrong})"
         return cast(Result, {**names, "status": "failed", "reason": reason, "odd": True, "folder": str(self.path)})
+
+    def _chosen(self) -> dict[str, Any]:
+        """The config groups that were chosen, for a record that cannot say it; empty where Hydra has left nothing."""
+        try:
+            return dict(read_yaml(self.hydra)["hydra"]["runtime"]["choices"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
 
     def sound(self) -> Result | None:
         """What `result.json` says, for whoever goes by it; `None` if it is not there.

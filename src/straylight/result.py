@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from straylight.report.runtimes import MARK, shared, timing
+
 
 class Result(TypedDict, total=False):
     """What `result.json` says, and the `folder` it lies in; see docs/runs.md for the fields.
@@ -135,9 +137,8 @@ def headline(result: Mapping[str, Any]) -> str:
         for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap"))
         if metrics.get(key) is not None
     ]
-    one = next((e for e in result.get("latency", []) if e["batch"] == 1), None)
-    if one:
-        numbers.append(f"p50 {one['p50_us']:.0f} us")
+    if (one := timing([result], 1, "p50_us")).values:
+        numbers.append(f"p50 {MARK if shared(result) else ''}{one.values[0]:.0f} us ({one.runtime})")
     numbers.append(f"{result.get('duration_s') or 0:.1f} s")
     what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
     return f"{what}: {', '.join(numbers)}"

@@ -8,6 +8,7 @@ from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
+from straylight.report.runtimes import BEST, RUNTIMES
 
 
 def main(arguments: list[str]) -> None:
@@ -20,6 +21,12 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
     parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=BEST,
+        help="whose times the leaderboard has: of each detector the fastest that scores as torch does (best), or one",
+    )
     parser.add_argument("--retime", action="store_true", help="time every run once more, one by one, before reporting")
     parser.add_argument(
         "--trust",
@@ -44,7 +51,7 @@ def main(arguments: list[str]) -> None:
     elif not runs.has_results:
         sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
     else:
-        report(folder)
+        report(folder, runtime=given.runtime)
     if failures:
         sys.exit(1)
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
 from straylight.metrics.intervals import tpr
 from straylight.metrics.ranks import Ranks
+from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.curves import ALL, parts, resolved
 from straylight.report.figures.style import DASHES, Look, Names, Weight
 
@@ -53,9 +53,8 @@ def kept_at_rate(
         return False
     for i, rate in enumerate(accepted):
         axis.axvline(rate, color="black", lw=1, ls=DASHES[1 + i % 6], label=f"{rate:g} Hz asked for")
-    axis.set(xscale="log", xlim=(min([least * input_hz, *(rate / 1.5 for rate in accepted)]), input_hz), ylim=(0, 1.02))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xlim=(min([least * input_hz, *(rate / 1.5 for rate in accepted)]), input_hz), ylim=(0, 1.02))
+    logarithmic(axis.xaxis)
     axis.set_xlabel("accepted rate of nominal events in Hz")
     axis.set_ylabel("fraction of a kind that is kept")
     return True
