@@ -129,7 +129,7 @@ def serving() -> type[Rows]:
     return Rows
 
 
-def _finished(folder: Path, *arguments: str) -> Path:
+def finished_run(folder: Path, *arguments: str) -> Path:
     """What a command leaves in a folder, for tests that only read, or copy it."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     lean = ["callbacks=numbers", "callbacks.latency.budget_s=0.01", "logger=none", f"paths.output={folder.parent}"]
@@ -145,14 +145,14 @@ def _finished(folder: Path, *arguments: str) -> Path:
 def finished(tmp_path_factory) -> Path:
     """The folder of a run of a VAE on blobs, two epochs long."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return _finished(folder, "data=blobs", "detector=vae", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+    return finished_run(folder, "data=blobs", "detector=vae", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
 
 
 @pytest.fixture(scope="session")
 def finished_sweep(tmp_path_factory) -> Path:
     """The folder of a sweep of two detectors over two seeds."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
-    return _finished(folder, "-m", "data=blobs", "detector=hbos,pca", "seed=0,1", f"hydra.sweep.dir={folder}")
+    return finished_run(folder, "-m", "data=blobs", "detector=hbos,pca", "seed=0,1", f"hydra.sweep.dir={folder}")
 
 
 @pytest.fixture

@@ -110,9 +110,8 @@ def as_tested(run: Run) -> Iterator[None]:
             return
         import pytorch_lightning as pl
 
-        quiet: Any = dict.fromkeys(
-            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
-        )
+        off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        quiet: Any = dict.fromkeys(off, False)
         plugin = pl.Trainer(accelerator=here, devices=1, precision=precision, **quiet).precision_plugin
         plugin.convert_module(run.detector)
         with plugin.forward_context():
