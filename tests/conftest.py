@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
@@ -80,19 +79,6 @@ def terminal() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
-
-
-@pytest.fixture(scope="session")
-def exporter() -> Iterator[None]:
-    """torch's exporter to ONNX, which collects all operators once and not for every graph: seconds each time."""
-    from torch._export import utils
-    from torch.onnx._internal._lazy_import import onnxscript_apis
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((utils, "_materialize_cpp_cia_ops"), (onnxscript_apis, "get_torchlib_ops")):
-            if hasattr(module, name):  # of a version that has it
-                patch.setattr(module, name, functools.cache(getattr(module, name)))
-        yield
 
 
 @pytest.fixture
