@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ def data_of(run: Run) -> Any:
     Raises:
         ConfigError: if it is not to be had.
     """
+    told = logging.getLogger("straylight.data")
+    level = told.level
     try:
+        told.setLevel(logging.ERROR)  # its notices stand in the record
         data = config.build(run.cfg, "data")
         if "seed" not in run.cfg.data:
             data.seed = run.cfg.seed
@@ -38,6 +42,8 @@ def data_of(run: Run) -> Any:
         raise ConfigError(
             f"{run.folder} keeps no copy of its data set, which cannot be loaded: {' '.join(str(error).split())}"
         ) from error
+    finally:
+        told.setLevel(level)
     return data
 
 

@@ -18,11 +18,10 @@ from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.devices import asked_for
 from straylight.job.order import Order, fields_of
-from straylight.keys import key_of
 from straylight.overrides import ranged, value_of
-from straylight.report.choice import ESSENTIAL
 from straylight.result import headline
 from straylight.sweep.command import Command
+from straylight.sweep.figures import without_figures
 from straylight.sweep.job import Job
 from straylight.trust import check, check_hydra
 
@@ -94,7 +93,7 @@ class Points:
         if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
             with read_write(composed), open_dict(composed):
                 composed.trainer.devices = job.asked.gpus
-        _without_figures(composed, [*overrides, *job.overrides])
+        without_figures(composed, [*overrides, *job.overrides])
         return None
 
     def _named(self, composed: DictConfig) -> RunFolder:
@@ -129,20 +128,6 @@ class Points:
             return config.identity(config.saved(run), ranged=self.ranged)
         except ConfigError:  # cut off as the job was killed: it has no result either, and is run anew elsewhere
             return None
-
-
-def _without_figures(composed: DictConfig, overrides: Collection[str]) -> None:
-    """Leave the essential figures of a job to `straylight report --figures`, unless somebody typed that he wants them.
-
-    Hundreds of jobs would draw what nobody looks at, and take longer for it than for many a training.
-    """
-    typed = any(key_of(override) == "callbacks.figures.only" for override in overrides)
-    figures = OmegaConf.select(composed, "callbacks.figures")
-    if typed or not OmegaConf.is_dict(figures) or figures.get("every_n_epochs"):
-        return
-    if figures.get("only") == ESSENTIAL:
-        with read_write(composed), open_dict(composed):
-            composed.callbacks.figures.only = []
 
 
 def trusted_job(composed: DictConfig, cfg: DictConfig, trust: Collection[str] | None) -> None:
