@@ -519,7 +519,7 @@ def _traced_otherwise() -> Iterator[None]:
         found = g.op("Where", g.op("IsInf", x, detect_negative_i=0), constant(above), found)
         return g.op("Where", g.op("IsInf", x, detect_positive_i=0), constant(below), found)
 
-    ours = {"aten::binary_cross_entropy_with_logits": loss_of_logits, "aten::nan_to_num": nan_to_num}
+    ours: dict[str, Any] = {"aten::binary_cross_entropy_with_logits": loss_of_logits, "aten::nan_to_num": nan_to_num}
     try:
         for name, symbolic in ours.items():
             register_custom_op_symbolic(name, symbolic, OPSET)

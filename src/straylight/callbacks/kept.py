@@ -90,7 +90,7 @@ def _changed(run: Run, data: Any, scores: Scores) -> str | None:
     if (test.y.numpy()[scores.index] != scores.y).any():
         return "its test rows have other labels"
     # numbers may have changed where labels have not: a few rows are scored and compared
-    places = np.unique(np.linspace(0, len(scores.index) - 1, COMPARED).astype(int)) if len(scores.index) else []
+    places = np.unique(np.linspace(0, len(scores.index) - 1, min(COMPARED, len(scores.index))).astype(np.intp))
     rows = torch.from_numpy(scores.index[places])
     with as_tested(run), torch.no_grad():
         x, context = (part.index_select(0, rows).to(run.detector.device) for part in (test.x, test.context))
@@ -106,7 +106,8 @@ def _changed(run: Run, data: Any, scores: Scores) -> str | None:
 @contextmanager
 def as_tested(run: Run) -> Iterator[None]:
     """Scores as they were computed in the test: with as many threads, and in its precision."""
-    threads, precision = torch.get_num_threads(), (run.cfg.get("trainer") or {}).get("precision") or "32-true"
+    threads = torch.get_num_threads()
+    precision: Any = (run.cfg.get("trainer") or {}).get("precision") or "32-true"
     try:
         if run.cfg.get("threads") is not None:
             torch.set_num_threads(run.cfg.threads)

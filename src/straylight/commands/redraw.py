@@ -108,7 +108,8 @@ class _Writers:
     """The TensorBoard loggers that a run had, opened when there is a picture for them."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.trainer = run, None
+        self.run = run
+        self.trainer: Any = None  # what `log_png` knows of one
 
     def show(self, name: str, png: bytes, width: int, height: int) -> None:
         if self.trainer is None:
