@@ -50,6 +50,7 @@ class RunFolder:
         shape: what the events are like that the detector was built for.
         scores, calibration: the scores of the test rows, and those that thresholds were set on.
         folds: the detectors that were fitted without a fold each, if thresholds were set across folds.
+        figures: a folder of pictures.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -71,6 +72,7 @@ class RunFolder:
         self.scores = self.path / "scores.parquet"
         self.calibration = self.path / "calibration.parquet"
         self.folds = self.path / "folds.ckpt"
+        self.figures = self.path / "figures"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -221,6 +223,11 @@ class RunFolder:
         files = (self.shape, self.scores, self.calibration, self.folds, *map(self.checkpoint, CHECKPOINTS))
         return {str(path.relative_to(self.path)): _digest(path) for path in files if path.is_file()}
 
+    @property
+    def digest_of_scores(self) -> str:
+        """The SHA-256 of the scores as they are now."""
+        return _digest(self.scores)
+
     def check_whole(self, path: Path) -> None:
         """See that a file is, byte for byte, the one that `result.json` tells of; one that it does not know passes.
 
@@ -356,9 +363,14 @@ def checkpoint_in(folder: Path, name: str) -> Path:
     return folder / f"{name}.ckpt"
 
 
+def folder_of(path: Path) -> RunFolder | None:
+    """The run's folder that a file or folder lies somewhere in; `None` if it is in none."""
+    return next((RunFolder(above) for above in (path, *path.parents[:3]) if (above / JOB).is_file()), None)
+
+
 def run_of(path: Path) -> str | None:
     """The run that a file or folder somewhere in a run's folder is of; `None` if it is in none."""
-    return next((RunFolder(above).run for above in (path, *path.parents[:3]) if (above / JOB).is_file()), None)
+    return None if (folder := folder_of(path)) is None else folder.run
 
 
 def new_run() -> str:

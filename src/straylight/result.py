@@ -34,6 +34,8 @@ class Result(TypedDict, total=False):
     thresholds: list[dict[str, Any]]
     by_epoch: list[dict[str, Any]]
     density: dict[str, Any]
+    figures: list[str]
+    figures_none: list[str]
     notices: list[str]
     contamination: float | None
     checkpoint: str
@@ -100,6 +102,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     ),
     "by_epoch": (_list(_holding(epoch=_number)), "must be a list whose entries have an epoch"),
     "density": (_mapping, "must be a mapping"),
+    "figures": (_list(_text), "must be a list of texts"),
+    "figures_none": (_list(_text), "must be a list of texts"),
     "notices": (_or_null(_list(_text)), "must be a list of texts"),
     "contamination": (_or_null(_number), "must be a number"),
     "checkpoint": (_text, "must be text"),

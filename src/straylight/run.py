@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from straylight import config
+from straylight.callbacks.gallery import drawn
+from straylight.callbacks.kept import as_tested, data_of, material_of
+from straylight.callbacks.material import Material
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import Recipe
@@ -24,6 +28,9 @@ from straylight.job.checkpoints import read_checkpoint
 from straylight.job.train import load, put
 from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
 from straylight.metrics.crossed import CrossCalibration
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
@@ -72,6 +79,27 @@ class Run:
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
+
+    @cached_property
+    def material(self) -> Material:
+        """What its figures are drawn from: the scores of the test as the run wrote them, and its data set, loaded.
+
+        Raises:
+            ConfigError: if the data set is not to be had, or is another one now.
+        """
+        return material_of(self, data_of(self))
+
+    def draw(self, name: str) -> Figure:
+        """A figure of the run by its name, such as `scores` or `latent_2d`, as the run itself would have drawn it.
+
+        Example: `Run.open("outputs/runs/2026-11-23_10-00-00-000000").draw("latent_2d").savefig("codes.png")`.
+
+        Raises:
+            ConfigError: see `material`.
+            ValueError: if there is no such figure, or it does not apply.
+        """
+        with as_tested(self), torch.no_grad():
+            return drawn(name, self.material)
 
     def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
         """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.

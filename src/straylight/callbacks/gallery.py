@@ -9,6 +9,7 @@ import torch
 
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import AfterTest, Scores, measured, weights_of
+from straylight.report.choice import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,18 +51,10 @@ class Gallery(AfterTest):
         Raises:
             ValueError: if there is no such figure, or it does not apply to this run.
         """
-        # here, since it takes a second and a run without figures needs none of it
-        from straylight.callbacks.drawings import DRAWINGS
-
-        if name not in DRAWINGS:
-            raise ValueError(f"there is no figure {name!r}, but {', '.join(DRAWINGS)}")
         if self.material is None:
+            named(name)
             raise ValueError(f"{name} is drawn of tested events: call trainer.test(detector, data) first")
-        figure = DRAWINGS[name](self.material)
-        if figure is None:
-            kind = type(self.material.module).__name__
-            raise ValueError(f"the figure {name} does not apply to a run of {kind} on {self.material.shape}")
-        return figure
+        return drawn(name, self.material)
 
     # losses: the module logs those of an epoch after the callbacks' own end of it
 
@@ -111,6 +104,33 @@ class Gallery(AfterTest):
             measured=measured(trainer, but=self),
             losses=self.losses,
         )
+
+
+def named(name: str) -> None:
+    """See that there is a figure of that name.
+
+    Raises:
+        ValueError: if there is none, with those there are.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no figure {name!r}, but {', '.join(NAMES)}")
+
+
+def drawn(name: str, material: Material) -> Figure:
+    """A figure of `straylight.callbacks.drawings` by its name.
+
+    Raises:
+        ValueError: if there is no such figure, or it does not apply to this run.
+    """
+    named(name)
+    # here, since it takes a second and a run without figures needs none of it
+    from straylight.callbacks.drawings import DRAWINGS
+
+    figure = DRAWINGS[name](material)
+    if figure is None:
+        kind = type(material.module).__name__
+        raise ValueError(f"the figure {name} does not apply to a run of {kind} on {material.shape}")
+    return figure
 
 
 def is_loss(name: str) -> bool:

@@ -18,7 +18,7 @@ from straylight.callbacks.cost import energy, flops, peak_memory, size
 from straylight.callbacks.scored import said
 from straylight.callbacks.sharing import busy, card, sharing
 from straylight.errors import StraylightError
-from straylight.export import MISORDERED, TOLERANCE, Usual, difference, misordered, parity, run, session, to_onnx
+from straylight.export import MISORDERED, TOLERANCE, Usual, compared, difference, misordered, run
 from straylight.metrics.cost import Busy
 from straylight.metrics.latency import measure
 
@@ -182,12 +182,9 @@ class Timing:
             return f"left out: the detector scores {x.dtype}, and its graph float32."
         try:
             with torch.inference_mode(False), tempfile.TemporaryDirectory() as folder:
-                exported = to_onnx(detector, f"{folder}/model.onnx")
-                ready = session(exported.path)
-                quick = [entry["batch"] for entry in self._quick(entries)]
-                sizes = [n for n in quick if n <= (exported.largest or n)][-2:]
-                few = min(256, exported.largest or 256)
-                parity(detector, ready, x[:few].clone(), context[:few].clone(), batches=sizes)
+                few, sizes = min(256, len(x)), [entry["batch"] for entry in self._quick(entries)]
+                own = x[:few].clone(), context[:few].clone()
+                exported, ready = compared(detector, f"{folder}/model.onnx", *own, batches=sizes)
                 into += timed("onnx", lambda rows, columns: run(ready, rows, columns), exported.largest, on_cpu=True)
         except StraylightError as error:
             return str(error)

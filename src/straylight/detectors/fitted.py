@@ -65,6 +65,9 @@ class FittedDetector(Detector):
         if torch.compiler.is_compiling():  # a graph is of one turn
             torch._check(rows.shape[0] <= tall)
             return iter((rows,))
+        if torch.jit.is_tracing():
+            self.turn = min(tall, vars(self).get("turn", tall))  # see `straylight.export.traced`
+            return iter((rows,))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 
     def expect(self, operations: float, advice: str) -> None:
