@@ -32,7 +32,6 @@ from straylight import config
 from straylight.callbacks import Figures, TensorBoard, drawings
 from straylight.callbacks.drawings import DRAWINGS
 from straylight.callbacks.extremes import kind_name
-from straylight.callbacks.kept import COMPARED
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import Scores
 from straylight.callbacks.tensorboard import spread, sprites
@@ -40,6 +39,7 @@ from straylight.commands.redraw import redraw
 from straylight.commands.report import main as report
 from straylight.detectors import KNN
 from straylight.folder import RunFolder
+from straylight.job.kept import COMPARED
 from straylight.report.choice import NAMES, each, understood
 from straylight.report.figures.style import look
 from straylight.run import Run
@@ -137,7 +137,7 @@ def test_images_are_shown_as_images(ran, monkeypatch) -> None:
     shapes = {}
     run = Run.open(ran("images"))
     for name in ("extremes", "reconstructions", "samples", "contributions"):
-        monkeypatch.setattr(drawings.figures, name, lambda x, *a, name=name: shapes.setdefault(name, np.shape(x)))
+        monkeypatch.setattr(drawings.figures, name, lambda x, *a, name=name, **k: shapes.setdefault(name, np.shape(x)))
         run.draw(name)
     assert shapes == {
         "extremes": (100, 1, 8, 8),
@@ -375,7 +375,7 @@ def test_the_command_refuses_names_that_no_figure_has(ran, capsys) -> None:
     assert "Error: --figures knows data, particles" in (said := capsys.readouterr().err) and "and not rock." in said
     with pytest.raises(SystemExit) as end:
         report(["--figures"])
-    assert end.value.code == 2 and "required: folder" in capsys.readouterr().err
+    assert end.value.code == 2 and "say which folder" in capsys.readouterr().err
 
 
 # a figure changes nothing and fails nothing

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from straylight import config
 from straylight.callbacks.gallery import drawn
-from straylight.callbacks.kept import as_tested, data_of, material_of
 from straylight.callbacks.material import Material
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import read_checkpoint
+from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
 from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
 from straylight.metrics.crossed import CrossCalibration

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 
 from straylight import config
 from straylight.callbacks.figures import Figures
-from straylight.callbacks.kept import as_tested, data_of, material_of
 from straylight.callbacks.pictures import Drawn, current, draw, marks_of
 from straylight.callbacks.tensorboard import log_png
 from straylight.console import say
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder, SweepFolder
+from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.logs import call
 from straylight.job.train import quiet
 from straylight.report.choice import NAMES, Only, complete

@@ -16,7 +16,7 @@ from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
-from straylight.report.runtimes import timing
+from straylight.metrics.runtimes import timing
 from straylight.run import Run
 
 Sample = tuple[Tensor, Tensor]

@@ -6,8 +6,8 @@ from typing import Any
 from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
+from straylight.metrics.runtimes import MARK, SHARED, shared
 from straylight.report.leaderboard import NOT_RESOLVABLE
-from straylight.report.runtimes import MARK, SHARED, shared
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 
 Part = Sheet | str
