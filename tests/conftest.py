@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import shutil
@@ -84,19 +83,6 @@ def terminal() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.fixture(scope="session")
-def exporter() -> Iterator[None]:
-    """torch's exporter to ONNX, which collects all operators once and not for every graph: seconds each time."""
-    from torch._export import utils
-    from torch.onnx._internal._lazy_import import onnxscript_apis
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((utils, "_materialize_cpp_cia_ops"), (onnxscript_apis, "get_torchlib_ops")):
-            if hasattr(module, name):  # of a version that has it
-                patch.setattr(module, name, functools.cache(getattr(module, name)))
-        yield
-
-
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data beside the checkout."""
@@ -131,7 +117,7 @@ def serving() -> type[Rows]:
     return Rows
 
 
-def _finished(folder: Path, *arguments: str) -> Path:
+def finished_run(folder: Path, *arguments: str) -> Path:
     """What a command leaves in a folder, for tests that only read, or copy it."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     lean = ["callbacks=numbers", "callbacks.latency.budget_s=0.01", "logger=none", f"paths.output={folder.parent}"]
@@ -147,14 +133,14 @@ def _finished(folder: Path, *arguments: str) -> Path:
 def finished(tmp_path_factory) -> Path:
     """The folder of a run of a VAE on blobs, two epochs long."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return _finished(folder, "data=blobs", "detector=vae", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+    return finished_run(folder, "data=blobs", "detector=vae", "trainer.max_epochs=2", f"hydra.run.dir={folder}")
 
 
 @pytest.fixture(scope="session")
 def finished_sweep(tmp_path_factory) -> Path:
     """The folder of a sweep of two detectors over two seeds."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
-    return _finished(folder, "-m", "data=blobs", "detector=hbos,pca", "seed=0,1", f"hydra.sweep.dir={folder}")
+    return finished_run(folder, "-m", "data=blobs", "detector=hbos,pca", "seed=0,1", f"hydra.sweep.dir={folder}")
 
 
 @pytest.fixture

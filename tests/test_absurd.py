@@ -98,7 +98,7 @@ def test_nan_of_any_other_row_stays_an_error(trainer) -> None:
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "vae", "realnvp", "pca", "gmm"])
-def test_a_graph_scores_an_absurd_row_as_the_detector_does(name, tmp_path, trainer, exporter) -> None:
+def test_a_graph_scores_an_absurd_row_as_the_detector_does(name, tmp_path, trainer) -> None:
     data, detector = served("test", 1e38), build(name, SHAPE)
     trainer(max_epochs=1).fit(detector, datamodule=data)
     found = session(to_onnx(detector.eval(), tmp_path / "model.onnx").path)

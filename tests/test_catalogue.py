@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from straylight.commands.data import main, needed
+from straylight.commands.data import main
+from straylight.commands.listing import needed
 from straylight.commands.rows import build
 from straylight.data import LHCO, AnomalyDataModule, Stored
 from straylight.groups import FOLDER, choices

@@ -106,7 +106,7 @@ def test_nor_does_what_watches_it(name, trainer, tmp_path) -> None:
     """Ranking, thresholds, density, timing, export and figures after a test on the device."""
     data = Blobs(seed=0, batch_size=64)
     detector = build(name, (2,), optimizer=["optimizer.method.fused=false"])
-    figures, ranking, density = Figures(tmp_path / "figures"), Ranking(every_n_epochs=1), Density(200, 100)
+    figures, ranking, density = Figures(tmp_path / "figures", "all"), Ranking(every_n_epochs=1), Density(200, 100)
     latency = Latency([1, 8], ["eager", "onnx"], budget_s=0.001)
     with elsewhere() as device:
         one = trainer(
@@ -117,7 +117,7 @@ def test_nor_does_what_watches_it(name, trainer, tmp_path) -> None:
         )
         one.fit(detector, datamodule=data)
         one.test(detector, datamodule=data, verbose=False)
-    assert figures.failed == {} and "test/auroc" in ranking.metrics
+    assert figures.drawn.failed == {} and "test/auroc" in ranking.metrics
     assert {entry["device"] for entry in latency.entries} == {"meta", "cpu"} if name != "gmm" else {"meta"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 
 import numpy as np
@@ -13,11 +15,9 @@ from torch import nn
 from straylight import export
 from straylight.detectors import VAE, AnoGAN, AutoEncoder, Detector, FittedDetector
 from straylight.errors import StraylightError
-from straylight.export import ExportError, misordered, parity, relative_difference, run, session, to_onnx
+from straylight.export import ExportError, compared, misordered, parity, relative_difference, run, session, to_onnx
 from straylight.rows.batch import Events, Splits
 from test_doors import NAMES, Rows, build, rows
-
-pytestmark = pytest.mark.usefixtures("exporter")
 
 IMAGES = {"autoencoder_conv", "vae_conv"}
 PARTICLES = {"multiplicity", "sum_pt"}
@@ -62,6 +62,70 @@ def test_the_graph_scores_as_the_detector(name, trainer, tmp_path, monkeypatch) 
     (score,) = found.get_outputs()
     assert given.name == "x" and given.shape[1:] == list(detector.shape) and isinstance(given.shape[0], str)
     assert score.name == "score"
+
+
+#: Of which no traced graph is relied on: flows that compute with shapes, and operations that are translated otherwise.
+UNTRACED = {"ensemble", "gmm", "isolation_forest", "nsf", "realnvp"}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_quick_graph_scores_as_the_detector_or_is_not_taken(name, trainer, tmp_path, monkeypatch) -> None:
+    detector, x = made(name, trainer)
+    asked: list[str] = []
+    monkeypatch.setattr(export, "to_onnx", lambda d, path: asked.append(name) or to_onnx(d, path))
+    exported, found = compared(detector, tmp_path / "model.onnx", x, batches=(1, 2, 300))
+    assert asked == ([name] if name in UNTRACED else [])
+    n = min(exported.largest or 1000, 1000)  # more rows than the graph was traced on, or compared with
+    rows = x[torch.arange(n) % len(x)]
+    with torch.no_grad():
+        scores = detector.eval()(rows).numpy()
+    np.testing.assert_allclose(run(found, rows), scores, rtol=1e-3, atol=1e-3 * scores.std())
+    assert not any("turn" in vars(module) for module in detector.modules())
+
+
+def test_a_traced_graph_that_scores_otherwise_is_not_taken(tmp_path, monkeypatch) -> None:
+    """What depends on the numbers is fixed in it, as they were in the call that was followed."""
+    detector = Bent((3,), scaling="none")
+    detector.bend = lambda x: 2.0 if torch.jit.is_tracing() else 1.0
+    x, traces = torch.randn(50, 3), []
+    monkeypatch.setattr(export, "to_onnx", lambda d, path: traces.append(path) or to_onnx(d, path))
+    _, found = compared(detector, tmp_path / "model.onnx", x)
+    assert len(traces) == 1
+    np.testing.assert_allclose(run(found, x), x.square().sum(1), rtol=1e-5)
+
+
+def test_without_torchs_older_exporter_there_is_a_graph_all_the_same(tmp_path, monkeypatch) -> None:
+    whole = torch.onnx.export
+
+    def newer(*arguments, dynamo, **options):
+        if not dynamo:
+            raise TypeError("export() got an unexpected keyword argument 'dynamic_axes'")
+        return whole(*arguments, dynamo=True, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", newer)
+    detector, x = AutoEncoder((3,), hidden=[4], latent=2), torch.randn(20, 3)
+    _, found = compared(detector, tmp_path / "model.onnx", x)
+    assert run(found, x).shape == (20,)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_operators_are_collected_once_where_torch_has_them_to_collect(tmp_path, monkeypatch, there) -> None:
+    calls = []
+    monkeypatch.setattr(export, "_collected", {})
+    places = export.COLLECTING
+    if not there:
+        monkeypatch.setattr(export, "COLLECTING", [("torch.no_such_module", "collect"), (places[0][0], "no_such")])
+    for module, path in places:
+        *above, name = path.split(".")
+        owner = functools.reduce(getattr, above, importlib.import_module(module))
+        collect = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda collect=collect, name=name: calls.append(name) or collect())
+    detector = AutoEncoder((3,), hidden=[4], latent=2)
+    for number in range(2):
+        to_onnx(detector, tmp_path / f"{number}.onnx")
+    assert len(set(calls)) == 2
+    assert (len(calls) == 2) == there
+    assert (tmp_path / "0.onnx").read_bytes() == (tmp_path / "1.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(("reason", "name"), [(why, n) for why, names in REFUSED.items() for n in sorted(names)])

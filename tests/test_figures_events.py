@@ -240,7 +240,37 @@ def test_contributions_are_shares_of_the_largest_of_each_event() -> None:
     kept = np.sort(np.argsort(-shares.sum(0))[:24])
     table = np.asarray(axis.images[0].get_array())
     assert np.allclose(table, shares[:, kept])
-    assert axis.get_yticklabels()[4].get_text() == "a kind with a lon…  5e6"
+    assert axis.get_yticklabels()[4].get_text() == "row 4  a kind with a lon…  5e6"
+
+
+def test_contributions_name_the_row_and_the_features_that_matter_most_with_their_values() -> None:
+    x, parts = np.arange(8.0).reshape(2, 4), np.array([[1.0, 3.0, -9.0, 2.0], [-1.0, -2.0, 0.0, -3.0]])
+    figure = rendered(figures.contributions(x, parts, [7, 8], [1, 0], KINDS, list("abcd"), rows=[812, 30_000]))
+    axis, beside = figure.axes[:2]
+    assert [t.get_text().split("  ")[0] for t in axis.get_yticklabels()] == ["row 812", "row 30000"]
+    assert [t.get_text() for t in beside.get_yticklabels()] == ["b = 1, d = 3", "none alone"]
+    assert beside.get_ylim() == axis.get_ylim()
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_features_that_are_constant_in_training_are_left_out_of_contributions(image: bool) -> None:
+    x, parts = (images(3) if image else rows(3, 30)), rows(3, 30)
+    parts[:, 7] = 1e9  # a dead pixel, which alone would be seen
+    constant = np.arange(30) == 7
+    figure = rendered(figures.contributions(x, parts, [1, 2, 3], [1, 1, 2], KINDS, names(30), constant=constant))
+    said = figure.get_supxlabel() if image else figure.axes[0].get_xlabel()
+    assert "1 constant" in said and "left out" in said
+    if image:
+        found = np.ma.filled(np.ma.masked_invalid(np.asarray(figure.axes[3].images[0].get_array()).ravel()), np.nan)
+        assert np.isnan(found[7]) and np.isfinite(np.delete(found, 7)).all() and np.nanmax(np.abs(found)) == 1
+        assert not any("(1, 2)" in axis.get_xlabel() for axis in figure.axes)
+    else:
+        labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+        assert names(30)[7] not in labels and np.abs(figure.axes[0].images[0].get_array()).max() == 1
+    with pytest.raises(ValueError, match="every feature is the same"):
+        figures.contributions(x, parts, [1, 2, 3], [1, 1, 2], constant=np.ones(30, bool))
+    with pytest.raises(ValueError, match="do not fit"):
+        figures.contributions(x, parts, [1, 2, 3], [1, 1, 2], constant=np.ones(5, bool))
 
 
 def test_contributions_of_pixels_are_a_map_beside_the_image() -> None:

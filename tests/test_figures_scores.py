@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from given import rendered
 from straylight.metrics.ranking import Ranked
+from straylight.metrics.ranks import Column, Ranks
 from straylight.report import figures
-from straylight.report.figures.curves import roc_points, thinned
+from straylight.report.figures.comparison import CURVE, curve
+from straylight.report.figures.curves import roc_points, thinned, tied
 from straylight.report.figures.span import Span, short, span
 from straylight.report.figures.style import NOMINAL, look
 
@@ -148,15 +150,67 @@ def test_a_confusion_matrix_shows_counts_and_shares_of_a_row() -> None:
 # curves
 
 
-def test_roc_corners_are_those_of_scikit_learn() -> None:
-    scores, y = events(3000, kinds=1)
-    from straylight.metrics.ranks import Column, Ranks
+def stepped(fpr, tpr, at):
+    """The largest TPR of a curve of steps whose FPR is not beyond."""
+    return np.array([tpr[fpr <= rate * (1 + 1e-12)].max() for rate in at])
 
-    fpr, tpr = roc_points(Ranks(Column("n", scores[y == 0]), Column("a", scores[y == 1])))
-    false, true, _ = roc_curve(y, scores, drop_intermediate=False)
-    grid = np.setdiff1d(np.linspace(0, 1, 997), false)  # where the curve does not step
-    assert np.allclose(np.interp(grid, fpr, tpr), np.interp(grid, false, true), atol=1e-12)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(y, scores), abs=1e-12)
+
+def ranks_of(scores, y, weight=None) -> Ranks:
+    low, high = y == 0, y > 0
+    w = [None, None] if weight is None else [weight[low], weight[high]]
+    return Ranks(Column("n", scores[low], w[0]), Column("a", scores[high], w[1]))
+
+
+#: Scores from none tied to all: of 3,000 rows, rounded, of a few values, of two, of one.
+TIED = {
+    "none": lambda s: s,
+    "hundredths": lambda s: np.round(s, 2),
+    "halves": lambda s: np.round(2 * s) / 2,
+    "two": lambda s: (s > 1).astype(np.float32),
+    "most": lambda s: np.where(s > 2, s, 0),
+    "all": lambda s: np.zeros_like(s),
+}
+
+
+@pytest.mark.parametrize("tie", TIED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_roc_curve_is_at_every_rate_what_the_table_says(tie: str, weighted: bool) -> None:
+    scores, y = events(3000, kinds=1)
+    scores = TIED[tie](scores)
+    weight = np.random.default_rng(1).integers(1, 4, 3000).astype(float) if weighted else None
+    ranks = ranks_of(scores, y, weight)
+    rates = np.r_[np.geomspace(1e-4, 1, 97), 0.1, 0.01]
+    table = [ranks.at(rate).tpr for rate in rates]
+    assert np.allclose(stepped(*roc_points(ranks), rates), table, atol=1e-12)
+    for axis in rendered(figures.roc(scores, y, weight=weight)).axes:  # and what is drawn, but for thinning
+        fpr, tpr = axis.lines[0].get_data()
+        drawn = rates > axis.get_xlim()[0]
+        assert np.abs(stepped(fpr, tpr, rates[drawn]) - np.array(table)[drawn]).max() < 1 / 400
+    overlay = curve(scores, y)
+    if not weighted:
+        assert np.allclose(overlay.tpr, [ranks.at(rate).tpr for rate in CURVE], atol=1e-12)
+
+
+def test_a_tie_is_not_interpolated_where_the_table_does_not() -> None:
+    # two values: at an FPR of 0.1 a threshold reaches a tenth of the anomalies, and a slanted edge would say 0.24
+    scores = np.r_[np.repeat([2.0, 1.0, 0.0], [5, 50, 45]), np.repeat([2.0, 1.0, 0.0], [10, 70, 20])]
+    y = np.repeat([0, 1], 100)
+    assert Ranked(scores, y, ("nominal", "far")).metrics()["tpr@fpr=0.1"] == 0.1
+    figure = rendered(figures.roc(scores, y))
+    fpr, tpr = figure.axes[0].lines[0].get_data()
+    assert np.interp([0.05 + 1e-9, 0.1, 0.5], fpr, tpr) == pytest.approx([0.1, 0.1, 0.1])
+    assert all(np.diff(fpr)[i] == 0 or np.diff(tpr)[i] == 0 for i in range(len(fpr) - 1)), "steps alone"
+    assert any("many scores are tied" in text for text in texts(figure))
+    assert not any("tied" in text for text in texts(figures.roc(*events(3000, kinds=1))))
+
+
+def test_the_area_of_ties_is_what_lies_between_the_steps_and_the_auroc() -> None:
+    scores, y = events(3000, kinds=1)
+    for tie in TIED.values():
+        ranks = ranks_of(tie(scores), y)
+        fpr, tpr = roc_points(ranks)
+        below = float((np.diff(fpr) * tpr[:-1]).sum())
+        assert below + tied(ranks) == pytest.approx(roc_auc_score(y, tie(scores)), abs=1e-12)
 
 
 def test_a_roc_figure_draws_all_anomalies_and_each_kind_with_auroc_and_interval() -> None:
@@ -172,14 +226,14 @@ def test_a_roc_figure_draws_all_anomalies_and_each_kind_with_auroc_and_interval(
     assert texts(figure)[0] == f"all anomalies  {roc_auc_score(y > 0, scores):.3f} [{low:.3f}, {high:.3f}]"
     for k, line in enumerate(left.lines[1:6], 1):
         own = (y == 0) | (y == k)
-        false, true, _ = roc_curve(y[own] == k, scores[own], drop_intermediate=False)
+        ranks = ranks_of(scores[own], y[own])
         fpr, tpr = line.get_data()
-        grid = np.linspace(0, 1, 1001)
-        assert np.abs(np.interp(grid, fpr, tpr) - np.interp(grid, false, true)).max() < 1 / 400
+        grid = np.linspace(0.001, 1, 500)
+        assert np.abs(stepped(fpr, tpr, grid) - [ranks.at(rate).tpr for rate in grid]).max() < 1 / 400
         # and on the logarithmic axis, down to ten nominal events
         fpr, tpr = right.lines[k].get_data()
         grid = np.geomspace(right.get_xlim()[0], 1, 500)
-        off = np.abs(np.interp(grid, fpr, tpr) - np.interp(grid, false, true))
+        off = np.abs(stepped(fpr, tpr, grid) - [ranks.at(rate).tpr for rate in grid])
         assert np.median(off) < 1 / 400 and off.max() < 0.02
         assert len(fpr) < 3000
 
@@ -188,19 +242,18 @@ def test_a_perfect_and_a_constant_detector_have_a_roc_curve() -> None:
     y = np.repeat([0, 1], 50)
     perfect = rendered(figures.roc(y.astype(float), y)).axes[0].lines[0].get_data()
     assert np.array_equal(np.unique(perfect[1][perfect[0] > 0]), [1])
-    constant = rendered(figures.roc(np.zeros(100), y)).axes[0].lines[0].get_data()
-    assert np.array_equal(*constant)
+    constant = rendered(figures.roc(np.zeros(100), y)).axes[0].lines[0].get_xydata().tolist()
+    assert constant == [[0, 0], [1, 0], [1, 1]] or constant == [[0, 0], [1, 0], [1, 1], [1, 1]]
 
 
 def test_weights_count_in_a_roc_curve_and_weightless_events_do_not() -> None:
     scores, y = events(2000, kinds=1)
     weight = np.random.default_rng(1).integers(0, 3, 2000)
     copies = np.repeat(np.arange(2000), weight)
-    figure = figures.roc(scores, y, weight=weight)
-    fpr, tpr = figure.axes[0].lines[0].get_data()
-    false, true, _ = roc_curve(y[copies], scores[copies], drop_intermediate=False)
-    grid = np.linspace(0, 1, 1001)
-    assert np.abs(np.interp(grid, fpr, tpr) - np.interp(grid, false, true)).max() < 1 / 400
+    fpr, tpr = figures.roc(scores, y, weight=weight).axes[0].lines[0].get_data()
+    ranks = ranks_of(scores[copies], y[copies])
+    grid = np.linspace(0.001, 1, 500)
+    assert np.abs(stepped(fpr, tpr, grid) - [ranks.at(rate).tpr for rate in grid]).max() < 1 / 400
 
 
 def test_precision_and_recall_are_those_of_scikit_learn() -> None:

@@ -90,16 +90,20 @@ def test_a_scatter_shows_kinds_in_their_colours_and_counts_all() -> None:
         assert {tuple(p) for p in own} <= {tuple(p) for p in x[y == k]}
     for k, collection in enumerate(left.collections):
         assert to_hex(collection.get_facecolor()[0]).upper() == look(k, KINDS).colour.upper()
-    assert [bar.get_height() for bar in right.patches] == np.bincount(y).tolist()
-    assert [t.get_text() for t in right.texts] == [f"{n:,}" for n in np.bincount(y)]
-    assert right.get_yscale() == "log"
+    assert [bar.get_width() for bar in right.patches] == np.bincount(y).tolist()
+    shares = 100 * np.bincount(y) / 20_000
+    assert [t.get_text() for t in right.texts] == [
+        f"{n:,}\n{s:.3g} %" for n, s in zip(np.bincount(y), shares, strict=True)
+    ]
+    assert right.get_xscale() == "linear" and {bar.get_x() for bar in right.patches} == {0}
+    assert right.get_window_extent().width < left.get_window_extent().width / 3, "smaller than the scatter beside them"
     total = sum(map(len, found.values()))
     assert left.get_title() == f"{total:,} of 20,000 events shown"
 
 
 def test_counts_may_be_of_more_events_than_are_given() -> None:
     right = figures.scatter([[0, 0], [1, 1]], [0, 1], counts=[1_000_000, 7]).axes[1]
-    assert [bar.get_height() for bar in right.patches] == [1_000_000, 7]
+    assert [bar.get_width() for bar in right.patches] == [1_000_000, 7]
 
 
 def test_one_far_event_among_many_does_not_squeeze_the_others() -> None:
@@ -182,7 +186,7 @@ def test_one_dimension_is_a_histogram_of_each_kind() -> None:
     for k, stairs in enumerate(left.patches):
         counts, edges, _ = stairs.get_data()
         assert np.array_equal(counts, np.histogram(x[y == k, 0], edges)[0]) and counts.sum() == (y == k).sum()
-    assert [bar.get_height() for bar in right.patches] == np.bincount(y).tolist()
+    assert [bar.get_width() for bar in right.patches] == np.bincount(y).tolist()
 
 
 def test_events_beyond_the_axis_of_one_dimension_are_counted_and_said() -> None:
@@ -190,7 +194,10 @@ def test_events_beyond_the_axis_of_one_dimension_are_counted_and_said() -> None:
     axis = figures.line(x, np.zeros(10_000, int), (), "energy").axes[0]
     low, high = axis.get_xlim()
     assert high < 10 and axis.patches[0].get_data().values.sum() == 10_000
-    assert axis.get_xlabel() == f"energy\n{((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+    assert (
+        axis.get_xlabel()
+        == f"energy\nthe outermost bins hold {((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+    )
 
 
 # the latent space

@@ -61,6 +61,8 @@ ODD = {
     "thresholds": [None, [{}], [{"rule": "fpr"}], [{"rule": "fpr", "asked": None, "value": 1}]],
     "by_epoch": [[{}], [{"epoch": "one"}]],
     "density": ["high"],
+    "figures": [None, "roc", [1]],
+    "figures_none": [None, {"roc": 1}],
     "notices": ["a", [1]],
     "contamination": ["0.1"],
     "checkpoint": [None, 3],

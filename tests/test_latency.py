@@ -23,8 +23,6 @@ from test_doors import Rows, build, none, rows
 
 FIELDS = {"p50_us", "p95_us", "p99_us", "mean_us", "events_per_s", "repeats"}
 
-pytestmark = pytest.mark.usefixtures("exporter")
-
 
 class Clock:
     """Moves when it is told to."""
@@ -175,7 +173,7 @@ def test_a_detector_without_a_graph_leaves_a_reason() -> None:
     assert found["onnx"].startswith("KNN cannot be exported to ONNX: what its score computes depends")
 
 
-@pytest.mark.parametrize("part", ["to_onnx", "session", "parity", "run"])
+@pytest.mark.parametrize("part", ["compared", "run"])
 def test_a_failing_export_never_fails_a_run(part, monkeypatch) -> None:
     def fails(*arguments, **options):
         raise RuntimeError("out of luck")
@@ -210,6 +208,26 @@ def test_networks_are_compiled_on_request_and_left_as_they_were(monkeypatch) -> 
     entries, _ = timed(detector, runtimes=["eager", "compile"], batches=[1], budget_s=0.001)
     assert [(e["runtime"], e["scaling"]) for e in entries] == [("compiled", True), ("compiled", False)]
     assert detector.compiled and [m._compiled_call_impl for m in detector.modules()] == calls
+
+
+@pytest.mark.parametrize("fault", ["none", "rounding", "another order", "infinite"])
+def test_compiled_networks_that_score_otherwise_are_timed_and_say_so(monkeypatch, fault) -> None:
+    wrong = {
+        "none": lambda out: out,
+        "rounding": lambda out: out * (1 + 1e-7),
+        "another order": lambda out: -3 * out,
+        "infinite": lambda out: out / 0,
+    }[fault]
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", lambda *a: wrong(self._call_impl(*a)))
+    )
+    torch.manual_seed(0)
+    detector = AutoEncoder((2,), hidden=[4], latent=1)
+    entries, found = timed(detector, runtimes=["eager", "compile"], batches=[1, 32], budget_s=0.001)
+    compiled = [entry for entry in entries if entry["runtime"] == "compiled"]
+    alike = fault in ("none", "rounding")
+    assert [entry.get("agrees", True) for entry in compiled] == [alike, alike]
+    assert ("compiled: its scores are not those of eager torch." in found["remarks"]) is not alike
 
 
 def test_what_has_no_network_is_not_compiled() -> None:

@@ -15,7 +15,7 @@ from straylight.commands.report import main as report_main
 from straylight.folder import RunFolder, SweepFolder
 from straylight.report import page
 from straylight.report.figures import pareto
-from straylight.report.leaderboard import Spread, rows, write_csv
+from straylight.report.leaderboard import COLUMNS, POINTS, Spread, rows, write_csv
 
 
 def result(detector="vae", data="digits", seed=0, auroc=0.9, *, above=50, p50=100.0, overrides=(), **more):
@@ -286,10 +286,126 @@ def test_csv_holds_mean_least_and_largest_of_every_number(tmp_path):
         knn, vae = csv.DictReader(file)
     assert (vae["data"], vae["detector"], vae["seeds"]) == ("digits", "vae", "2")
     assert [float(vae[f"auroc_{part}"]) for part in ("mean", "min", "max")] == [0.625, 0.5, 0.75]
-    assert {vae[f"tpr@fpr=0.1_{part}"] for part in ("mean", "min", "max")} == {"n.r."}
+    assert {vae[f"tpr@fpr=0.1_{part}"] for part in ("mean", "min", "max")} == {""}
+    assert vae["tpr@fpr=0.1_resolvable"] == "false" and knn["tpr@fpr=0.1_resolvable"] == "true"
     assert float(knn["tpr@fpr=0.1_mean"]) == 0.9 / 3  # every digit is kept
     assert knn["p50_us_mean"] == knn["p50_us_max"] == "" and knn["detector"] == "knn"
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_every_number_of_the_csv_is_read_as_one_and_what_is_missing_is_null(tmp_path):
+    from pyarrow import csv as arrow
+    from pyarrow import types
+
+    made = [result(seed=s, auroc=0.5 + s / 10, above=9 if s else 99) for s in (0, 1, 2)]
+    made += [
+        result("knn", latency=[]),
+        result("pca", status="failed", reason='it, "broke"', folder=str(tmp_path / "7")),
+    ]
+    write_csv(rows(made), made, tmp_path / "t.csv")
+    words = {"data", "detector", "status", "reason", "overrides", "folder", "p50_us_runtime", "events_per_s_runtime"}
+    true_or_false = {"shared", *(f"{name}_resolvable" for name in POINTS)}
+    table = arrow.read_csv(tmp_path / "t.csv", convert_options=arrow.ConvertOptions(strings_can_be_null=True))
+    assert table.column_names == list(COLUMNS)
+    for field in table.schema:
+        if field.name in true_or_false:
+            assert types.is_boolean(field.type)
+        elif field.name not in words:
+            assert types.is_floating(field.type) or types.is_integer(field.type) or types.is_null(field.type), field
+    assert table["tpr@fpr=0.1_mean"].to_pylist() == [0.3, None, None]
+    assert table["tpr@fpr=0.1_resolvable"].to_pylist() == [True, False, None]
+    low, mean, high = (table[f"auroc_{part}"].to_pylist()[1] for part in ("low", "mean", "high"))
+    assert low < mean < high and table["auroc_low"].to_pylist()[0] is None
+    assert table["detector"].to_pylist() == ["knn", "vae", "pca"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"metrics": {}}', "null"])
+def test_a_run_that_failed_is_of_its_detector_whatever_its_record_says(tmp_path, content):
+    write(tmp_path, result(status="failed", reason="boom", overrides=["detector.latent=3"]))
+    (tmp_path / "1" / ".hydra").mkdir(parents=True)
+    (tmp_path / "1" / "result.json").write_text(content)
+    (tmp_path / "1" / ".hydra" / "hydra.yaml").write_text(
+        "hydra: {runtime: {choices: {detector: knn, data: moons, hydra/help: default}}}"
+    )
+    out, _ = said(tmp_path)
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        known, broken = csv.DictReader(file)
+    assert (known["detector"], broken["detector"], broken["data"]) == ("vae", "knn", "moons")
+    assert "detector.latent=3" in known["overrides"] and "(knn on moons" in out
+
+
+# runtimes
+
+
+def in_runtimes(name, seed=0, others=False, **times):
+    """A result timed in these runtimes, each microseconds a batch of one and of 1,024."""
+    latency = [
+        {"runtime": runtime, "batch": batch, "scaling": True, "p50_us": p50, "events_per_s": batch / p50 * 1e6}
+        for runtime, both in times.items()
+        for batch, p50 in zip((1, 1024), both, strict=True)
+    ]
+    return result(name, seed=seed, latency=latency, cost={"shared": {"others": others}})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "p50", "per_s"),
+    [
+        ("best", ("onnx", 42.0), ("eager", 1e6)),
+        ("eager", ("eager", 219.0), ("eager", 1e6)),
+        ("onnx", ("onnx", 42.0), ("onnx", 1024 / 9000 * 1e6)),
+        ("compile", ("", None), ("", None)),
+    ],
+)
+def test_times_are_those_of_the_fastest_runtime_or_of_the_one_asked_for(runtime, p50, per_s):
+    (row,) = rows([in_runtimes("pca", eager=(219.0, 1024.0), onnx=(42.0, 9000.0))], runtime)
+    for key, (name, value) in (("p50_us", p50), ("events_per_s", per_s)):
+        assert row.runtimes.get(key, "") == name
+        assert row.numbers[key].mean == (value if value is None else pytest.approx(value))
+
+
+def test_a_runtime_that_one_of_the_seeds_lacks_or_that_scores_otherwise_is_not_the_best():
+    both = [in_runtimes("pca", 0, eager=(9.0, 9.0), onnx=(1.0, 1.0)), in_runtimes("pca", 1, eager=(7.0, 7.0))]
+    (row,) = rows(both)
+    assert row.runtimes["p50_us"] == "eager" and row.numbers["p50_us"] == (8.0, 7.0, 9.0)
+    wrong = in_runtimes("vae", eager=(9.0, 9.0), compiled=(1.0, 1.0))
+    for entry in wrong["latency"]:
+        entry["agrees"] = entry["runtime"] == "eager"
+    assert rows([wrong])[0].runtimes["p50_us"] == "eager"
+    assert rows([wrong], "compile")[0].numbers["p50_us"].mean == 1.0  # as asked
+
+
+def test_the_runtime_is_named_and_times_beside_others_are_marked_in_table_and_csv(tmp_path, capsys):
+    made = [
+        in_runtimes("pca", eager=(219.0, 500.0), onnx=(42.0, 9000.0), others=True),
+        in_runtimes("knn", eager=(67.0, 67.0)),
+    ]
+    write(tmp_path, *made)
+    report_main([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "~42" in out and "~67" not in out and "67" in out and "~219" not in out
+    assert "onnx" in out and "eager" in out and "~: taken while others used the machine" in out
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        found = {row["detector"]: row for row in csv.DictReader(file)}
+    assert (found["pca"]["p50_us_runtime"], found["pca"]["shared"]) == ("onnx", "true")
+    assert (found["knn"]["p50_us_runtime"], found["knn"]["shared"]) == ("eager", "false")
+    report_main([str(tmp_path), "--runtime", "eager"])
+    out = capsys.readouterr().out
+    assert "~219" in out and "onnx" not in out
+
+
+def test_the_figure_names_the_runtime_and_hollows_what_was_timed_beside_others():
+    made = [
+        in_runtimes("pca", eager=(219.0, 500.0), onnx=(42.0, 9000.0), others=True),
+        in_runtimes("knn", eager=(67.0, 67.0)),
+    ]
+    figure = pareto(rows(made))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "knn (eager)",
+        "pca (onnx)",
+        "hollow: taken while\nothers used the machine",
+    ]
+    hollow = {c.lines[0].get_xydata()[0][0]: c.lines[0].get_markerfacecolor() for c in figure.axes[0].containers}
+    assert hollow[42.0] == "white" and hollow[67.0] != "white"
 
 
 def test_a_second_report_writes_the_same_bytes(tmp_path):
@@ -341,7 +457,7 @@ def test_figure_shows_every_detector_in_a_panel_for_each_data_set(detectors, set
     assert [axis.get_title() for axis in panels] == sets
     for axis in panels:
         assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
-        assert axis.get_xlabel() == "median latency of one event (µs)" and axis.get_ylabel() == "AUROC"
+        assert axis.get_xlabel() == "median latency of one event (µs, eager)" and axis.get_ylabel() == "AUROC"
         points = drawn(axis)
         expected = {(r.numbers["p50_us"].mean, r.numbers["auroc"].mean): r for r in table if r.data == axis.get_title()}
         assert set(points) == set(expected)

@@ -68,7 +68,7 @@ def test_latency_and_cost_are_measured_again_and_all_else_is_kept(runs, monkeypa
         assert {k: old[k] for k in same} == {k: new[k] for k in same}
     assert sorted(runs.rglob("*")) == files
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("[1/3] pca on blobs, seed 0: p50 1000 us, before p50 ")
+    assert said[0].startswith("[1/3] pca on blobs, seed 0: p50 1000 us (eager), before p50 ")
     assert [line for line in said if "others used the device" in line] == [said[2]]
     # with the run's own settings, detector and test rows
     for timing, detector, x, context in calls:

@@ -183,6 +183,12 @@ def test_weights_are_as_repeated_rows_but_for_the_number_that_they_are_worth() -
     assert Calibration(scores, weight * 1e-3).at_fpr(0.1) == pytest.approx(found)  # whatever their scale
 
 
+def test_no_p_value_is_above_one_whatever_the_weights_add_up_to() -> None:
+    for seed in range(200):
+        weight = np.random.default_rng(seed).uniform(0.5, 2, 29)
+        assert Calibration(np.arange(29.0), weight).p_values(np.full(3, -1.0)).max() <= 1
+
+
 def test_few_weights_flag_nothing() -> None:
     found = Calibration([1, 2, 3], [1, 1, 2]).at_fpr(0.1)
     assert found.value == math.inf and found.approximate and found.expected_fpr == 0

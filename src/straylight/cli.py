@@ -75,7 +75,6 @@ examples:
 
 WIDTH = 80  # of a narrow terminal
 GROUP = 12  # of these, for the name of a group
-WHOLE: dict[str, bool] = {"break_long_words": False, "break_on_hyphens": False}
 #: Options of `train` by which it says something and does nothing.
 SHOWING = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}
 
@@ -128,5 +127,6 @@ def _groups(arguments: list[str]) -> str:
     for group in GROUPS:
         indent = " " * (GROUP + 2)
         names = ", ".join(choices(group, *own))
-        lines += wrap(names, WIDTH, initial_indent=f"  {group:<{GROUP}}", subsequent_indent=indent, **WHOLE)
+        first = f"  {group:<{GROUP}}"
+        lines += wrap(names, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
     return "\n".join(lines)

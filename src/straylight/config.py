@@ -322,12 +322,15 @@ def _parameters(target: Any) -> tuple[dict[str, Any], bool]:
 def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
     problems = error.errors(include_url=False)
     where = key or ".".join(map(str, problems[0]["loc"]))
+    # of a list that may be one, what is wrong with an element
+    problems = [p for p in problems if p["input"] is not problems[0]["input"]] or problems
     said = dict.fromkeys(
         p["msg"]
         .removeprefix("Input should be ")
         .replace("a valid ", "a ")
         .replace("a tuple", "a list")
         .replace("a int", "an int")
+        .replace("'str' instances are not allowed as a Sequence value", "a list")
         for p in problems
     )
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error

@@ -3,6 +3,8 @@
 Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
+import functools
+import importlib
 import logging
 import re
 import warnings
@@ -29,12 +31,20 @@ MISORDERED = 1e-3
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 #: Operations of a score that are put into a graph, at most: a search in steps has one for each of them.
 MOST_OPERATIONS = 5000
+#: Operations on shapes that a traced graph may have. The exporter folds them away; with many of them, as in a flow, the
+#: traced graph takes up to half as long again.
+OF_SHAPES, MOST_OF_SHAPES = {"Shape", "ConstantOfShape", "Range", "Expand", "NonZero", "ScatterND", "If", "Loop"}, 2
+OPSET = 18  # of traced graphs
 #: Operations without a counterpart in ONNX, which are known before a second is spent on finding out.
 ABSENT = {"searchsorted", "bucketize", "histc"}
 
 
 class ExportError(StraylightError):
     """A detector without an ONNX graph, or whose graph scores otherwise than the detector."""
+
+
+class Refused(ExportError):
+    """A detector of which it is known at once that it has no graph."""
 
 
 class Exported(NamedTuple):
@@ -74,14 +84,10 @@ def to_onnx(detector: nn.Module, path: str | Path) -> Exported:
         (5,)
     """
     path = Path(path)
-    sizes: Any = detector.shape, detector.context
-    example = [torch.zeros(3, *sizes[0])] + [torch.zeros(3, sizes[1])] * bool(sizes[1])
     with _as_exported(detector):
-        predict = _Predict(detector).eval()
-        try:
-            with _Probe(), _Inside():
-                predict(*example)
-            with _quietly():
+        predict, example = _seen(detector)
+        with _in_a_sentence(detector):
+            with _quietly(), _collected_once():
                 program: Any = torch.onnx.export(
                     predict,
                     tuple(example),
@@ -94,12 +100,105 @@ def to_onnx(detector: nn.Module, path: str | Path) -> Exported:
                 )
             largest = _largest(program.exported_program)
             program.save(str(path), external_data=False)
-        except Exception as error:
-            if isinstance(error, OSError):
-                raise
-            reason = str(error) if isinstance(error, ExportError) else f"torch's exporter fails ({_innermost(error)})"
-            raise ExportError(f"{type(detector).__name__} cannot be exported to ONNX: {reason}.") from error
     return Exported(path, largest)
+
+
+def traced(detector: nn.Module, path: str | Path) -> Exported:
+    """As `to_onnx`, by torch's older exporter: it follows one call, in a tenth of a second in place of five.
+
+    The graph holds no branch but the one that was taken; one that computes with shapes, which would be slower than the
+    exporter's, is refused. What depends on the number of rows may be fixed in it: rely on it only after `parity`, as
+    `compared` does. A torch that no longer has that exporter gives none.
+
+    Raises:
+        ExportError: if it has no such graph, with the reason in one sentence.
+
+    Example:
+        >>> import tempfile
+        >>> from straylight.detectors import AutoEncoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = traced(AutoEncoder((3,), hidden=[4], latent=2), folder + "/model.onnx").path
+        ...     run(session(file), torch.zeros(5, 3)).shape
+        (5,)
+    """
+    path = Path(path)
+    with _as_exported(detector):
+        predict, example = _seen(detector)
+        names = ["x", "context"][: len(example)]
+        try:
+            with _in_a_sentence(detector), _quietly(), _traced_otherwise():
+                torch.onnx.export(
+                    predict,
+                    tuple(example),
+                    str(path),
+                    dynamo=False,
+                    input_names=names,
+                    output_names=["score"],
+                    opset_version=OPSET,
+                    dynamic_axes={name: {0: "batch"} for name in [*names, "score"]},
+                    verbose=False,
+                )
+        finally:
+            turns = [vars(module).pop("turn") for module in detector.modules() if "turn" in vars(module)]
+    if (found := _computing_with_shapes(path)) > MOST_OF_SHAPES:
+        raise ExportError(f"The traced graph of {type(detector).__name__} has {found} operations on shapes.")
+    return Exported(path, min(turns, default=None))
+
+
+def compared(
+    detector: nn.Module, path: str | Path, x: Tensor, context: Tensor | None = None, *, batches: Sequence[int] = (1,)
+) -> tuple[Exported, Any]:
+    """The graph of a detector, and its session, after `parity` was found: `traced`, which is quick, or else `to_onnx`.
+
+    Args:
+        detector, path: see `to_onnx`.
+        x, context, batches: see `parity`; larger batches than a graph is good for are left out.
+
+    Raises:
+        ExportError: if it has no graph that scores as the detector does.
+    """
+    try:
+        return _compared(detector, traced(detector, path), x, context, batches)
+    except Refused:
+        raise
+    except ExportError:  # it has one by the exporter, or none
+        pass
+    return _compared(detector, to_onnx(detector, path), x, context, batches)
+
+
+def _compared(
+    detector: nn.Module, exported: Exported, x: Tensor, context: Tensor | None, batches: Sequence[int]
+) -> tuple[Exported, Any]:
+    most = exported.largest or max(len(x), *batches, 1)
+    ready = session(exported.path)
+    sizes = [n for n in batches if n <= most][-2:]  # which take longest, and are those that a graph was not traced on
+    parity(detector, ready, x[:most], None if context is None else context[:most], batches=sizes)
+    return exported, ready
+
+
+def _seen(detector: nn.Module) -> tuple[nn.Module, list[Tensor]]:
+    """The predict path, and what it is shown.
+
+    Raises:
+        Refused: if it is known at once that it has no graph.
+    """
+    sizes: Any = detector.shape, detector.context
+    predict = _Predict(detector).eval()
+    example = [torch.zeros(3, *sizes[0])] + [torch.zeros(3, sizes[1])] * bool(sizes[1])
+    with _in_a_sentence(detector, Refused), _Probe(), _Inside():
+        predict(*example)
+    return predict, example
+
+
+@contextmanager
+def _in_a_sentence(detector: nn.Module, kind: type[ExportError] = ExportError) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        reason = str(error) if isinstance(error, ExportError) else f"torch's exporter fails ({_innermost(error)})"
+        raise kind(f"{type(detector).__name__} cannot be exported to ONNX: {reason}.") from error
 
 
 def session(path: str | Path) -> Any:
@@ -351,6 +450,44 @@ class _Inside(TorchFunctionMode):
 LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
 
 
+def _computing_with_shapes(path: Path) -> int:
+    import onnx
+
+    return sum(node.op_type in OF_SHAPES for node in onnx.load(path).graph.node)
+
+
+#: Where torch collects what it knows of operators, anew for every graph: a module, and the function in it.
+COLLECTING = (
+    ("torch._export.utils", "_materialize_cpp_cia_ops"),
+    ("torch.onnx._internal._lazy_import", "onnxscript_apis.get_torchlib_ops"),
+)
+_collected: dict[str, Any] = {}
+
+
+@contextmanager
+def _collected_once() -> Iterator[None]:
+    """Torch's exporter with what it collected for an earlier graph of this process: a second of each.
+
+    There is no public way to it. Where a version of torch has these functions elsewhere, nothing is changed.
+    """
+    before: list[tuple[Any, str, Any]] = []
+    try:
+        for place, path in COLLECTING:
+            *above, name = path.split(".")
+            try:
+                owner = functools.reduce(getattr, above, importlib.import_module(place))
+                collect = getattr(owner, name)
+            except (ImportError, AttributeError):
+                continue
+            _collected.setdefault(path, functools.cache(collect))
+            before.append((owner, name, collect))
+            setattr(owner, name, _collected[path])
+        yield
+    finally:
+        for owner, name, collect in before:
+            setattr(owner, name, collect)
+
+
 def _translations() -> dict[Any, Any]:
     """In place of torch 2.13's log(sigmoid(x)), which is minus infinity for x below -104."""
     from onnxscript import opset20 as op
@@ -359,6 +496,37 @@ def _translations() -> dict[Any, Any]:
         return op.Neg(op.Softplus(op.Neg(self)))
 
     return {torch.ops.aten.log_sigmoid.default: log_sigmoid}
+
+
+@contextmanager
+def _traced_otherwise() -> Iterator[None]:
+    """The same for traced graphs: the loss of logits without their sigmoid, and nan_to_num without torch's six casts.
+
+    What these translations leave out, such as weights of classes, no detector uses, and `parity` would show.
+    """
+    from torch.onnx import register_custom_op_symbolic, symbolic_helper, unregister_custom_op_symbolic
+
+    def loss_of_logits(g: Any, x: Any, target: Any, *others: Any) -> Any:
+        one = g.op("Constant", value_t=torch.tensor(1.0))
+        return g.op("Add", g.op("Mul", g.op("Sub", one, target), x), g.op("Softplus", g.op("Neg", x)))
+
+    @symbolic_helper.parse_args("v", "f", "f", "f")
+    def nan_to_num(g: Any, x: Any, nan: float, above: float, below: float) -> Any:
+        def constant(value: float) -> Any:
+            return g.op("Constant", value_t=torch.tensor(value, dtype=x.type().dtype()))
+
+        found = g.op("Where", g.op("IsNaN", x), constant(nan), x)
+        found = g.op("Where", g.op("IsInf", x, detect_negative_i=0), constant(above), found)
+        return g.op("Where", g.op("IsInf", x, detect_positive_i=0), constant(below), found)
+
+    ours: dict[str, Any] = {"aten::binary_cross_entropy_with_logits": loss_of_logits, "aten::nan_to_num": nan_to_num}
+    try:
+        for name, symbolic in ours.items():
+            register_custom_op_symbolic(name, symbolic, OPSET)
+        yield
+    finally:
+        for name in ours:
+            unregister_custom_op_symbolic(name, OPSET)
 
 
 def _largest(program: Any) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from straylight.atomic import table_run, write_json, write_table
-from straylight.documents import read_json
+from straylight.documents import read_json, read_yaml
 from straylight.errors import ConfigError
 from straylight.result import Result, odd
 
@@ -31,14 +31,11 @@ LEFT = (
     *(f"checkpoints/{name}.ckpt" for name in CHECKPOINTS),
     "figures/**/*.png",
     "figures/**/extremes.csv",
-    "tensorboard/**/events.out.tfevents.*",
-    "tensorboard/**/hparams.yaml",
-    "tensorboard/**/projector_config.pbtxt",
-    "tensorboard/**/*.tsv",
-    "tensorboard/**/sprite.png",
     "csv/metrics.csv",
     "csv/hparams.yaml",
 )
+#: And what of that stands in a folder of TensorBoard's, which bears a name of the run's own.
+EVENTS = ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt", "*/*/*.tsv", "*/*/sprite.png")
 
 
 class RunFolder:
@@ -53,6 +50,7 @@ class RunFolder:
         shape: what the events are like that the detector was built for.
         scores, calibration: the scores of the test rows, and those that thresholds were set on.
         folds: the detectors that were fitted without a fold each, if thresholds were set across folds.
+        figures: a folder of pictures.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -74,6 +72,7 @@ class RunFolder:
         self.scores = self.path / "scores.parquet"
         self.calibration = self.path / "calibration.parquet"
         self.folds = self.path / "folds.ckpt"
+        self.figures = self.path / "figures"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -93,6 +92,12 @@ class RunFolder:
         """The checkpoints there are, the newest first, and the best one, which may be much older, in the end."""
         found = [path for name in CHECKPOINTS if (path := self.checkpoint(name)).is_file()]
         return sorted(found, key=lambda path: (path.stem == "best", -path.stat().st_mtime_ns))
+
+    def events(self) -> list[Path]:
+        """The folders in it that TensorBoard reads, the one written to last first."""
+        files = [path for path in self.path.glob(f"*/{EVENTS[0]}") if path.is_file()]
+        newest = sorted(files, key=lambda path: -path.stat().st_mtime_ns)
+        return list(dict.fromkeys(path.parent for path in newest))
 
     def log(self, rank: int | None = None) -> Path:
         """What the run says in words, or what a rank's process prints."""
@@ -141,9 +146,16 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run before this one left; nothing where none has been, and nothing that is not a run's."""
-        for pattern in LEFT if self.used or self.aside else ():
-            for path in self.path.glob(pattern):
+        if self.used or self.aside:
+            events = self.events()
+            for path in [p for pattern in LEFT for p in self.path.glob(pattern)]:
                 path.unlink(missing_ok=True)
+            for folder in events:
+                for path in [p for pattern in EVENTS for p in folder.glob(pattern)]:
+                    path.unlink(missing_ok=True)
+                for emptied in (*folder.glob("*/*"), *folder.glob("*"), folder):
+                    with suppress(OSError):  # which holds something else, and stays
+                        emptied.rmdir()
         self.forget_aside()
 
     @property
@@ -211,6 +223,11 @@ class RunFolder:
         files = (self.shape, self.scores, self.calibration, self.folds, *map(self.checkpoint, CHECKPOINTS))
         return {str(path.relative_to(self.path)): _digest(path) for path in files if path.is_file()}
 
+    @property
+    def digest_of_scores(self) -> str:
+        """The SHA-256 of the scores as they are now."""
+        return _digest(self.scores)
+
     def check_whole(self, path: Path) -> None:
         """See that a file is, byte for byte, the one that `result.json` tells of; one that it does not know passes.
 
@@ -265,10 +282,17 @@ class RunFolder:
             wrong = str(error)
         if wrong is None:
             return cast(Result, {**result, "folder": str(self.path)})
-        said = result if isinstance(result, dict) else {}
+        said = self._chosen() | (result if isinstance(result, dict) else {})
         names = {key: said[key] for key in ("detector", "data") if isinstance(said.get(key), str)}
         reason = f"{self.result} cannot be read ({wrong})"
         return cast(Result, {**names, "status": "failed", "reason": reason, "odd": True, "folder": str(self.path)})
+
+    def _chosen(self) -> dict[str, Any]:
+        """The config groups that were chosen, for a record that cannot say it; empty where Hydra has left nothing."""
+        try:
+            return dict(read_yaml(self.hydra)["hydra"]["runtime"]["choices"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
 
     def sound(self) -> Result | None:
         """What `result.json` says, for whoever goes by it; `None` if it is not there.
@@ -339,9 +363,14 @@ def checkpoint_in(folder: Path, name: str) -> Path:
     return folder / f"{name}.ckpt"
 
 
+def folder_of(path: Path) -> RunFolder | None:
+    """The run's folder that a file or folder lies somewhere in; `None` if it is in none."""
+    return next((RunFolder(above) for above in (path, *path.parents[:3]) if (above / JOB).is_file()), None)
+
+
 def run_of(path: Path) -> str | None:
     """The run that a file or folder somewhere in a run's folder is of; `None` if it is in none."""
-    return next((RunFolder(above).run for above in (path, *path.parents[:3]) if (above / JOB).is_file()), None)
+    return None if (folder := folder_of(path)) is None else folder.run
 
 
 def new_run() -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from straylight.metrics.runtimes import MARK, shared, timing
+
 
 class Result(TypedDict, total=False):
     """What `result.json` says, and the `folder` it lies in; see docs/runs.md for the fields.
@@ -32,6 +34,8 @@ class Result(TypedDict, total=False):
     thresholds: list[dict[str, Any]]
     by_epoch: list[dict[str, Any]]
     density: dict[str, Any]
+    figures: list[str]
+    figures_none: list[str]
     notices: list[str]
     contamination: float | None
     checkpoint: str
@@ -98,6 +102,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     ),
     "by_epoch": (_list(_holding(epoch=_number)), "must be a list whose entries have an epoch"),
     "density": (_mapping, "must be a mapping"),
+    "figures": (_list(_text), "must be a list of texts"),
+    "figures_none": (_list(_text), "must be a list of texts"),
     "notices": (_or_null(_list(_text)), "must be a list of texts"),
     "contamination": (_or_null(_number), "must be a number"),
     "checkpoint": (_text, "must be text"),
@@ -135,9 +141,8 @@ def headline(result: Mapping[str, Any]) -> str:
         for name, key in (("AUROC", "test/auroc"), ("AP", "test/ap"))
         if metrics.get(key) is not None
     ]
-    one = next((e for e in result.get("latency", []) if e["batch"] == 1), None)
-    if one:
-        numbers.append(f"p50 {one['p50_us']:.0f} us")
+    if (one := timing([result], 1, "p50_us")).values:
+        numbers.append(f"p50 {MARK if shared(result) else ''}{one.values[0]:.0f} us ({one.runtime})")
     numbers.append(f"{result.get('duration_s') or 0:.1f} s")
     what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
     return f"{what}: {', '.join(numbers)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,14 +17,20 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from straylight import config
+from straylight.callbacks.gallery import drawn
+from straylight.callbacks.material import Material
 from straylight.detectors import Detector
 from straylight.errors import ConfigError, DataError
 from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import read_checkpoint
+from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
 from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
 from straylight.metrics.crossed import CrossCalibration
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
 
@@ -72,6 +79,27 @@ class Run:
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
+
+    @cached_property
+    def material(self) -> Material:
+        """What its figures are drawn from: the scores of the test as the run wrote them, and its data set, loaded.
+
+        Raises:
+            ConfigError: if the data set is not to be had, or is another one now.
+        """
+        return material_of(self, data_of(self))
+
+    def draw(self, name: str) -> Figure:
+        """A figure of the run by its name, such as `scores` or `latent_2d`, as the run itself would have drawn it.
+
+        Example: `Run.open("outputs/runs/2026-11-23_10-00-00-000000").draw("latent_2d").savefig("codes.png")`.
+
+        Raises:
+            ConfigError: see `material`.
+            ValueError: if there is no such figure, or it does not apply.
+        """
+        with as_tested(self), torch.no_grad():
+            return drawn(name, self.material)
 
     def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
         """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.
@@ -137,8 +165,8 @@ class Run:
     def thresholds(self) -> dict[str, float]:
         """The thresholds that were set on calibration rows, by rule: `quantile`, `fpr=0.01`, `rate`, `f1`.
 
-        A score must exceed its threshold; infinite is one by which nothing may be flagged. The rule `fdr` has none, nor
-        has any that was set across folds.
+        Of several accepted rates each has its number, as `rate=100`. A score must exceed its threshold; infinite is one
+        by which nothing may be flagged. The rule `fdr` has none, nor has any that was set across folds.
         """
         found = {}
         for entry in self._entries:
@@ -147,7 +175,7 @@ class Run:
                 and "folds" not in entry
                 and (entry["rule"] != "f1" or entry["value"] is not None)
             ):
-                found[_named(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
+                found[self._name(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
         return found
 
     def p_values(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float64]:
@@ -204,12 +232,12 @@ class Run:
             DataError: if a score is NaN.
         """
         rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
-        across = {_named(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
+        across = {self._name(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
         known = {**self.thresholds, **across, **rates}
         if rule not in known:
             known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
             raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
-        entry = next(entry for entry in self._entries if _named(entry) == rule)
+        entry = next(entry for entry in self._entries if self._name(entry) == rule)
         if rule in rates:
             too_few = (known_rows := entry.get("calibration")) is not None and known_rows < needed(rates[rule])
             said = f"It takes {needed(rates[rule]):,} nominal calibration rows or more, and there are {known_rows}."
@@ -231,6 +259,9 @@ class Run:
         if nans := int(np.isnan(scores).sum()):
             raise DataError(f"{nans} of {len(scores)} events have a NaN score and can be neither flagged nor passed.")
         return scores
+
+    def _name(self, entry: dict[str, Any]) -> str:
+        return _named(entry, sum(one["rule"] == "rate" for one in self._entries) > 1)
 
     @property
     def _entries(self) -> list[dict[str, Any]]:
@@ -284,6 +315,8 @@ def _check_size(place: RunFolder, known: Mapping[str, Any], checkpoint: Path) ->
         )
 
 
-def _named(threshold: dict[str, Any]) -> str:
-    """What a rule is called; there may be several thresholds at a target FPR."""
+def _named(threshold: dict[str, Any], several_rates: bool = False) -> str:
+    """What a rule is called; there may be several thresholds at a target FPR, and at an accepted rate."""
+    if threshold["rule"] == "rate" and several_rates:
+        return f"rate={threshold['asked']['accept_hz']:g}"
     return f"fpr={threshold['asked']['fpr']:g}" if threshold["rule"] == "fpr" else str(threshold["rule"])

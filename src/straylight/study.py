@@ -87,10 +87,19 @@ class Study:
         return _as_text(*layers(self.result)) or f"{type(self.detector).__name__} has no parameters."
 
     def draw(self, name: str) -> Figure:
-        """A figure by its name, see `Gallery.draw`.
+        """A figure by its name, of all that a run may draw, see `Gallery.draw`.
 
         Raises:
             ValueError: if there is no such figure, or it does not apply.
+
+        Example:
+            >>> from straylight.data import Blobs
+            >>> from straylight.detectors import PCA
+            >>> data = Blobs(seed=0)
+            >>> found = study(PCA(data.shape), data)
+            >>> figure = found.draw("plane")  # shown by a notebook, and kept by figure.savefig("plane.png")
+            >>> figure.axes[0].get_xlabel()
+            'x1'
         """
         return self._gallery.draw(name)
 

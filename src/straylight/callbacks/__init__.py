@@ -6,6 +6,7 @@ from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent
 from straylight.callbacks.early_stopping import EarlyStopping
+from straylight.callbacks.event_log import EventLog
 from straylight.callbacks.figures import Figures
 from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.interrupt import Interrupt

@@ -143,7 +143,7 @@ def extremes(run: Material) -> Figure | None:
 
 
 def contributions(run: Material) -> Figure | None:
-    """Of the strangest events, as many as can be asked about in three seconds."""
+    """Of the strangest events, as many as can be asked about in three seconds; by features that change in training."""
     if run.data is None or run.dimensions < 2:
         return None
     size = 3 if _particles(run) else 1
@@ -155,6 +155,10 @@ def contributions(run: Material) -> Figure | None:
     x, context = run.events(places), run.context(places)
     rows, _ = run.data.training_sample(2000)
     usual = rows.flatten(1).median(0).values
+    same = (rows.flatten(1) == rows.flatten(1)[0]).all(0).numpy()  # the larger part of an image's rim
+    constant = np.array([same[group].all() for group in groups])
+    if constant.all():
+        return None
     # (n, G, D): of each event a copy for each group, with its features as usual
     replaced = x.flatten(1)[:, None].repeat(1, len(groups), 1)
     for g, group in enumerate(groups):
@@ -162,7 +166,10 @@ def contributions(run: Material) -> Figure | None:
     score = run.score(x, context).astype(np.float64)
     without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(len(groups), 0)).reshape(n, -1)
     names = run.features if size == 1 else [name.rpartition(" ")[0] for name in run.features[::size]]
-    return figures.contributions(x.numpy(), score[:, None] - without, score, run.y[places], run.kinds, names)
+    falls, numbers = score[:, None] - without, run.index[places].tolist()
+    return figures.contributions(
+        x.numpy(), falls, score, run.y[places], run.kinds, names, rows=numbers, constant=constant
+    )
 
 
 def samples(run: Material) -> Figure | None:
@@ -236,7 +243,9 @@ DRAWINGS: dict[str, Drawing] = {
     "losses": lambda run: figures.loss_curves(run.losses),
     "auroc_by_epoch": auroc_by_epoch,
     "scores": lambda run: figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight),
-    "selected": lambda run: figures.selected_fraction(run.scores, run.y, run.kinds, run.thresholds, run.weight),
+    "selected": lambda run: figures.selected_fraction(
+        run.scores, run.y, run.kinds, run.thresholds, run.weight, run.input_hz, run.accepted_hz
+    ),
     "confusion": confusion,
     "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
     "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),

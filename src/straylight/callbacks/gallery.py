@@ -9,6 +9,7 @@ import torch
 
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import AfterTest, Scores, measured, weights_of
+from straylight.report.choice import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,18 +51,10 @@ class Gallery(AfterTest):
         Raises:
             ValueError: if there is no such figure, or it does not apply to this run.
         """
-        # here, since it takes a second and a run without figures needs none of it
-        from straylight.callbacks.drawings import DRAWINGS
-
-        if name not in DRAWINGS:
-            raise ValueError(f"there is no figure {name!r}, but {', '.join(DRAWINGS)}")
         if self.material is None:
+            named(name)
             raise ValueError(f"{name} is drawn of tested events: call trainer.test(detector, data) first")
-        figure = DRAWINGS[name](self.material)
-        if figure is None:
-            kind = type(self.material.module).__name__
-            raise ValueError(f"the figure {name} does not apply to a run of {kind} on {self.material.shape}")
-        return figure
+        return drawn(name, self.material)
 
     # losses: the module logs those of an epoch after the callbacks' own end of it
 
@@ -74,7 +67,7 @@ class Gallery(AfterTest):
     def _note(self, trainer: pl.Trainer, epoch: int | None = None) -> None:
         epoch = trainer.current_epoch if epoch is None else epoch
         metrics = trainer.callback_metrics
-        for name in filter(_is_loss, metrics) if epoch else ():
+        for name in filter(is_loss, metrics) if epoch else ():
             if metrics[name] is self._noted.get(name):  # of a phase that has ended; Lightning keeps the last value
                 continue
             pairs = self.losses.setdefault(name, [])
@@ -113,5 +106,33 @@ class Gallery(AfterTest):
         )
 
 
-def _is_loss(name: str) -> bool:
+def named(name: str) -> None:
+    """See that there is a figure of that name.
+
+    Raises:
+        ValueError: if there is none, with those there are.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no figure {name!r}, but {', '.join(NAMES)}")
+
+
+def drawn(name: str, material: Material) -> Figure:
+    """A figure of `straylight.callbacks.drawings` by its name.
+
+    Raises:
+        ValueError: if there is no such figure, or it does not apply to this run.
+    """
+    named(name)
+    # here, since it takes a second and a run without figures needs none of it
+    from straylight.callbacks.drawings import DRAWINGS
+
+    figure = DRAWINGS[name](material)
+    if figure is None:
+        kind = type(material.module).__name__
+        raise ValueError(f"the figure {name} does not apply to a run of {kind} on {material.shape}")
+    return figure
+
+
+def is_loss(name: str) -> bool:
+    """Whether a number by epoch is a loss, or a term of one."""
     return name.startswith(("train/", "val/")) and not name.endswith(("/lr", "/grad_norm"))

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from straylight.callbacks.progress import announce
 from straylight.callbacks.timing import Runtime, Timing
 
 
@@ -48,6 +49,7 @@ class Latency(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._sample is not None
         if trainer.is_global_zero:
+            announce(trainer, "timing")
             # in the precision that was tested
             self.entries, self.cost = self.timing(pl_module, *self._sample, trainer.precision_plugin.forward_context)
         self._sample = None

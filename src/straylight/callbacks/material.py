@@ -82,6 +82,17 @@ class Material:
         return {name: entry["value"] for name, entry in self.rules.items() if entry.get("value") is not None}
 
     @property
+    def accepted_hz(self) -> list[float]:
+        """The rates that may be kept, as thresholds were asked for."""
+        return [entry["accept_hz"] for entry in self.rules.values() if "accept_hz" in entry]
+
+    @property
+    def input_hz(self) -> float | None:
+        """How many events arrive a second, where a threshold was asked for by a rate."""
+        asked = (entry["asked"] for entry in self.rules.values())
+        return next((known["input_hz"] for known in asked if "input_hz" in known), None)
+
+    @property
     def first_threshold(self) -> tuple[str, float] | None:
         """The first of them, its rule and the score."""
         return next(iter(self.thresholds.items()), None)

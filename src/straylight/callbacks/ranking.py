@@ -1,7 +1,7 @@
 """How well the test split was ranked."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from straylight.metrics.ranking import FPRS, MAX_FPR, RESOLVABLE, Ranked, needed
 log = logging.getLogger(__name__)
 
 EQUAL = 0.9  # share of test rows with one score that is told
+TURNED = 0.1  # AUROC below which a sign may be wrong
 
 
 def tell_equal(module: pl.LightningModule, score: NDArray[np.float32]) -> None:
@@ -29,6 +30,31 @@ def tell_equal(module: pl.LightningModule, score: NDArray[np.float32]) -> None:
     if share > EQUAL:
         which = "all" if share == 1 else f"{share:.1%} of the"
         notice(f"{type(module).__name__} gives {which} {len(score):,} test rows one score, {value[1]:.6g}.")
+
+
+def tell_turned(module: pl.LightningModule, metrics: Mapping[str, float], intervals: Mapping[str, Any]) -> None:
+    """Give notice, once, if anomalies have lower scores than nominal rows, which may be a wrong sign.
+
+    Args:
+        module: that scored.
+        metrics, intervals: `auroc`, `auroc/KIND` and others, by name. One whose interval reaches 1/2 says nothing.
+    """
+    if not callable(notice := getattr(module, "notice", None)):
+        return
+    turned = {
+        name.removeprefix("auroc").lstrip("/"): value
+        for name, value in metrics.items()
+        if name.partition("/")[0] == "auroc" and value < TURNED and intervals.get(name, (0, 1))[1] < 0.5
+    }
+    if not turned:
+        return
+    kinds = "" if "" in turned else " of " + ", ".join(turned)
+    value = turned.get("", max(turned.values()))
+    notice(
+        f"AUROC is {value:.3g}{' or less' * (bool(kinds) and len(turned) > 1)}: nearly all anomalies{kinds} score "
+        "lower than nominal rows. A score is larger the stranger an event is: is the sign of "
+        f"{type(module).__name__}.score right?"
+    )
 
 
 class Ranking(TestScores):
@@ -73,9 +99,12 @@ class Ranking(TestScores):
                 log.warning("The test rows have no labels: they are scored, and AUROC, AP and TPR are left out.")
             return
         ranked = self._ranked(trainer, module, scores)
-        self.metrics = {f"test/{name}": value for name, value in ranked.metrics().items()}
+        found = ranked.metrics()
+        self.metrics = {f"test/{name}": value for name, value in found.items()}
         if trainer.is_global_zero:
-            self.intervals = {f"test/{name}": value for name, value in ranked.intervals(self.level).items()}
+            intervals = ranked.intervals(self.level)
+            self.intervals = {f"test/{name}": value for name, value in intervals.items()}
+            tell_turned(module, found, intervals)
         for logger in trainer.loggers:
             logger.log_metrics(self.metrics, step=trainer.global_step)
 
@@ -112,7 +141,7 @@ class Ranking(TestScores):
         self.by_epoch[epoch] = {name: value for name, value in found.items() if name.startswith(kept)}
         for logger in trainer.loggers:  # not through the module, whose metrics monitors see
             named = {f"by_epoch/{name}": value for name, value in self.by_epoch[epoch].items()}
-            logger.log_metrics(named, step=epoch)
+            logger.log_metrics(named, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"by_epoch": self.by_epoch}

@@ -58,7 +58,12 @@ def kinds_of(trainer: pl.Trainer) -> tuple[str, ...]:
 
 def weights_of(trainer: pl.Trainer, index: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """The weights of these test rows, `(N,)`; `None` where all are one, or the data module has none."""
-    weight = getattr(split_of(getattr(trainer, "datamodule", None), "test"), "weight", None)
+    return weights_of_split(split_of(getattr(trainer, "datamodule", None), "test"), index)
+
+
+def weights_of_split(split: Any, index: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """The same of rows of a split, which may be None."""
+    weight = getattr(split, "weight", None)
     return None if weight is None or weight.stride(0) == 0 else weight.numpy()[index]
 
 

@@ -42,7 +42,7 @@ class Thresholds(TestScores):
         quantile: of nominal scores; `null` leaves the rule out.
         fprs: target false-positive rates.
         input_hz, accept_hz: how many events arrive a second, after the selection that the sample has passed, and how
-            many of them may be kept; both or neither.
+            many of them may be kept, a threshold for each of several; both or neither.
         fdr: false-discovery rate; `null` leaves the rule out.
         f1: whether to choose a threshold by the labels of validation, where it holds anomalies.
         cross: folds of the training rows, two or more, to calibrate on these instead: the detector, one that is fitted,
@@ -55,7 +55,7 @@ class Thresholds(TestScores):
         quantile: float | None = 0.95,
         fprs: Sequence[float] = (1e-2,),
         input_hz: float | None = None,
-        accept_hz: float | None = None,
+        accept_hz: float | Sequence[float] | None = None,
         fdr: float | None = 0.1,
         f1: bool = False,
         cross: int | None = None,

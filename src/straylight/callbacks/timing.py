@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from straylight.callbacks.cost import energy, flops, peak_memory, size
 from straylight.callbacks.scored import said
 from straylight.callbacks.sharing import busy, card, sharing
 from straylight.errors import StraylightError
-from straylight.export import parity, run, session, to_onnx
+from straylight.export import MISORDERED, TOLERANCE, Usual, compared, difference, misordered, run
 from straylight.metrics.cost import Busy
 from straylight.metrics.latency import measure
 
@@ -134,9 +135,14 @@ class Timing:
                     if joules:
                         cost["energy_j_per_million_events"] = joules
                 if "compile" in self.runtimes and name == "eager":
+                    n = next((n for n in self.batches if n > 1), 1)  # one event says nothing of their order
+                    eager = scoring(detector, n)()
                     with _compiled(detector) as any_network:
                         if any_network:
-                            unscaled += timed("compiled", detector)
+                            alike = {} if agree(eager, scoring(detector, n)()) else {"agrees": False}
+                            unscaled += [{**entry, **alike} for entry in timed("compiled", detector)]
+                            if alike:
+                                remarks.append("compiled: its scores are not those of eager torch.")
                         else:
                             remarks.append("compiled: left out, the detector has no network to compile.")
             if "onnx" in self.runtimes:
@@ -176,12 +182,9 @@ class Timing:
             return f"left out: the detector scores {x.dtype}, and its graph float32."
         try:
             with torch.inference_mode(False), tempfile.TemporaryDirectory() as folder:
-                exported = to_onnx(detector, f"{folder}/model.onnx")
-                ready = session(exported.path)
-                quick = [entry["batch"] for entry in self._quick(entries)]
-                sizes = [n for n in quick if n <= (exported.largest or n)][-2:]
-                few = min(256, exported.largest or 256)
-                parity(detector, ready, x[:few].clone(), context[:few].clone(), batches=sizes)
+                few, sizes = min(256, len(x)), [entry["batch"] for entry in self._quick(entries)]
+                own = x[:few].clone(), context[:few].clone()
+                exported, ready = compared(detector, f"{folder}/model.onnx", *own, batches=sizes)
                 into += timed("onnx", lambda rows, columns: run(ready, rows, columns), exported.largest, on_cpu=True)
         except StraylightError as error:
             return str(error)
@@ -190,6 +193,22 @@ class Timing:
         import onnxruntime
 
         return f"ONNX Runtime {onnxruntime.__version__}, one thread"
+
+
+def agree(eager: Tensor | list[Tensor], other: Tensor | list[Tensor]) -> bool:
+    """Whether two runtimes score the same rows alike, as `straylight.export.parity` has it of ordinary rows.
+
+    Args:
+        eager, other: scores, `(B,)`, or parts of them.
+
+    Example:
+        >>> agree(torch.arange(9.0), torch.arange(9.0) + 1e-5), agree(torch.arange(9.0), -torch.arange(9.0))
+        (True, False)
+    """
+    a, b = (torch.cat(p if isinstance(p, list) else [p])[:1000].double().cpu().numpy() for p in (eager, other))
+    if not np.isfinite(b[np.isfinite(a)]).all():
+        return False
+    return difference(a, b, Usual.of(a)) <= TOLERANCE and misordered(a, b) <= MISORDERED
 
 
 def _foreseen(entries: list[Entry], n: int) -> float:

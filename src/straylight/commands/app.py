@@ -26,6 +26,7 @@ from straylight.job.order import Order, fields_of, keep_hydra, placed
 from straylight.overrides import composable
 from straylight.result import headline
 from straylight.sweep.command import Command
+from straylight.sweep.figures import without_figures
 from straylight.sweep.lease import leased
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         raise ConfigError("A sweep is resumed by hydra/launcher=local alone; other launchers know jobs by number only.")
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
+    if not single:
+        without_figures(cfg, overrides)
     folder = RunFolder(job.runtime.output_dir)
     ours = single and rank_here() in (None, 0)
     try:

@@ -3,32 +3,51 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
+from straylight.metrics.runtimes import BEST, RUNTIMES
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
 
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="straylight report",
         description="The leaderboard of a sweep, or of all runs below a folder: a row for each detector on each data "
         f"set, mean and range over seeds; written to leaderboard.csv there too, beside {', '.join(PICTURES)}, those of "
         "them that apply. For the folder of one run, its numbers.",
     )
-    parser.add_argument("folder", type=Path, help="of a run, of a sweep, or above several of them")
+    parser.add_argument("folder", type=Path, nargs="?", help="of a run, of a sweep, or above several of them")
     parser.add_argument("--details", action="store_true", help="of one run: all that was measured")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=BEST,
+        help="whose times the leaderboard has: of each detector the fastest that scores as torch does (best), or one",
+    )
     parser.add_argument("--retime", action="store_true", help="time every run once more, one by one, before reporting")
+    parser.add_argument(
+        "--figures",
+        nargs="*",
+        metavar="NAME",
+        help="draw the figures of every run from what it kept, before reporting: all that apply, or these (`essential` "
+        "for those that a run draws by itself)",
+    )
     parser.add_argument(
         "--trust",
         action="append",
         default=[],
         metavar="NAME",
-        help="with --retime: a module whose classes may be built",
+        help="with --retime or --figures: a module whose classes may be built",
     )
     given = parser.parse_args(arguments)
+    if given.folder is None and given.figures and Path(given.figures[-1]).is_dir():
+        given.folder = Path(given.figures.pop())  # `--figures FOLDER`
+    if given.folder is None:
+        parser.error("say which folder: of a run, of a sweep, or above several of them")
     folder, runs = given.folder, SweepFolder(given.folder)
     if not folder.is_dir():
         sys.exit(_refusal(f"there is no folder {folder}."))
@@ -37,6 +56,8 @@ def main(arguments: list[str]) -> None:
         from straylight.commands.retime import retime
 
         failures = retime(folder, given.trust)
+    if given.figures is not None:
+        failures += _figures(folder, given.figures, given.trust)
     if RunFolder(folder).result.is_file():
         show_run(folder, details=given.details)
     elif given.details:
@@ -44,9 +65,32 @@ def main(arguments: list[str]) -> None:
     elif not runs.has_results:
         sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
     else:
-        report(folder)
+        report(folder, runtime=given.runtime)
     if failures:
         sys.exit(1)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message.replace("unrecognized arguments:", "there is no option")
+        say(f"Error: {sentence}; straylight report --help says what can be typed.", error=True)
+        sys.exit(2)
+
+
+def _figures(folder: Path, names: list[str], trust: list[str]) -> int:
+    """Draw the figures of these names; the number of runs that could not be drawn."""
+    from straylight.report.choice import ALL, understood
+
+    typed = [name for words in names for name in words.strip("[]").split(",") if name]
+    try:
+        only = understood(typed or ALL, "--figures")
+    except ValueError as error:
+        sys.exit(_refusal(f"{error}."))
+    from straylight.commands.redraw import redraw
+
+    return redraw(folder, only, trust)
 
 
 def _refusal(sentence: str) -> int:

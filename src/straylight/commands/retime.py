@@ -16,6 +16,7 @@ from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
+from straylight.metrics.runtimes import timing
 from straylight.run import Run
 
 Sample = tuple[Tensor, Tensor]
@@ -53,7 +54,7 @@ def retime(folder: Path, trust: Collection[str] = ()) -> int:
             torch.set_num_threads(threads)
         now = {"latency": latency, "cost": cost, "retimed": {"time": datetime.now(UTC).isoformat(timespec="seconds")}}
         run.write_result({**(run.read() or result), **now})
-        numbers = [f"p50 {_first(r)} us" for r in (now, result) if _first(r)]
+        numbers = [f"p50 {_first(r)}" for r in (now, result) if _first(r)]
         say(f"{what}: {', before '.join(numbers)}")
         if cost["shared"].get("others"):
             print("  others used the device in the meantime: time it again when they do not")
@@ -61,7 +62,8 @@ def retime(folder: Path, trust: Collection[str] = ()) -> int:
 
 
 def _first(result: Any) -> str:
-    return next((f"{e['p50_us']:.0f}" for e in result.get("latency", []) if e["batch"] == 1 and e.get("p50_us")), "")
+    found = timing([result], 1, "p50_us")
+    return f"{found.values[0]:.0f} us ({found.runtime})" if found.values else ""
 
 
 def _timed(

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from straylight import config
-from straylight.commands.data import head, show
+from straylight.commands.listing import head, show
 from straylight.console import Plain, say
 from straylight.data import AnomalyDataModule
 from straylight.data.steps.overlap import found_in

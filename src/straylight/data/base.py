@@ -36,9 +36,9 @@ class AnomalyDataModule(pl.LightningDataModule):
     """Base of all data sets. A subclass writes `load() -> Splits`, and `kinds` where there is more than one.
 
     Splits are made before anything is fitted. Training labels are served hidden. Validation is halved by seed: one
-    half selects epochs, the other (`calibration_dataloader`) is for thresholds. Test rows touch nothing before the
-    test. A batch in a limit of the Trainer's is a mini-batch, of `batch_size` rows: where validation or test are
-    limited, so many are drawn by seed from all of their rows.
+    half selects epochs, by its rows that are not known to be anomalous; the other (`calibration_dataloader`) is for
+    thresholds. Test rows touch nothing before the test. A batch in a limit of the Trainer's is a mini-batch, of
+    `batch_size` rows: where validation or test are limited, so many are drawn by seed from all of their rows.
 
     Args:
         batch_size: rows of a mini-batch, over all devices.
@@ -199,6 +199,17 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _val_halves(self) -> tuple[Events, Events]:
         return halves(self.splits.val, self.seed)
 
+    @cached_property
+    def selecting(self) -> Events:
+        """The validation rows by whose loss an epoch is chosen: half of them, without those known to be anomalous.
+
+        How well an epoch reconstructs anomalies says nothing for it, and few of them can outweigh all others. Rows
+        without a label stay.
+        """
+        half = self._val_halves[0]
+        kept = (half.y <= 0).numpy()
+        return half if kept.all() else half.take(np.flatnonzero(kept))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one event."""
@@ -210,7 +221,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self.splits.train.context.shape[1]
 
     def setup(self, stage: str | None = None) -> None:
-        if not len(self.splits.val) and self.trainer:
+        if self.trainer and stage == "fit" and getattr(self.trainer.lightning_module, "selects", False):
+            self._tell_what_selects()
+        if not len(self.selecting) and self.trainer:
             self.trainer.limit_val_batches = 0  # Lightning warns of a loader without rows, and this is meant
 
     def training_rows(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -247,8 +260,8 @@ class AnomalyDataModule(pl.LightningDataModule):
             self._training.events = self.splits.train
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The half of validation that selects; nothing where there is no validation."""
-        return self._evaluation(self._val_halves[0], self.trainer.limit_val_batches if self.trainer else 1.0)
+        """The rows of validation that select; nothing where there are none."""
+        return self._evaluation(self.selecting, self.trainer.limit_val_batches if self.trainer else 1.0)
 
     def calibration_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The half of validation that thresholds are set on."""
@@ -292,6 +305,17 @@ class AnomalyDataModule(pl.LightningDataModule):
         even = events.weight.stride(0) == 0
         weight = events.weight[:1].to(device).expand(n) if even else events.weight.to(device)
         return replace(events, x=events.x.to(device), context=events.context.to(device), weight=weight)
+
+    def _tell_what_selects(self) -> None:
+        """Say so where anomalies may be among the rows that an epoch is chosen by, or nothing but anomalies is."""
+        rows = len(self.selecting)
+        if rows and int(self.selecting.y.min()) < 0:
+            self.notice(
+                f"The {rows:,} validation rows that choose the epoch have no labels: if anomalies are among them, how "
+                "well they are reconstructed chooses it, too."
+            )
+        elif len(self.splits.val) and not rows:
+            self.notice("All validation rows that would choose the epoch are anomalous: the last epoch is tested.")
 
     # what is looked at once
 

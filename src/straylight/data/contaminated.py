@@ -24,8 +24,8 @@ class Contaminated(AnomalyDataModule):
     there as corrupted alone. What was set aside is divided into test and validation, kind by kind, and all other
     images train. `meta` says of each image its digit and its corruption.
 
-    Validation holds corrupted images too. `reserve_fraction` of the training images are corrupted and kept for
-    `contamination` to draw from, so that the test never changes with either.
+    Validation holds corrupted images too; none of them chooses an epoch. `reserve_fraction` of the training images are
+    corrupted and kept for `contamination` to draw from, so that the test never changes with either.
 
     Args:
         aside: the fraction of all images set aside.

@@ -61,6 +61,7 @@ class AnoGAN(GAN):
     """
 
     selects = False  # an adversarial loss does not tell a good epoch from a bad one
+    tries_score = False
     starts: Tensor
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.grouped import GroupedTraining
+from straylight.detectors.trial import ROWS, try_out
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, scaling_of
 from straylight.nn.scaling import Method
@@ -62,6 +63,8 @@ class Detector(GroupedTraining):
     rows_at_once = 16384
     #: Whether training is one pass over the rows, of which half would be nothing.
     one_pass = False
+    #: Whether two rows are scored before training; not where a score is a search that takes seconds.
+    tries_score = True
     #: Whether `compile_networks` was called.
     compiled = False
     #: Whether it is put into a graph, which cannot go by what its numbers are.
@@ -208,6 +211,20 @@ class Detector(GroupedTraining):
         self._ordinary.clear()
         if not self.scaling.fitted:
             self.scaling.fit(x for x, _ in self.training_rows())
+
+    def on_train_start(self) -> None:
+        rows = self._first_rows()
+        if rows is not None and not self.one_pass:
+            with self.trainer.precision_plugin.forward_context():
+                try_out(self, *rows, loss=type(self).step is GroupedTraining.step, score=self.tries_score)
+
+    def _first_rows(self) -> tuple[Tensor, Tensor] | None:
+        """Two training rows and their context, where a data module serves them."""
+        sample = getattr(getattr(self.trainer, "datamodule", None), "training_sample", None)
+        if sample is None:
+            return None
+        x, context = sample(ROWS)
+        return x.to(self.device), context.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

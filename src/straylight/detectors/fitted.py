@@ -9,6 +9,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.base import Detector
+from straylight.detectors.trial import try_score
 from straylight.rows.batch import Batch, Group
 
 
@@ -63,6 +64,9 @@ class FittedDetector(Detector):
         tall = max(1, min(most, int(self.budget_mb * 2**20 / (8 * max(1, numbers)))))
         if torch.compiler.is_compiling():  # a graph is of one turn
             torch._check(rows.shape[0] <= tall)
+            return iter((rows,))
+        if torch.jit.is_tracing():
+            self.turn = min(tall, vars(self).get("turn", tall))  # see `straylight.export.traced`
             return iter((rows,))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 
@@ -126,6 +130,8 @@ class FittedDetector(Detector):
             self.update(self.scaled(group.rows()))
             if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
                 self.finish()
+                if (rows := self._first_rows()) is not None:
+                    try_score(self, *rows)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -70,7 +70,8 @@ class GroupedTraining(pl.LightningModule):
             self._steps["unreported"] += 1
         self.count(seen, group.sizes[: len(seen)])
         self._report_steps()
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped += len(seen) - 1  # by which loggers draw; one is added
+        # by which loggers draw: what Lightning logs of an epoch stands at the last of its steps
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
     def step(self, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         """One optimiser step on one mini-batch whose `x` is scaled; detectors that alternate networks override it.

@@ -20,7 +20,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.job.ddp import DDP, environment
-from straylight.job.logs import go_on
+from straylight.job.logs import call, conclude, go_on
 from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def train(
     if trainer.is_global_zero:
         if not resume:
             folder.clear()  # no earlier: what is refused until here costs nobody what was there before
+        call(trainer.loggers, folder, fields)
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
         if resume:
             go_on(trainer.loggers)
@@ -91,7 +92,7 @@ def train(
         return {}
     folder.checkpoint("interrupt").unlink(missing_ok=True)
     result = record.written if record is not None else {}
-    _log_hyperparameters(cfg, trainer, result)
+    conclude(trainer.loggers, cfg, result)
     return result
 
 
@@ -119,7 +120,7 @@ def _trainer(
     cfg: DictConfig, fields: Mapping[str, Any], detector: Detector, data: AnomalyDataModule, tell: Any
 ) -> pl.Trainer:
     callbacks = _all(cfg, "callbacks")
-    validated = detector.selects and len(data.splits.val)
+    validated = detector.selects and len(data.selecting)
     for waiting in [c for c in callbacks if isinstance(c, pl.callbacks.EarlyStopping)]:
         if not validated and (not detector.selects or waiting.monitor.startswith("val")):  # for what never comes
             callbacks.remove(waiting)
@@ -157,23 +158,6 @@ def _trainer(
 def _all(cfg: DictConfig, group: str) -> list[Any]:
     chosen = cfg.get(group) or {}
     return [config.build(cfg, f"{group}.{name}") for name in chosen if chosen[name] is not None]
-
-
-def _log_hyperparameters(cfg: DictConfig, trainer: pl.Trainer, result: Mapping[str, Any]) -> None:
-    """Hyperparameters with the final metrics, once, so that TensorBoard's table has a finished line per run."""
-    from torch.utils.tensorboard.summary import hparams
-
-    chosen = {"detector": result.get("detector", ""), "data": result.get("data", ""), "seed": cfg.seed}
-    values = {**chosen, **config.flat(cfg, "detector", "data", "optimizer", "trainer")}
-    metrics = {name: value for name, value in result.get("metrics", {}).items() if isinstance(value, float)}
-    for logger in trainer.loggers:
-        if isinstance(logger, pl.loggers.TensorBoardLogger):
-            for summary in hparams(values, metrics):  # the metrics themselves were logged when they were measured
-                logger.experiment._get_file_writer().add_summary(summary)
-            logger.experiment.close()  # with the thread that writes
-        else:
-            logger.log_hyperparams(values)
-            logger.save()
 
 
 def load(detector: Detector, checkpoint: Path) -> str | None:

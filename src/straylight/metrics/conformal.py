@@ -103,7 +103,8 @@ class Calibration:
         if nans := int(np.isnan(new).sum()):
             raise ValueError(f"{nans} of {new.size} scores are NaN and have no p-value")
         place = np.searchsorted(self._column.values, new, "left")
-        return np.asarray((1 + self._column.above(place) * (self.n / self._column.total)) / (self.n + 1))
+        p_values = (1 + self._column.above(place) * (self.n / self._column.total)) / (self.n + 1)
+        return np.minimum(p_values, 1.0)  # the weights of all rows may add up to a rounding more than their total
 
     def at_fpr(self, fpr: float) -> Threshold:
         """The smallest threshold whose expected false-positive rate is at most `fpr`, between 0 and 1.

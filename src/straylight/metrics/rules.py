@@ -5,7 +5,8 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def rules(
     quantile: float | None = 0.95,
     fprs: Sequence[float] = (1e-2,),
     input_hz: float | None = None,
-    accept_hz: float | None = None,
+    accept_hz: float | Sequence[float] | None = None,
     fdr: float | None = 0.1,
     f1: bool = False,
 ) -> list[Rule]:
@@ -54,7 +55,7 @@ def rules(
     Args:
         quantile: of nominal scores; None leaves the rule out.
         fprs: target false-positive rates.
-        input_hz, accept_hz: see `fpr_of_rate`; both or neither.
+        input_hz, accept_hz: see `fpr_of_rate`; both or neither. A rule for each of several accepted rates.
         fdr: false-discovery rate, see `benjamini_hochberg`; None leaves the rule out.
         f1: whether to choose a threshold by labels, see `best_f1`.
 
@@ -72,19 +73,38 @@ def rules(
     if quantile is not None:
         found.append(Rule("quantile", {"quantile": quantile}, fpr_of_quantile(quantile)))
     found += [Rule("fpr", {"fpr": fpr}, fpr) for fpr in fprs]
-    if input_hz is not None and accept_hz is not None:
-        try:
-            fpr = fpr_of_rate(accept_hz, input_hz)
-        except ValueError as error:
-            raise ValueError(f"accept_hz and input_hz: {error}") from error
-        found.append(Rule("rate", {"accept_hz": accept_hz, "input_hz": input_hz}, fpr))
-    elif input_hz is not None or accept_hz is not None:
+    accepted = _numbers("accept_hz", accept_hz)
+    if accepted and input_hz is not None:
+        _numbers("input_hz", input_hz, several=False)
+        for rate in accepted:
+            try:
+                fpr = fpr_of_rate(rate, input_hz)
+            except ValueError as error:
+                raise ValueError(f"accept_hz and input_hz: {error}") from error
+            found.append(Rule("rate", {"accept_hz": rate, "input_hz": input_hz}, fpr))
+    elif input_hz is not None or accepted:
         raise ValueError("input_hz and accept_hz go together: give both or neither")
     if fdr is not None:
         found.append(Rule("fdr", {"fdr": fdr}))
     if f1:
         found.append(Rule("f1", {}))
     return found
+
+
+def _numbers(name: str, value: Any, several: bool = True) -> list[float]:
+    """A number, or several of which none comes twice.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if value is None:
+        return []
+    values: list[Any] = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
+    if wrong := [one for one in values if isinstance(one, bool) or not isinstance(one, Real)]:
+        raise ValueError(f"{name} must be a number{' or a list of numbers' * several}, not {wrong[0]!r}")
+    if not several and isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a number, not {values}")
+    return list(dict.fromkeys(values))
 
 
 def settable(rules: Sequence[Rule], rows: float, of: str = "nominal calibration") -> tuple[str, bool]:

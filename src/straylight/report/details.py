@@ -3,25 +3,24 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
+from straylight.metrics.runtimes import MARK, SHARED, shared
 from straylight.report.leaderboard import NOT_RESOLVABLE
+from straylight.report.sheet import Cell, Column, Sheet, ranged
 
-Part = Table | str
+Part = Sheet | str
 SHORT = ("0.1", "0.01")  # FPRs of the short page
 
 
-def headed(*headings: str, left: int = 1, **options: Any) -> Table:
-    """An empty table, its first columns to the left and the others to the right; `options` are those of rich."""
-    out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), **options)
-    for i, heading in enumerate(headings):
-        out.add_column(heading, justify="left" if i < left else "right", no_wrap=heading == "detector")
-    return out
+def headed(*headings: str) -> Sheet:
+    """An empty table, its first column to the left and the others, which are numbers, to the right."""
+    columns = (Column(heading, narrow=heading.replace(" ", "\n")) for heading in headings[1:])
+    return Sheet([Column(headings[0], text=True), *columns])
 
 
-def filled(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[Table]:
+def filled(headings: Sequence[str], rows: Iterable[Sequence[str | Text | Cell]]) -> Iterator[Sheet]:
     """A table of these rows, if there are any."""
     out = headed(*headings)
     for row in rows:
@@ -42,7 +41,7 @@ def overview(result: Mapping[str, Any]) -> Iterator[Part]:
         out.add_row(
             name,
             number(metrics[f"auroc{kind}"]),
-            f"{interval[0]:.4f}-{interval[1]:.4f}" if interval else "",
+            Cell(f"{interval[0]:.4f}-{interval[1]:.4f}", f"{interval[0]:.4f}-\n{interval[1]:.4f}") if interval else "",
             number(metrics.get(f"ap{kind}")),
             *(number(metrics.get(f"tpr@fpr={f}{kind}")) if _resolves(metrics, f) else NOT_RESOLVABLE for f in SHORT),
         )
@@ -60,7 +59,7 @@ def ranking(result: Mapping[str, Any]) -> Iterator[Part]:
     whole |= {"max_sic": "largest SIC"} if "max_sic" in metrics else {}
     fprs = [name.partition("=")[2] for name in overall if name.startswith("tpr@fpr=")]
 
-    def cell(name: str) -> str:
+    def cell(name: str) -> str | Cell:
         return _with_interval(metrics.get(name), intervals.get(name))
 
     yield from filled(["", *whole.values()], ([kinds[k], *(cell(f"{m}{k}") for m in whole)] for k in kinds))
@@ -148,11 +147,16 @@ def latency(result: Mapping[str, Any]) -> Iterator[Part]:
 
     def row(entry: Mapping[str, Any]) -> list[str]:
         runtime = entry["runtime"] + ("" if entry.get("scaling", True) else ", already scaled")
-        return [runtime, *(large(entry.get(key)) for key in shown)]
+        runtime += "" if entry.get("agrees", True) else ", other scores"
+        return [runtime, *(timed(entry.get(key), disturbed and key != "batch") for key in shown)]
+
+    disturbed = shared(result)
 
     shown = {"batch": "batch", "p50_us": "p50 us", "p95_us": "p95 us", "p99_us": "p99 us", "mean_us": "mean us"}
     shown |= {"events_per_s": "events/s"}
-    yield from filled(("runtime", *shown.values()), map(row, result.get("latency", [])))
+    yield from filled(("runtime", *shown.values()), map(row, entries := result.get("latency", [])))
+    if disturbed and entries:
+        yield f"{MARK}: {SHARED}."
 
 
 def cost(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -210,8 +214,20 @@ def by_epoch(result: Mapping[str, Any]) -> Iterator[Part]:
     yield from filled(("epoch", "AUROC", "AP"), ranked)
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    return number(value) + (f"\n{interval[0]:.3f}-{interval[1]:.3f}" if interval and value is not None else "")
+def _with_interval(value: float | None, interval: Sequence[float] | None) -> str | Cell:
+    if value is None or not interval:
+        return number(value)
+    return ranged(number(value), f"{interval[0]:.3f}", f"{interval[1]:.3f}")
+
+
+def timed(value: float | None, disturbed: bool) -> str:
+    """A time or a rate, with a mark if others used the machine.
+
+    Example:
+        >>> timed(1234.5, False), timed(1234.5, True), timed(None, True)
+        ('1,234', '~1,234', '')
+    """
+    return (MARK if disturbed and value is not None else "") + large(value)
 
 
 def number(value: float | None) -> str:

@@ -14,10 +14,24 @@ from typing import Any, NamedTuple
 from straylight.atomic import replacing
 from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
+from straylight.metrics.runtimes import BEST, shared, timing
 
-NOT_RESOLVABLE = "n.r."
+NOT_RESOLVABLE = "n.r."  # in a table
 RANKED = ("auroc", "ap")  # whose means over seeds have 95 % intervals
 FPRS = ("0.1", "0.01", "0.001", "0.0001", "1e-05", "1e-06")
+POINTS = tuple(f"tpr@fpr={fpr}" for fpr in FPRS)
+TIMED = {"p50_us": 1, "events_per_s": 1024}  # and the batch that each is of
+NUMBERS = (*RANKED, *POINTS, *TIMED, "parameters", "duration_s")
+PARTS, ENDS = ("mean", "min", "max"), ("low", "high")
+#: Of `leaderboard.csv`.
+COLUMNS = (
+    *("data", "detector", "seeds"),
+    *(f"{name}_{part}" for name in NUMBERS for part in PARTS),
+    *(f"{name}_{end}" for name in RANKED for end in ENDS),
+    *(f"{name}_resolvable" for name in POINTS),
+    *(f"{name}_runtime" for name in TIMED),
+    *("shared", "status", "reason", "overrides", "folder"),
+)
 
 
 class Spread(NamedTuple):
@@ -37,13 +51,23 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One detector, in one configuration, on one data set; `intervals` of the means over seeds, where there are two."""
+    """One detector, in one configuration, on one data set.
+
+    Attributes:
+        intervals: of the means over seeds, where there are two.
+        widths: of a metric's interval over a run's own test rows, the widest of those that are known.
+        runtimes: what `p50_us` and `events_per_s` were timed in, such as `onnx`.
+        shared: whether others used the machine while one of the runs was timed.
+    """
 
     data: str
     detector: str
     seeds: int
     numbers: Mapping[str, Spread]
     intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    widths: Mapping[str, float] = MappingProxyType({})
+    runtimes: Mapping[str, str] = MappingProxyType({})
+    shared: bool = False
 
 
 Run = Mapping[str, Any]
@@ -75,12 +99,30 @@ def means(groups: Groups, metric: str) -> dict[tuple[str, str], float]:
     return {key: sum(vs) / len(vs) for key, vs in found.items() if vs and len(vs) == len(groups[key])}
 
 
-def rows(results: Iterable[Run]) -> list[Row]:
-    """A row for each group of runs, see `grouped`, best mean AUROC first on each data set."""
-    table = [
-        Row(data, name, len(runs), _numbers(runs), _intervals(runs)) for (data, name), runs in grouped(results).items()
-    ]
+def rows(results: Iterable[Run], runtime: str = BEST) -> list[Row]:
+    """A row for each group of runs, see `grouped`, best mean AUROC first on each data set.
+
+    Args:
+        runtime: whose latency and throughput it has, one of `straylight.metrics.runtimes`; by default of each detector
+            the fastest.
+    """
+    table = [_row(data, name, runs, runtime) for (data, name), runs in grouped(results).items()]
     return sorted(table, key=lambda row: (row.data, -(row.numbers["auroc"].mean or 0)))
+
+
+def _row(data: str, name: str, runs: Sequence[Run], runtime: str) -> Row:
+    timed = {key: timing(runs, batch, key, runtime) for key, batch in TIMED.items()}
+    numbers = {**_numbers(runs), **{key: Spread.of(found.values) for key, found in timed.items()}}
+    return Row(
+        data,
+        name,
+        len(runs),
+        {key: numbers[key] for key in NUMBERS},
+        _intervals(runs),
+        _widths(runs),
+        {key: found.runtime for key, found in timed.items() if found.runtime},
+        any(map(shared, runs)),
+    )
 
 
 def _names(groups: Mapping[tuple[str, str, str], Mapping[Any, Run]]) -> dict[tuple[str, str, str], str]:
@@ -121,7 +163,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean - reach, mean + reach
 
 
-def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
+def _intervals(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
     found = {}
     for name in RANKED:
         values = known(runs, f"test/{name}")
@@ -130,15 +172,22 @@ def _intervals(runs: list[Run]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _numbers(runs: list[Run]) -> dict[str, Spread]:
+def _widths(runs: Sequence[Run]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for run in runs:
+        for name in (*RANKED, *POINTS):
+            if limits := (run.get("intervals") or {}).get(f"test/{name}"):
+                found[name] = max(found.get(name, 0.0), limits[1] - limits[0])
+    return found
+
+
+def _numbers(runs: Sequence[Run]) -> dict[str, Spread]:
     def over(get: Any) -> Spread:
         return Spread.of(get(run) for run in runs)
 
     return {
         **{name: over(lambda run, name=name: run.get("metrics", {}).get(f"test/{name}")) for name in RANKED},
         **{f"tpr@fpr={fpr}": over(lambda run, fpr=fpr: _resolved(run.get("metrics", {}), fpr)) for fpr in FPRS},
-        "p50_us": over(lambda run: _timing(run, 1, "p50_us")),
-        "events_per_s": over(lambda run: _timing(run, 1024, "events_per_s")),
         "parameters": over(lambda run: run.get("parameters")),
         "duration_s": over(lambda run: run.get("duration_s")),
     }
@@ -149,35 +198,45 @@ def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
     return metrics.get(f"test/tpr@fpr={fpr}") if enough else None
 
 
-def _timing(run: Run, batch: int, key: str) -> float | None:
-    own = (e for e in run.get("latency", []) if e["runtime"] != "onnx" and e.get("scaling", True))
-    return next((e.get(key) for e in own if e["batch"] == batch), None)
-
-
 def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
-    """`leaderboard.csv`: mean, least and largest of every number, intervals of the means of two.
+    """`leaderboard.csv`: mean, least and largest of every number, and 95 % intervals of the means of two seeds.
 
-    `n.r.` stands where a working point is not resolvable. Below the rows of runs that ended well, each other run has
-    one with its `status`, `reason` and `folder`.
+    A column of numbers holds numbers alone, and nothing where there is none. Beside them: `POINT_resolvable` says
+    whether a working point can be resolved, `p50_us_runtime` and `events_per_s_runtime` what was timed, `shared`
+    whether others used the machine meanwhile. Below the rows of runs that ended well, each other run has one with its
+    detector and its `status`, `reason`, `overrides` and `folder`.
     """
-    names = list(_numbers([]))
     with replacing(path, durable=False) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        spreads = [f"{name}_{part}" for name in names for part in ("mean", "min", "max")]
-        intervals = [f"{name}_{end}" for name in RANKED for end in ("low", "high")]
-        out.writerow(["data", "detector", "seeds", *spreads, *intervals, "status", "reason", "folder"])
-        for row in table:
-            ranked = row.numbers["auroc"].mean is not None
-            cells = [
-                (NOT_RESOLVABLE if ranked and name.startswith("tpr") else "") if value is None else repr(value)
-                for name in names
-                for value in row.numbers[name]
-            ]
-            limits = [limit for name in RANKED for limit in row.intervals.get(name, ("", ""))]
-            out.writerow([row.data, row.detector, row.seeds, *cells, *limits, "ok", "", ""])
-        empty = [""] * (len(spreads) + len(intervals))
-        for run in results:
-            if run["status"] != "ok":
-                what = " ".join([str(run.get("detector")), *sorted(_overrides({0: run}))])
-                inside = os.path.relpath(run["folder"], path.parent)
-                out.writerow([run.get("data"), what, 0, *empty, run["status"], run.get("reason") or "", inside])
+        lines = [*(_cells(row) for row in table), *(_ended(run, path) for run in results if run["status"] != "ok")]
+        out = csv.DictWriter(file, COLUMNS, restval="")
+        out.writeheader()
+        out.writerows(lines)
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    cells: dict[str, Any] = {"data": row.data, "detector": row.detector, "seeds": row.seeds, "status": "ok"}
+    for name, spread in row.numbers.items():
+        for part, value in zip(PARTS, spread, strict=True):
+            cells[f"{name}_{part}"] = "" if value is None else repr(value)
+    for name, limits in row.intervals.items():
+        cells |= {f"{name}_{end}": repr(limit) for end, limit in zip(ENDS, limits, strict=True)}
+    if row.numbers["auroc"].mean is not None:
+        cells |= {f"{name}_resolvable": _said(row.numbers[name].mean is not None) for name in POINTS}
+    cells |= {f"{name}_runtime": runtime for name, runtime in row.runtimes.items()}
+    return cells | {"shared": _said(row.shared)} if row.runtimes else cells
+
+
+def _ended(run: Run, path: Path) -> dict[str, Any]:
+    return {
+        "data": run.get("data") or "",
+        "detector": run.get("detector") or "",
+        "seeds": 0,
+        "status": run["status"],
+        "reason": run.get("reason") or "",
+        "overrides": " ".join(sorted(_overrides({0: run}))),
+        "folder": os.path.relpath(run["folder"], path.parent),
+    }
+
+
+def _said(it_is: bool) -> str:
+    return "true" if it_is else "false"

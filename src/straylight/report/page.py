@@ -7,26 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from straylight.console import Plain
 from straylight.folder import RunFolder, SweepFolder
 from straylight.metrics.across import Across
+from straylight.metrics.runtimes import BEST, MARK, SHARED
 from straylight.report.compared import draw, over_sets
-from straylight.report.details import BRIEF, FULL, headed, large
-from straylight.report.leaderboard import NOT_RESOLVABLE, Row, Spread, grouped, rows, write_csv
+from straylight.report.details import BRIEF, FULL, headed, large, timed
+from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
 from straylight.report.runs import write_parquet
+from straylight.report.sheet import Cell, Column, Sheet, ranged
 
 SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 
 
-def report(folder: Path, console: Console | None = None) -> list[Row]:
-    """Print the leaderboard of all runs below a folder, and write `leaderboard.csv` and the figures there."""
+WIDER = "see leaderboard.csv, or widen the terminal"
+
+
+def report(folder: Path, console: Console | None = None, runtime: str = BEST) -> list[Row]:
+    """Print the leaderboard of all runs below a folder, and write `leaderboard.csv` and the figures there.
+
+    Args:
+        console: printed to.
+        runtime: whose times it has, see `straylight.metrics.runtimes`.
+    """
     say = _teller(console)
     place = SweepFolder(folder)
     results = place.results()
-    table = rows(results)
+    table = rows(results, runtime)
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
@@ -48,10 +57,14 @@ def report(folder: Path, console: Console | None = None) -> list[Row]:
 def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
     """Print the leaderboard, a table for each data set."""
     say = _teller(console)
+    note: dict[str, Any] = {"style": "dim", "soft_wrap": False}
     for data in dict.fromkeys(row.data for row in table):
-        say(_table(data, [row for row in table if row.data == data]))
+        say(data, style="bold", soft_wrap=False)
+        say(_table([row for row in table if row.data == data]))
     if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
-        say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", style="dim")
+        say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", **note)
+    if any(row.shared and row.runtimes for row in table):
+        say(f"{MARK}: {SHARED}; straylight report --retime FOLDER times again", **note)
 
 
 def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:
@@ -75,18 +88,31 @@ def show_run(folder: Path, console: Console | None = None, details: bool = False
         say(f"more: straylight report --details {shlex.quote(str(folder))}", style="dim")
 
 
-def _table(data: str, table: list[Row]) -> Table:
-    reached = ("AUROC", "AP", "TPR\n@FPR 1e-1", "TPR\n@FPR 1e-2")
-    taken = ("p50 us\nbatch 1", "events/s\nbatch 1024", "para-\nmeters", "seconds", "seeds")
-    out = headed("detector", *reached, *taken, title=Text(data), title_justify="left", title_style="bold")
+#: Of the leaderboard, in the order in which they stand; those of the largest rank leave a narrow terminal first.
+COLUMNS = (
+    Column("detector", text=True),
+    Column("AUROC"),
+    Column("AP", "AP", 4),
+    Column("TPR\n@FPR 1e-1", "TPR @FPR 1e-1", 2, narrow="TPR\n@FPR\n1e-1"),
+    Column("TPR\n@FPR 1e-2", "TPR @FPR 1e-2", 3, narrow="TPR\n@FPR\n1e-2"),
+    Column("p50 us\nbatch 1", "p50 us", 1, narrow="p50 us\nbatch\n1"),
+    Column("events/s\nbatch 1024", "events/s", 6, narrow="events/s\nbatch\n1024"),
+    Column("para-\nmeters", "parameters", 7),
+    Column("seconds", "seconds", 8),
+    Column("seeds", "seeds", 5),
+)
+
+
+def _table(table: Sequence[Row]) -> Sheet:
+    out = Sheet(COLUMNS, WIDER)
     for row in table:
         n = row.numbers
         spreads = [_spread(n["auroc"], "", 4), _spread(n["ap"], "", 4)]
         without = NOT_RESOLVABLE if n["auroc"].mean is not None else ""  # nothing was ranked
         spreads += [_spread(n[name], without, 3) for name in SHOWN]
-        sizes = [large(n[name].mean) for name in ("p50_us", "events_per_s", "parameters")]
+        times = [f"{timed(n[name].mean, row.shared)}\n{row.runtimes.get(name, '')}".rstrip() for name in TIMED]
         seconds = "" if (mean := n["duration_s"].mean) is None else f"{mean:.1f}"
-        out.add_row(Text(row.detector), *spreads, *sizes, seconds, str(row.seeds))
+        out.add_row(row.detector, *spreads, *times, large(n["parameters"].mean), seconds, str(row.seeds))
     return out
 
 
@@ -98,17 +124,20 @@ def _compare(say: Callable[..., None], found: Across, names: Sequence[str]) -> N
     say(found.sentence, style="dim")
 
 
-def _spread(spread: Spread, without: str, digits: int) -> str:
+def _spread(spread: Spread, without: str, digits: int) -> str | Cell:
     if spread.mean is None or spread.low is None or spread.high is None:
         return without
     mean, low, high = (f"{value:.{digits}f}" for value in spread)
-    return mean if spread.low == spread.high else f"{mean}\n{low}-{high}"
+    return mean if spread.low == spread.high else ranged(mean, low, high)
 
 
 def _teller(console: Console | None) -> Callable[..., None]:
-    """Print without markup: a name or a reason may hold brackets."""
+    """Print without markup, since a name or a reason may hold brackets; sentences are left to the terminal to fold."""
     # a table squeezed into a pipe's 80 columns is unreadable; it takes no more than it needs
     console = console or (Plain() if sys.stdout.isatty() else Plain(width=200))
-    return lambda what, **style: console.print(
-        what if isinstance(what, Table) else Text(what), highlight=False, soft_wrap=not isinstance(what, Table), **style
-    )
+
+    def say(what: Sheet | str, soft_wrap: bool = True, **style: Any) -> None:
+        shown = what if isinstance(what, Sheet) else Text(what, overflow="fold")
+        console.print(shown, highlight=False, soft_wrap=soft_wrap and not isinstance(what, Sheet), **style)
+
+    return say

@@ -10,6 +10,7 @@ from typing import Any
 from straylight.atomic import write_table
 from straylight.documents import read_yaml
 from straylight.folder import RunFolder
+from straylight.metrics.runtimes import shared
 
 log = logging.getLogger(__name__)
 SAID = ("folder", "status", "reason")  # of how it went
@@ -19,7 +20,7 @@ TIMES = ("p50_us", "p99_us", "events_per_s")
 
 def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
     """`runs.parquet`: of every run its folder, seen from the file, its fields, `config.*` as composed, `metrics.*`, and
-    `latency.*` of eager batches.
+    `latency.RUNTIME.*` of each batch; `shared` says whether others used the machine while it was timed.
 
     A column whose values differ in type holds them as JSON.
     """
@@ -39,8 +40,9 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
             log.warning(f"{saved} cannot be read: {error}.")
     row |= {f"metrics.{name}": value for name, value in result.get("metrics", {}).items()}
     for entry in result.get("latency", []):
-        if entry["runtime"] == "eager" and entry.get("scaling", True):
-            row |= {f"latency.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
+        if entry.get("scaling", True):
+            row |= {f"latency.{entry['runtime']}.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
+            row["shared"] = shared(result)
     return row
 
 

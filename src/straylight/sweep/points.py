@@ -21,6 +21,7 @@ from straylight.job.order import Order, fields_of
 from straylight.overrides import ranged, value_of
 from straylight.result import headline
 from straylight.sweep.command import Command
+from straylight.sweep.figures import without_figures
 from straylight.sweep.job import Job
 from straylight.trust import check, check_hydra
 
@@ -92,6 +93,7 @@ class Points:
         if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
             with read_write(composed), open_dict(composed):
                 composed.trainer.devices = job.asked.gpus
+        without_figures(composed, [*overrides, *job.overrides])
         return None
 
     def _named(self, composed: DictConfig) -> RunFolder:

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from straylight.report.figures.axes import symmetric
 from straylight.report.figures.style import Names, beside, panels, present, shown, subsampled
 
 
@@ -38,7 +39,7 @@ def agreement(log_true: ArrayLike, log_density: ArrayLike, y: ArrayLike, kinds: 
     ends = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     left.plot(ends, ends, color="black", lw=0.8, label="equal")
     right.axhline(0, color="black", lw=0.8)
-    right.set_yscale("symlog", linthresh=1)
+    symmetric(right.yaxis)
     left.set(xlabel="true log-density (nats)", ylabel="learned log-density (nats)")
     right.set(xlabel="true log-density (nats)", ylabel="learned minus true (nats)")
     left.set_title(subsampled(len(labels), len(places)), fontsize=9)

@@ -11,15 +11,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.report.figures.axes import CHANCE, WIDTHS, logarithmic, quality
 from straylight.report.figures.curves import parts, resolved, roc_points
-from straylight.report.figures.style import Names, band, beside, cut, look, panels, series, tiles
+from straylight.report.figures.style import Names, band, beside, cut, ink, look, panels, series, tiles
 from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
 PANELS = 12
+NUMBERED = 40  # bars of a panel that have room for their number
 FLOORS = (0.0, 0.5, 0.9, 0.98, 0.998)
 CURVE = np.geomspace(1e-6, 1, 481)  # FPRs that curves of several seeds are averaged at
 
@@ -35,10 +36,11 @@ def floor(least: float) -> float:
 
 
 class Curve(NamedTuple):
-    """TPR at the FPRs of `CURVE`, `(481,)`, and the least FPR that ten nominal events resolve."""
+    """TPR at the FPRs of `CURVE`, `(481,)`, the least FPR that ten nominal events resolve, and how many anomalies."""
 
     tpr: Array
     least: float
+    anomalous: float = math.inf
 
 
 def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
@@ -51,15 +53,16 @@ def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
     ranks = next((ranks for _, _, ranks in parts(scores, y)), None)  # of all anomalies
     if ranks is None:
         return None
-    just_right = CURVE * (1 + 1e-12)  # at a vertical step the upper corner counts
-    return Curve(np.interp(just_right, *roc_points(ranks)), resolved(ranks))
+    fpr, tpr = roc_points(ranks)
+    reached = np.searchsorted(fpr, CURVE * (1 + 1e-12), "right") - 1  # at a vertical step the upper corner counts
+    return Curve(tpr[reached], resolved(ranks), float(ranks.high.effective(0)))
 
 
 def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure | None:
     """ROC curves of all detectors with a logarithmic FPR, a panel for each data set: mean and range over seeds.
 
-    The axis starts where ten nominal events lie above the threshold; that of the TPR at the `floor` of the curves. None
-    without a curve.
+    Curves are steps, as in `roc`. The axis starts where ten nominal events lie above the threshold; that of the TPR at
+    the `floor` of the curves, and no nearer to 1 than six intervals of a TPR near 1 are wide. None without a curve.
 
     Args:
         curves: by data set and detector, those of its seeds.
@@ -79,11 +82,14 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
         least = min(c.least for own in there[data].values() for c in own)
         at = least * (1 - 1e-9) <= CURVE
         for name, own in there[data].items():
-            band(axis, CURVE[at], np.stack([c.tpr[at] for c in own]), series(names.index(name), cut(name, 40)), lw=1.5)
+            drawn = series(names.index(name), cut(name, 40))
+            band(axis, CURVE[at], np.stack([c.tpr[at] for c in own]), drawn, step="post", lw=1.5)
         axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
-        low = floor(min(float(c.tpr[at].min()) for own in there[data].values() for c in own))
-        axis.set(xscale="log", xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
-        axis.xaxis.set_minor_formatter(NullFormatter())  # within one decade their labels would overlap
+        every = [c for own in there[data].values() for c in own]
+        known = 1 - WIDTHS * max(4 / c.anomalous for c in every)  # some 4 / n wide is Wilson's interval of n of n
+        low = floor(min(known, *(float(c.tpr[at].min()) for c in every)))
+        axis.set(xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
+        logarithmic(axis.xaxis)
         axis.set_ylabel("true-positive rate")
     return _legend(figure, axes, names)
 
@@ -113,8 +119,8 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
     shades = colormaps["viridis"].with_extremes(bad="0.9")
     image = axis.imshow(table, cmap=shades, vmin=low, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
-        ink = "white" if value < low + 0.6 * (1 - low) else "black"
-        axis.text(j, i, "–" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=ink)
+        shade = "white" if value < low + 0.6 * (1 - low) else "black"
+        axis.text(j, i, "–" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=shade)
     axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(sets)), [cut(data, 28) for data in sets])
     axis.tick_params(labelsize=8, length=0)
@@ -126,7 +132,7 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
 def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
     """A metric of every run, a panel for each data set and a line for each detector, the mean as a bar; best on top.
 
-    None where no detector was run with two seeds.
+    The axis spans six intervals of a run at least. None where no detector was run with two seeds.
 
     Example:
         >>> runs = [{"metrics": {"test/auroc": a}} for a in (0.8, 0.9)]
@@ -147,15 +153,23 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
             axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
         axis.set_yticks(range(len(own)), [cut(n, 40) for _, n, _ in own], fontsize=8)
         axis.set(ylim=(len(own) - 0.5, -0.5), xlabel=name)
+        widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
+        axis.set_xlim(quality([value for *_, values in own for value in values], widths))
         axis.grid(alpha=0.25, axis="x")
     return figure
+
+
+def _widths(runs: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
+    """Of the intervals of a metric that runs know."""
+    found = [(run.get("intervals") or {}).get(metric) for run in runs]
+    return [limits[1] - limits[0] for limits in found if limits]
 
 
 def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
     """A metric of each kind of anomaly, a panel for each data set that has several of them.
 
-    Bars are means over seeds, whiskers the range. None where no data set has several kinds.
-    Bars start at the `floor` of the least of them.
+    Bars are means over seeds, whiskers the range. Bars of the AUROC start at chance, 0.5, those of others at 0. None
+    where no data set has several kinds.
 
     Example:
         >>> run = {"metrics": {"test/auroc": 0.9, "test/auroc/A": 0.8, "test/auroc/B": 0.95}}
@@ -179,7 +193,8 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     for axis, data in zip(axes, shown_sets, strict=True):
         detectors = sorted(found[data], key=lambda n: -float(np.mean([np.mean(v) for v in found[data][n].values()])))
         kinds = list(dict.fromkeys(kind for n in detectors for kind in found[data][n]))
-        width, least = 0.8 / len(kinds), 1.0
+        width, chance = 0.8 / len(kinds), CHANCE.get(metric.rpartition("/")[2], 0.0)
+        least = chance
         for j, kind in enumerate(kinds):
             drawn = look(j + 1, ("nominal", *kinds))
             values = {i: found[data][n][kind] for i, n in enumerate(detectors) if kind in found[data][n]}
@@ -187,10 +202,17 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
             arms = [mean - low, high - mean]
             least = min(least, float(low.min()))
             places = np.array(list(values)) - 0.4 + width * (j + 0.5)
-            axis.bar(places, mean, width, color=drawn.colour, label=drawn.name, edgecolor="white", lw=0.5)
+            style = {"color": drawn.colour, "edgecolor": "white", "lw": 0.5}
+            axis.bar(places, mean - chance, width, bottom=chance, label=drawn.name, **style)
+            if len(kinds) * len(detectors) <= NUMBERED:
+                for place, value in zip(places, mean, strict=True):
+                    axis.text(
+                        place, chance + 0.02, f"{value:.3f}", rotation=90, ha="center", fontsize=7, color=ink(drawn)
+                    )
             axis.errorbar(places, mean, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
         axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
-        axis.set(ylim=(floor(least), 1.0), title=data, ylabel=name)
+        axis.axhline(chance, color="black", lw=0.8)
+        axis.set(ylim=(least - (least < chance) * 0.02, 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
     say_left_out(figure, len(shown_sets), len(sets))
     return beside(figure, *axes, titles=shown_sets)
@@ -226,7 +248,9 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
             low, mean, high = _ranges(line[c] for c in sorted(line))
             axis.plot(percent, mean, **drawn.line, marker=drawn.marker, ms=5, label=drawn.name)
             axis.fill_between(percent, low, high, color=drawn.colour, alpha=0.15, lw=0)
-        axis.set(xlabel="anomalies in training (%)", ylabel=name)
+        widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
+        values = [value for line in found[data].values() for own in line.values() for value in own]
+        axis.set(xlabel="anomalies in training (%)", ylabel=name, ylim=quality(values, widths))
     return _legend(figure, axes, names)
 
 

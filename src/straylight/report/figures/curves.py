@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks
+from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.style import Look, Names, Weight, beside, panels, present
 
 Array = NDArray[np.float64]
 Intervals = Mapping[str, Sequence[float]] | None  # by the name of a metric
 ALL = Look("all anomalies", "black", "o", "-")
+TIES = 0.005  # of the area below a ROC curve, from which on its ties are spoken of
 CELLS = 800  # of each axis, in each of which one point of a curve is kept
 
 
@@ -67,11 +68,20 @@ def parts(
 
 
 def roc_points(ranks: Ranks) -> tuple[Array, Array]:
-    """All corners of the ROC curve, FPR and TPR ascending; ties are one slanted edge."""
+    """All corners of the ROC curve, FPR and TPR ascending: no threshold lies within a tie, so that it is a step.
+
+    At any FPR the last corner that is not beyond it has the largest TPR that a threshold reaches, `Ranks.at`'s.
+    """
     s = ranks.steps
-    fpr = np.stack([s.fp_gt, s.fp_ge], 1)[::-1].ravel() / ranks.low.total
-    tpr = np.stack([s.tp_gt, s.tp_ge], 1)[::-1].ravel() / ranks.high.total
+    fpr = np.stack([s.fp_gt, s.fp_ge, s.fp_ge], 1)[::-1].ravel() / ranks.low.total
+    tpr = np.stack([s.tp_gt, s.tp_gt, s.tp_ge], 1)[::-1].ravel() / ranks.high.total
     return np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], tpr, [1.0]])
+
+
+def tied(ranks: Ranks) -> float:
+    """The area between the steps of a ROC curve and its AUROC, which counts a tie as one half."""
+    s = ranks.steps
+    return float(((s.tp_ge - s.tp_gt) / ranks.high.total * (s.fp_ge - s.fp_gt) / ranks.low.total).sum() / 2)
 
 
 def roc(
@@ -79,8 +89,9 @@ def roc(
 ) -> Figure | None:
     """ROC curve of each kind of anomaly, with a linear and a logarithmic FPR; None where a side is empty.
 
-    The logarithmic axis starts at the FPR that leaves ten nominal events above the threshold: below it a curve is
-    mostly chance.
+    Curves are steps: where nominal and anomalous events share a score no threshold parts them, and the curve does not
+    pretend to. The logarithmic axis starts at the FPR that leaves ten nominal events above the threshold: below it a
+    curve is mostly chance.
 
     Args:
         intervals: of `auroc` and `auroc/KIND`, for the legend.
@@ -94,42 +105,35 @@ def roc(
         '1  1.000 [0.960, 1.000]'
     """
     figure, (left, right) = panels(1, 2, ruled=True)
-    least = 1.0
+    least, ties = 1.0, 0.0
     for ending, drawn, ranks in parts(scores, y, kinds, weight):
         fpr, tpr = roc_points(ranks)
-        least = resolved(ranks)
+        least, ties = resolved(ranks), max(ties, tied(ranks))
         keep = thinned(fpr, tpr)
         label = f"{drawn.name}  {told(ranks.auroc(), f'auroc{ending}', intervals)}"
         left.plot(fpr[keep], tpr[keep], **drawn.line, lw=1.6, label=label)
         inside = np.flatnonzero(fpr >= least)
         inside = np.arange(max(0, inside[0] - 1), len(fpr))  # and the corner that the curve comes from
         keep = inside[thinned(np.log10(np.maximum(fpr[inside], least / 10)), tpr[inside])]
-        # between two corners the curve is straight in FPR, and so bent on a logarithmic axis
-        right.plot(*_between(fpr[keep], tpr[keep], least), **drawn.line, lw=1.6)
+        right.plot(np.maximum(fpr[keep], least / 10), tpr[keep], **drawn.line, lw=1.6)
     if not left.lines:
         return None
     left.plot((0, 1), (0, 1), color="0.6", lw=1, ls=":", label="chance")
     chance = np.geomspace(least, 1, 100)
     right.plot(chance, chance, color="0.6", lw=1, ls=":")
     left.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.02))
-    right.set(xlabel="false-positive rate", xscale="log", xlim=(least, 1), ylim=(0, 1.02))
-    right.xaxis.set_minor_formatter(NullFormatter())
+    right.set(xlabel="false-positive rate", xlim=(least, 1), ylim=(0, 1.02))
+    logarithmic(right.xaxis)
+    if ties >= TIES:
+        left.plot(
+            [], [], " ", label="many scores are tied: the AUROC counts a\ntie as one half, the curve steps around it"
+        )
     return beside(figure, left, titles=("AUROC" + (", 95 % interval" if intervals else ""),))
 
 
 def resolved(ranks: Ranks) -> float:
     """The FPR that ten nominal events lie above, at most 1/2: where a logarithmic axis starts."""
     return float(min(RESOLVABLE / max(ranks.low.effective(0), RESOLVABLE), 0.5))
-
-
-def _between(fpr: Array, tpr: Array, least: float) -> tuple[Array, Array]:
-    """A curve with points added, so that it is right on a logarithmic axis, too."""
-    more = np.union1d(fpr, np.geomspace(least, 1, 200))
-    # at a vertical step both corners stay: they are placed in the order of the TPR
-    x = np.concatenate([fpr, np.setdiff1d(more, fpr)])
-    rises = np.concatenate([tpr, np.interp(np.setdiff1d(more, fpr), fpr, tpr)])
-    order = np.lexsort((rises, x))
-    return x[order], rises[order]
 
 
 def told(value: float, name: str, intervals: Intervals) -> str:
@@ -205,5 +209,5 @@ def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Wei
     if not axis.lines:
         return None
     axis.plot(chance := np.linspace(0, 1, 200), np.sqrt(chance), color="0.6", lw=1, ls=":", label="chance")
-    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1), ylim=(0, None))
+    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1.02), ylim=(0, None))
     return beside(figure, axis, titles=("largest improvement",))

@@ -1,12 +1,15 @@
 """Quality against cost, with the front that nobody beats."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from straylight.metrics.pareto import pareto_front
+from straylight.report.figures.axes import logarithmic, quality
 from straylight.report.figures.comparison import PANELS, say_left_out
-from straylight.report.figures.style import ROW, cut, rule, series, tiles
+from straylight.report.figures.style import ROW, Look, cut, rule, series, tiles
 from straylight.report.leaderboard import Row
 
 METRICS = {"auroc": "AUROC", "tpr@fpr=0.001": "TPR at FPR 1e-3"}
@@ -15,21 +18,25 @@ METRICS = {"auroc": "AUROC", "tpr@fpr=0.001": "TPR at FPR 1e-3"}
 def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.001")) -> Figure:
     """Metrics against the median latency of one event, a column for each data set, with the front that nobody beats.
 
-    Bars span the seeds; the mean is drawn. A detector looks the same in every panel. A metric that no run resolves has
-    no panel. At most twelve data sets are shown; where there are more, the title says so.
+    Bars span the seeds; the mean is drawn. A detector looks the same in every panel. What was timed, eager torch or
+    ONNX Runtime, is named, and a hollow marker was timed while others used the machine. A metric that no run resolves
+    has no panel. At most twelve data sets are shown; where there are more, the title says so.
     """
     table = [r for r in table if r.numbers["p50_us"].mean is not None and r.numbers["auroc"].mean is not None]
     every = list(dict.fromkeys(row.data for row in table))
     sets = every[:PANELS]
     names = sorted({row.detector for row in table})
+    runtimes = sorted({row.runtimes.get("p50_us", "") for row in table} - {""})
+    alone = f", {runtimes[0]}" if len(runtimes) == 1 else ""
     # a row of panels for each metric, unless there are many data sets
     wanted = [
         (m, d) for m in metrics for d in sets if any(r.data == d and r.numbers[m].mean is not None for r in table)
     ]
     figure, axes = tiles(len(wanted), min(3, len(sets)))
-    figure.set_size_inches(figure.get_figwidth() + 0.2, max(figure.get_figheight(), ROW * len(names) + 0.6))
+    figure.set_size_inches(figure.get_figwidth() + 0.2, max(figure.get_figheight(), ROW * (len(names) + 2) + 0.6))
     say_left_out(figure, len(sets), len(every))
-    shown = {}
+    shown: dict[str, Look] = {}
+    hollow = False
     for axis, (metric, data) in zip(axes, wanted, strict=True):
         rows = [row for row in table if row.data == data and row.numbers[metric].mean is not None]
         x = [row.numbers["p50_us"].mean or 0.0 for row in rows]
@@ -38,30 +45,39 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
         best = [*front, front[-1]]  # the best one's quality is there for whoever can wait longer, too
         edge = [*(x[i] for i in front), max(x)]
         axis.step(edge, [y[i] for i in best], where="post", color="0.6", lw=1.5, ls="--", zorder=1)
-        for row, cost, quality in zip(rows, x, y, strict=True):
+        for row, cost, quality_of in zip(rows, x, y, strict=True):
             drawn = series(names.index(row.detector), row.detector)
-            shown[row.detector] = axis.errorbar(
-                cost,
-                quality,
-                xerr=_arms(row, "p50_us"),
-                yerr=_arms(row, metric),
-                fmt=drawn.marker,
-                color=drawn.colour,
-                ms=8,
-                capsize=3,
-                zorder=2,
+            shown[row.detector] = drawn
+            hollow |= row.shared
+            bars = {"xerr": _arms(row, "p50_us"), "yerr": _arms(row, metric)}
+            face = {"mfc": "white", "mew": 1.6} if row.shared else {}
+            axis.errorbar(
+                cost, quality_of, **bars, fmt=drawn.marker, color=drawn.colour, ms=8, capsize=3, zorder=2, **face
             )
-        axis.set_xscale("log")
-        axis.set(title=data, xlabel="median latency of one event (µs)", ylabel=METRICS.get(metric, metric))
+        ends = [end for row in rows for end in row.numbers[metric] if end is not None]
+        axis.set_ylim(quality(ends, [row.widths.get(metric, 0.0) for row in rows]))
+        axis.set(title=data, xlabel=f"median latency of one event (µs{alone})", ylabel=METRICS.get(metric, metric))
+        logarithmic(axis.xaxis)
         rule(axis, which="both")
     named = [name for name in names if name in shown]  # others have nothing in the panels that there is room for
     if named:
-        handles, labels = [shown[name] for name in named], [cut(name, 40) for name in named]
+        seen = {
+            name: sorted({r.runtimes["p50_us"] for r in table if r.detector == name and r.runtimes}) for name in named
+        }
+        labels = [cut(n, 40) + ("" if alone or not seen[n] else f" ({', '.join(seen[n])})") for n in named]
+        handles = [_marker(shown[name]) for name in named]
+        if hollow:
+            handles.append(_marker(Look("", "0.3", "o", "-"), mfc="white", mew=1.6))
+            labels.append("hollow: taken while\nothers used the machine")
         figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
     return figure
+
+
+def _marker(drawn: Look, **style: Any) -> Line2D:
+    return Line2D([], [], ls="", marker=drawn.marker, color=drawn.colour, ms=8, **style)
 
 
 def _arms(row: Row, name: str) -> list[list[float]]:
     mean, low, high = row.numbers[name]
     assert mean is not None and low is not None and high is not None
-    return [[mean - low], [high - mean]]
+    return [[max(0.0, mean - low)], [max(0.0, high - mean)]]  # a mean of equal numbers may be rounded

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.span import Span, per_unit
 from straylight.report.figures.style import Look, Names, bare, beside, panels, present
 
@@ -86,7 +87,7 @@ def _steps(axis: Axes, kinds: Kinds, of: Span, log: bool = False) -> None:
         axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
         bare(axis)
     elif log:
-        axis.set_yscale("log")
+        logarithmic(axis.yaxis)
     else:
         axis.set_ylim(bottom=0)
     axis.set_xlim(of.low, of.high)

@@ -8,6 +8,7 @@ from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.span import short, span
 from straylight.report.figures.style import Look, Names, beside, dots, panels, present, rule, shown, subsampled
 
@@ -15,6 +16,8 @@ Array = NDArray[np.float64]
 Threshold = tuple[str, float]  # name and score
 CELLS = 120  # of the plane along each axis, that scores are contoured on
 LEVELS = 16
+SLOTS = 8  # kinds, for which a panel of their numbers has room at least
+BALANCE = (5, 1.2)  # how wide events are beside their numbers
 FEW = 300  # events of each kind over the contours
 OUTCOMES = (  # what it is called, colour, marker
     ("nominal, passed", "#999999", "o"),
@@ -43,7 +46,7 @@ def scatter(
     points, labels = _checked(x, y)
     there = present(labels, kinds)
     number = list(counts) if counts is not None else [int((labels == label).sum()) for label, _ in there]
-    figure, (left, right) = panels(1, 2, width=4.2, width_ratios=(3, 2))
+    figure, (left, right) = panels(1, 2, width=3.6, width_ratios=BALANCE)
     rows = shown(labels)
     by_kind(left, points[rows], labels[rows], kinds)
     limits(left, points, labels)
@@ -53,13 +56,18 @@ def scatter(
 
 
 def bars(axis: Axes, counts: Sequence[int], looks: Sequence[Look]) -> None:
-    """How many events there are of each kind, on a logarithmic axis, with their number above."""
-    places = np.arange(len(counts))
-    axis.bar(places, counts, color=[drawn.colour for drawn in looks], width=0.7)
+    """How many events there are of each kind, from zero, with their number and share beside each bar."""
+    places, most, total = np.arange(len(counts)), max([*counts, 1]), sum(counts)
+    axis.barh(places, counts, color=[drawn.colour for drawn in looks], height=0.6)
     for place, count in zip(places, counts, strict=True):
-        axis.annotate(f"{count:,}", (place, count), (0, 3), textcoords="offset points", ha="center", fontsize=7)
-    axis.set(yscale="log", ylim=(0.7, max([*counts, 10]) * 4), ylabel="events")
-    axis.set(xlim=(-0.7, max(len(counts), 3) - 0.3), xticks=[], xlabel="kind")
+        share = f"{100 * count / (total or 1):.3g} %"
+        axis.annotate(
+            f"{count:,}\n{share}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=7
+        )
+    axis.set(xlim=(0, 1.9 * most), ylim=(max(len(counts), SLOTS) - 0.5, -0.5), xticks=[0], yticks=[])
+    axis.set_xticklabels(["0"], fontsize=7)
+    axis.set_xlabel("events", fontsize=8)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def by_kind(axis: Axes, points: Array, labels: NDArray[np.int64], kinds: Names, size: float = 6) -> None:
@@ -209,10 +217,11 @@ def line(x: ArrayLike, y: ArrayLike, kinds: Names = (), name: str = "x1") -> Fig
     """
     values, labels = np.asarray(x, np.float64), np.asarray(y)
     axis_of, there = span(values, labels), present(labels, kinds)
-    figure, (left, right) = panels(1, 2, width=4.2, width_ratios=(3, 2))
+    figure, (left, right) = panels(1, 2, width=3.6, width_ratios=BALANCE)
     for label, drawn in there:
         left.stairs(*axis_of.histogram(values[labels == label], 60), **drawn.line, label=drawn.name)
-    left.set(yscale="log", xlabel=name + axis_of.left_out(values), ylabel="events")
+    left.set(xlabel=name + axis_of.left_out(values), ylabel="events")
+    logarithmic(left.yaxis)
     axis_of.apply(left)
     rule(left)
     bars(right, [int((labels == label).sum()) for label, _ in there], [drawn for _, drawn in there])

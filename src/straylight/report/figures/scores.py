@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.report.figures.span import Span, per_unit, span
+from straylight.report.figures.axes import logarithmic
+from straylight.report.figures.rates import kept_at_rate
+from straylight.report.figures.span import Span, per_unit, short, span
 from straylight.report.figures.style import DASHES, Names, Thresholds, Weight, beside, panels, present
 
 BINS = (20, 80)  # as many as the square root of the rarest kind's events, within these
@@ -20,8 +22,9 @@ def score_histogram(
     """Histograms of the scores of each kind: counts on a logarithmic axis, and each kind's density.
 
     Every event is counted; those beyond the axis (see `straylight.report.figures.span`) in its outermost bins, which
-    the label of the axis says. Densities are per unit of score and integrate to one; where the axis is stretched they
-    are drawn on a logarithmic one.
+    the label of the axis says. A score that more than half of a kind's events share is named in the
+    legend. Densities are per unit of score and integrate to one; where the axis is stretched the share of each kind in
+    a bin is drawn instead.
 
     Args:
         thresholds: by name, drawn as vertical lines.
@@ -37,33 +40,61 @@ def score_histogram(
     s, labels = np.asarray(scores), np.asarray(y)
     axis_of, kinds_there = span(s, labels), present(labels, kinds)
     rarest = min(int((labels == label).sum()) for label, _ in kinds_there)
-    bins = int(np.clip(rarest**0.5, *BINS))
+    bulk = s[labels == 0] if (labels == 0).any() else s
+    bins = axis_of.bins(bulk, int(np.clip(rarest**0.5, *BINS)))
     w = None if weight is None else np.asarray(weight, np.float64)
     figure, (left, right) = panels(1, 2, ruled=True)
     for label, drawn in kinds_there:
         chosen = labels == label
         counts, edges = axis_of.histogram(s[chosen], bins, None if w is None else w[chosen])
-        for axis, heights in ((left, counts), (right, per_unit(counts, edges))):
-            if label == 0:
+        share = per_unit(counts, edges) if axis_of.width is None else counts / (counts.sum() or 1.0)
+        for axis, heights in ((left, counts), (right, share)):
+            if label == 0 and axis is right:  # an area begins at zero
                 axis.stairs(heights, edges, fill=True, alpha=0.35, lw=0, color=drawn.colour)
             axis.stairs(heights, edges, label=drawn.name if axis is left else None, **drawn.line, lw=1.4)
-    left.set_yscale("log")
+        if same := _shared_by_most(s[chosen]):
+            left.plot([], [], " ", label=f"  {same}")
+    logarithmic(left.yaxis)
     if w is None:
-        left.set_ylim(0.7, max(left.get_ylim()[1], 10))
+        left.set_ylim(0.7, max(left.get_ylim()[1], 150))
     left.set_ylabel("events" if w is None else "sum of event weights")
-    right.set_ylabel("density of each kind")
-    right.set(**{"ylim": (0, None)} if axis_of.width is None else {"yscale": "log"})
+    right.set_ylabel("density of each kind" if axis_of.width is None else "share of each kind in a bin")
+    right.set_ylim(0, None)
     for axis in (left, right):
         dress(axis, axis_of, "anomaly score", thresholds, axis_of.left_out(s), named=axis is left)
     return beside(figure, left)
 
 
+def _shared_by_most(scores: NDArray[np.floating]) -> str:
+    """What is said of a score that more than half of these have; nothing where none is."""
+    middle = np.median(scores) if len(scores) % 2 else np.sort(scores)[len(scores) // 2]
+    share = float((scores == middle).mean())
+    if share <= 0.5 or len(scores) < 2:
+        return ""
+    return f"{'all' if share == 1 else f'{100 * share:.3g} %'} of them score {short(float(middle))}"
+
+
 def selected_fraction(
-    scores: ArrayLike, y: ArrayLike, kinds: Names = (), thresholds: Thresholds = None, weight: Weight = None
+    scores: ArrayLike,
+    y: ArrayLike,
+    kinds: Names = (),
+    thresholds: Thresholds = None,
+    weight: Weight = None,
+    input_hz: float | None = None,
+    accepted: Sequence[float] = (),
 ) -> Figure:
     """The fraction of each kind that a threshold selects, against the threshold; exact at every point drawn.
 
-    Args, Raises: as `score_histogram`.
+    Where it is known how many events arrive a second, the fraction of nominal events has an axis in Hz, too, and a
+    second panel shows what is kept of each anomaly at each accepted rate; see `straylight.report.figures.rates`.
+
+    Args:
+        input_hz: how many events arrive a second; `None` where nobody says.
+        accepted: of these, how many were asked to be kept.
+        others: as `score_histogram`.
+
+    Raises:
+        ValueError: as `score_histogram`.
 
     Example:
         >>> selected_fraction([0.1, 0.2, 0.3, 2.0], [0, 0, 0, 1]).axes[0].get_ylabel()
@@ -73,7 +104,7 @@ def selected_fraction(
     axis_of = span(s, labels)
     at = axis_of.grid(POINTS)
     w = None if weight is None else np.asarray(weight, np.float64)
-    figure, (axis,) = panels(width=5.6, ruled=True)
+    figure, (axis, *more) = panels(1, 1 if input_hz is None else 2, width=5.6, ruled=True)
     least = 1.0
     for label, drawn in present(labels, kinds):
         chosen = labels == label
@@ -81,9 +112,16 @@ def selected_fraction(
         above[above <= 0] = np.nan
         least = min(least, float(np.nanmin(above, initial=1.0)))
         axis.plot(at, above, **drawn.line, label=drawn.name)
-    axis.set(yscale="log", ylim=(10 ** np.floor(np.log10(least)), 1.3))
+    axis.set_ylim(10 ** np.floor(np.log10(least)), 1.3)
+    logarithmic(axis.yaxis)
     dress(axis, axis_of, "threshold on the anomaly score", thresholds)
     axis.set_ylabel("fraction of a kind above the threshold")
+    if input_hz is not None:
+        hz = axis.secondary_yaxis("right", functions=(lambda part: part * input_hz, lambda rate: rate / input_hz))
+        hz.set_ylabel("of nominal events, in Hz")
+        if not kept_at_rate(more[0], s, labels, input_hz, accepted, kinds, weight):
+            more[0].set_visible(False)
+        return beside(figure, axis, *more, titles=("above a threshold", "kept at a rate"))
     return beside(figure, axis)
 
 
@@ -136,5 +174,4 @@ def dress(axis: Axes, axis_of: Span, label: str, thresholds: Thresholds, note: s
         elif named:
             axis.plot([], [], " ", label=f"{text} (off the axis)")
     axis_of.apply(axis)
-    stretched = f" (linear near {axis_of.centre:.3g}, logarithmic beyond)" if axis_of.width is not None else ""
-    axis.set_xlabel(label + stretched + note)
+    axis.set_xlabel(label + axis_of.stretched + note)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
@@ -141,11 +142,24 @@ def dots(axis: Any, points: NDArray[Any], drawn: Look, size: float = 6) -> None:
     axis.scatter(*points.T, s=size, c=drawn.colour, marker=drawn.marker, lw=0, alpha=0.7, label=drawn.name)
 
 
-def band(axis: Axes, x: NDArray[Any], values: NDArray[Any], drawn: Look, **style: Any) -> None:
-    """The mean over repetitions, `(S, N)`, and their range where there are several."""
-    axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, **style)
+def ink(drawn: Look) -> str:
+    """Black or white, whichever can be read on its colour.
+
+    Example:
+        >>> ink(look(1)), ink(look(5))
+        ('white', 'black')
+    """
+    red, green, blue = to_rgb(drawn.colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else "black"
+
+
+def band(
+    axis: Axes, x: NDArray[Any], values: NDArray[Any], drawn: Look, step: Literal["post"] | None = None, **style: Any
+) -> None:
+    """The mean over repetitions, `(S, N)`, and their range where there are several; as steps if asked for."""
+    axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, drawstyle="steps-post" if step else None, **style)
     if len(values) > 1:
-        axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0)
+        axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0, step=step)
 
 
 def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> Figure:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
+from straylight.report.figures.axes import logarithmic, quality
 from straylight.report.figures.curves import ALL
-from straylight.report.figures.span import short
 from straylight.report.figures.style import Look, Names, beside, look, panels, rule, series
 
 
@@ -42,13 +42,9 @@ def loss_curves(losses: Mapping[str, Sequence[tuple[float, float]]]) -> Figure |
         left.plot(*pairs.T, label=name, **style)
         above = pairs[:, 1] - pairs[:, 1].min() if shifted else pairs[:, 1]
         right.plot(pairs[above > 0, 0], above[above > 0], **style)
-    right.set_yscale("log")
+    logarithmic(right.yaxis)
     left.set_ylabel("loss")
     right.set_ylabel("loss above its least value" if shifted else "loss")
-    low, high = right.get_ylim()
-    if high < 20 * low:  # within a decade powers of ten say nothing
-        right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value)))
-        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     _epochs(left, right)
     return beside(figure, left)
 
@@ -77,7 +73,8 @@ def auroc_by_epoch(
         axis.plot(*zip(*pairs, strict=True), **drawn.line, marker="o", ms=3, label=drawn.name)
     if final is not None:
         axis.axhline(final, color="black", lw=0.8, ls=":", label=f"as tested: {final:.3f}")
-    axis.set_ylabel("AUROC of test rows")
+    values = [value for found in by_epoch for name in names if (value := found.get(name)) is not None]
+    axis.set(ylabel="AUROC of test rows", ylim=quality(values if final is None else [*values, final]))
     _epochs(axis)
     return beside(figure, axis)
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
+from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.style import band, beside, panels, rule, series
 
 
@@ -49,14 +48,6 @@ def trend(
         axis.axhline(height, color="black", lw=0.8, ls=(":", "--", "-.")[number % 3], label=name)
     axis.set(xlabel=names[0], ylabel=names[1])
     for letter in log:
-        axis.set(**{f"{letter}scale": "log"})
-        _named(axis.xaxis if letter == "x" else axis.yaxis)
+        logarithmic(axis.xaxis if letter == "x" else axis.yaxis)
     rule(axis, which="both")
     return beside(figure, axis)
-
-
-def _named(axis: Axis) -> None:
-    """Powers of ten alone have a label where there are two of them: others would lie on top of each other."""
-    low, high = np.log10(axis.get_view_interval())
-    if np.floor(high) - np.ceil(low) >= 1:
-        axis.set_minor_formatter(NullFormatter())
