@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 
 from straylight.bar import Bar, in_notebook
@@ -251,7 +252,7 @@ def _page() -> Console:
 def _as_text(*parts: Any) -> str:
     page = _page()
     for part in parts:
-        page.print(part)
+        page.print(Text(part) if isinstance(part, str) else part)
     return "\n".join(line.rstrip() for line in page.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 

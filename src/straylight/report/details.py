@@ -185,10 +185,10 @@ def layers(result: Mapping[str, Any]) -> Iterator[Part]:
     found: Sequence[Mapping[str, Any]] = result.get("layers") or []
     if not any(layer["parameters"] for layer in found):
         return
-    out = headed("network", "layer", "shape", "parameters", left=3)
+    out = Sheet([*(Column(heading, text=True) for heading in ("network", "layer", "shape")), Column("parameters")])
     for layer in found:
         shape = "" if layer["shape"] is None else " x ".join(map(str, layer["shape"]))
-        out.add_row(Text(layer["name"] or "its own"), layer["layer"], shape, large(layer["parameters"]))
+        out.add_row(layer["name"] or "its own", layer["layer"], shape, large(layer["parameters"]))
     yield out
     parts: dict[str, int] = {}
     for layer in found:
