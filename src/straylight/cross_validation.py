@@ -91,7 +91,7 @@ class _Fold(AnomalyDataModule):
         self._parts = Splits(train.take(np.flatnonzero(of != fold)), val, held, train.take([]))
 
     @property
-    def splits(self) -> Splits:  # type: ignore[override]
+    def splits(self) -> Splits:
         return self._parts
 
 
