@@ -24,7 +24,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 LARGEST = 1_000_000  # bytes of a notebook
-COLOURS = 128  # of a picture
+COLOURS = 256  # of a picture
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HELD = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
@@ -111,7 +111,7 @@ def _smaller(picture: str) -> str:
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
         if image.mode == "P":  # it has one
             return picture
-        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         written = io.BytesIO()
         few.save(written, "png", optimize=True)
     return base64.b64encode(written.getvalue()).decode()

@@ -44,7 +44,7 @@ def test_a_bar_goes_on_with_the_epochs_in_one_place_and_leaves_it_empty(places, 
         (line, *_) = [one for one in bars if f"epoch {epoch}/4" in one]
         assert f'max="4" value="{epoch}"' in line and "loss" in line
         assert ("left" in line) == (epoch < 4)
-    assert not capsys.readouterr().err.count("epoch")
+    assert "epoch 1/4" not in capsys.readouterr().err
 
 
 def _progress(**options):
@@ -60,7 +60,7 @@ def test_it_goes_when_a_study_fails(places) -> None:
     assert places[0][-1] == ""
 
 
-def test_what_is_said_is_shown_as_it_is(places) -> None:
+def test_what_is_linesis_shown_as_it_is(places) -> None:
     shown = Bar()
     shown("a < b & c")
     shown.keep("done")
@@ -81,7 +81,8 @@ def test_elsewhere_each_phase_is_a_line_on_standard_error(capsys) -> None:
 def test_nothing_is_said_where_it_is_unwanted_and_ones_own_takes_its_place(capsys, places) -> None:
     data = Blobs(seed=0)
     study(PCA(data.shape), data, progress=False)
-    assert not places and not capsys.readouterr().err.strip()
+    lines = capsys.readouterr().err
+    assert not places and not any(word in lines for word in ("reading", "fitting", "testing"))
     said: list[str] = []
     own = _progress()
     own.tell = said.append
