@@ -27,6 +27,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "console": set(),
         "streams": set(),
         "phases": set(),
+        "loading": set(),
         "trust": set(),
         "stopping": set(),
         "rows": TORCH,
