@@ -28,6 +28,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "streams": set(),
         "phases": set(),
         "loading": set(),
+        "runtimes": set(),
         "trust": set(),
         "stopping": set(),
         "rows": TORCH,
