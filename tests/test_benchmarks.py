@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,22 @@ STARTING = {"sweep.py", "large_data.py"}
 
 
 def test_every_benchmark_is_tested() -> None:
-    assert {p.name for p in FOLDER.glob("*.py")} == {*SMALL, "interleaved.py", "experiments.py"}  # see test_experiments
+    elsewhere = {"interleaved.py", "experiments.py", "first_result.py"}  # test_experiments, and below
+    assert {p.name for p in FOLDER.glob("*.py")} == {*SMALL, *elsewhere}
+
+
+def test_a_first_result_is_timed_as_the_command_that_is_typed(monkeypatch, capsys, tmp_path) -> None:
+    module = runpy.run_path(str(FOLDER / "first_result.py"))
+    seconds = iter([9.0, 9.0, 9.0, 10.0, 15.0, 20.0, 20.0, 14.0, 10.0])  # the order turns, and the first are left out
+    commands: list[list[str]] = []
+    monkeypatch.setitem(module["main"].__globals__, "cpu", lambda c, folder: commands.append(c) or next(seconds))
+    monkeypatch.setattr(sys, "argv", ["first_result.py", "--rounds", "2", "--pyod", "false"])
+    module["main"]()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "ratio: 1.45" and len(commands) == 9
+    typed = [command[command.index("straylight") :] for command in commands if "straylight" in command]
+    assert ["straylight", "train", "detector=knn", "data=blobs"] in typed
+    assert runpy.run_path(str(FOLDER / "first_result.py"))["cpu"]([sys.executable, "-c", "sum(range(10**6))"], tmp_path)
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ FLOORS: list[dict[str, set[str]]] = [
         "console": set(),
         "streams": set(),
         "phases": set(),
+        "loading": set(),
+        "runtimes": set(),
         "trust": set(),
         "stopping": set(),
         "rows": TORCH,

@@ -7,6 +7,7 @@ from importlib import import_module
 from textwrap import wrap
 
 from straylight import __version__
+from straylight.loading import loading
 from straylight.phases import Phases
 from straylight.streams import lenient, with_names
 
@@ -98,7 +99,9 @@ def main() -> None:
                 if not SHOWING & set(rest):
                     phases("starting " + " ".join(rest))  # before anything is imported that takes its time
             try:
-                import_module(f"straylight.commands.{command}").main(rest, **told)
+                with loading():
+                    module = import_module(f"straylight.commands.{command}")
+                module.main(rest, **told)
             except KeyboardInterrupt:
                 sys.exit(130)
             finally:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
-from straylight.metrics.runtimes import MARK, shared, timing
+from straylight.runtimes import MARK, shared, timing
 
 
 class Result(TypedDict, total=False):

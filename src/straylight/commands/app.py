@@ -23,6 +23,7 @@ from straylight.groups import FOLDER
 from straylight.job.attempt import attempt
 from straylight.job.devices import asked_for, rank_here
 from straylight.job.order import Order, fields_of, keep_hydra, placed
+from straylight.loading import loading
 from straylight.overrides import composable
 from straylight.result import headline
 from straylight.sweep.command import Command
@@ -141,7 +142,8 @@ def _fault(command: Command, cfg: DictConfig) -> str | None:
         warm()
         found = ask(config.faults, [plain])
     else:
-        found = config.faults([plain])
+        with loading():
+            found = config.faults([plain])
     return found[0] if found else None
 
 

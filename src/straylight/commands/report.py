@@ -7,9 +7,9 @@ from typing import NoReturn
 
 from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
-from straylight.metrics.runtimes import BEST, RUNTIMES
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
+from straylight.runtimes import BEST, RUNTIMES
 
 
 def main(arguments: list[str]) -> None:

@@ -16,8 +16,8 @@ from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
-from straylight.metrics.runtimes import timing
 from straylight.run import Run
+from straylight.runtimes import timing
 
 Sample = tuple[Tensor, Tensor]
 

@@ -6,9 +6,9 @@ from typing import Any
 from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
-from straylight.metrics.runtimes import MARK, SHARED, shared
 from straylight.report.leaderboard import NOT_RESOLVABLE
 from straylight.report.sheet import Cell, Column, Sheet, ranged
+from straylight.runtimes import MARK, SHARED, shared
 
 Part = Sheet | str
 SHORT = ("0.1", "0.01")  # FPRs of the short page

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from straylight.atomic import replacing
 from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
-from straylight.metrics.runtimes import BEST, shared, timing
+from straylight.runtimes import BEST, shared, timing
 
 NOT_RESOLVABLE = "n.r."  # in a table
 RANKED = ("auroc", "ap")  # whose means over seeds have 95 % intervals
@@ -103,7 +103,7 @@ def rows(results: Iterable[Run], runtime: str = BEST) -> list[Row]:
     """A row for each group of runs, see `grouped`, best mean AUROC first on each data set.
 
     Args:
-        runtime: whose latency and throughput it has, one of `straylight.metrics.runtimes`; by default of each detector
+        runtime: whose latency and throughput it has, one of `straylight.runtimes`; by default of each detector
             the fastest.
     """
     table = [_row(data, name, runs, runtime) for (data, name), runs in grouped(results).items()]

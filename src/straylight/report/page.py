@@ -12,12 +12,12 @@ from rich.text import Text
 from straylight.console import Plain
 from straylight.folder import RunFolder, SweepFolder
 from straylight.metrics.across import Across
-from straylight.metrics.runtimes import BEST, MARK, SHARED
 from straylight.report.compared import draw, over_sets
 from straylight.report.details import BRIEF, FULL, headed, large, timed
 from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
 from straylight.report.runs import write_parquet
 from straylight.report.sheet import Cell, Column, Sheet, ranged
+from straylight.runtimes import BEST, MARK, SHARED
 
 SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 
@@ -30,7 +30,7 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST) ->
 
     Args:
         console: printed to.
-        runtime: whose times it has, see `straylight.metrics.runtimes`.
+        runtime: whose times it has, see `straylight.runtimes`.
     """
     say = _teller(console)
     place = SweepFolder(folder)

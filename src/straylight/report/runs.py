@@ -10,7 +10,7 @@ from typing import Any
 from straylight.atomic import write_table
 from straylight.documents import read_yaml
 from straylight.folder import RunFolder
-from straylight.metrics.runtimes import shared
+from straylight.runtimes import shared
 
 log = logging.getLogger(__name__)
 SAID = ("folder", "status", "reason")  # of how it went
