@@ -20,7 +20,7 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
     Args:
         order: what to do.
         folder: where.
-        tell: told a line now and then on how far it is; by default whoever watches here.
+        tell: told a line now and then on how far it is.
     """
     from straylight.callbacks.record import versions
     from straylight.job.train import train

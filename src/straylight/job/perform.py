@@ -12,6 +12,7 @@ from straylight.console import Formatter, say
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
 from straylight.job.order import Order, keep_hydra
+from straylight.phases import Phases
 from straylight.result import headline
 from straylight.stopping import STOP
 
@@ -25,7 +26,7 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
     Args:
         path: of the folder.
         rank: 0 for the process that keeps the record.
-        tell: told a line now and then on how far it is.
+        tell: told a line now and then on how far it is, in the place of who watches here.
         conclude: whether to print how it ended, which whoever waits for it may do.
 
     Raises:
@@ -36,8 +37,12 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
     order = Order.read(folder)
     if rank:
         return _follow(order, folder)
+    phases = Phases()
     with _around(order, folder) as ended:
-        result = attempt(order, folder, tell)
+        try:
+            result = attempt(order, folder, tell or phases)
+        finally:
+            phases.done()
         ended.append(result.get("metrics", {}).get("test/auroc"))
         if result["status"] == "ok" and conclude:
             logging.getLogger(__name__).info(headline(result))
