@@ -138,8 +138,11 @@ class RunFolder:
         for here in asked:
             for name in ("config", "hydra", "overrides"):
                 (here / f"{name}.yaml").unlink(missing_ok=True)
-        for path in (self.job, *self.path.glob("train.log"), *self.path.glob("output*.log")):
-            path.unlink(missing_ok=True)
+        ours = self.job.is_file()  # what a log says was said by a run, and not before there was one
+        for path in (*self.path.glob("train.log"), *self.path.glob("output*.log")):
+            if ours or not path.stat().st_size:
+                path.unlink()
+        self.job.unlink(missing_ok=True)
         for made in (*asked, self.path):
             with suppress(OSError):  # which holds something else, and stays
                 made.rmdir()
