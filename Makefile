@@ -27,6 +27,14 @@ demo: $(STAMP) ## compare 5 detectors on 2 data sets over 3 seeds, in about a mi
 	$(BIN)/straylight train $(DEMO)
 	@echo "Look at $$(ls -td outputs/sweeps/*/ | head -n 1)heat_map.png and pareto.png beside it."
 
+docs: $(DOCS) ## build the pages of docs/ into build/site, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f .mkdocs/mkdocs.yml
+	@echo "Open build/site/index.html, or see it by: $(BIN)/python -m http.server -d build/site"
+
+$(DOCS): $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[docs]'
+	@touch $(DOCS)
+
 test: $(STAMP) ## run all tests, and say which took longest
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=30
 
