@@ -139,5 +139,5 @@ def test_a_sweep_has_a_server_of_its_own_that_ends_with_it(fresh, tmp_path) -> N
 
 def test_the_command_by_its_name(fresh, tmp_path) -> None:
     ended = fresh.run(["straylight", "train", "data=blobs", "detector=vea"], cwd=tmp_path)
-    assert ended.returncode == 1 and ended.stderr.startswith("Error: ") and "'vae'" in ended.stderr
+    assert ended.returncode == 1 and "\nError: " in ended.stderr and "'vae'" in ended.stderr
     assert fresh.run(["straylight", "--version"]).stdout.startswith("straylight ")

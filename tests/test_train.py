@@ -250,7 +250,9 @@ def test_a_callback_that_listens_to_every_step_is_called_at_every_step(trainer) 
 def test_a_folder_used_again_keeps_nothing_of_the_run_before(straylight_train, tmp_path) -> None:
     here = f"hydra.run.dir={tmp_path}/here"
     assert straylight_train("data=blobs", here).status == 0
-    assert straylight_train("data=blobs", here, "data.contamination=0.5").status == 1
+    refused = straylight_train("data=blobs", here, "data.contamination=0.5")
+    assert refused.status == 1 and (tmp_path / "here" / "scores.parquet").exists()  # nothing was done
+    assert straylight_train("data=blobs", here, "detector=knn", "detector.k=100000").status == 1
     assert not list((tmp_path / "here").rglob("*.ckpt")) and not (tmp_path / "here" / "scores.parquet").exists()
 
 

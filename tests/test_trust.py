@@ -13,11 +13,12 @@ from rich.text import Text
 from straylight import trust
 from straylight.commands.report import main as report
 from straylight.commands.retime import retime
-from straylight.console import CONTROL, Formatter, Plain, say
+from straylight.console import Formatter, Plain, say
 from straylight.errors import ConfigError, DataError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER
 from straylight.run import Run
+from straylight.streams import CONTROL
 
 #: Targets that run, read or write what they are given, under names of all sorts.
 EVIL = [

@@ -89,7 +89,8 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
             if folder.used:
                 folder.clear_logs()
             keep_hydra(folder, known)
-            result = run_here(command, cfg, folder, fields_of(cfg, job.runtime.choices, overrides))
+            fields = fields_of(cfg, job.runtime.choices, overrides)
+            result = run_here(command, cfg, folder, fields, keep=not ours)
     except ConfigError as error:  # Hydra would show more than it says
         command.failures += 1
         command.phases.done()
@@ -122,7 +123,7 @@ def _anew(folder: RunFolder, subdir: str | None) -> Iterator[None]:
         if folder.run == before or not folder.begun:
             if folder.aside:
                 folder.put_back()
-            elif not interrupted:  # which says how it is gone on with
+            elif not interrupted and not folder.result.is_file():  # who is interrupted is told how to go on
                 folder.take_back(subdir)
 
 
@@ -155,6 +156,7 @@ def run_here(
     *,
     resume: bool = False,
     again: Sequence[str] = (),
+    keep: bool = True,
 ) -> Any:
     """Train in `folder`, by as many processes as the config asks for; `None`, after it was said why, if it failed.
 
@@ -165,6 +167,7 @@ def run_here(
         fields: what `result.json` is to say of what was asked for.
         resume: whether to go on from a checkpoint there.
         again: overrides to be typed once more to go on after an interruption.
+        keep: whether a run that is refused before it trains is kept as a failed one.
 
     Raises:
         Interrupted: if it was, after it was said how to go on.
@@ -189,6 +192,8 @@ def run_here(
         raise Interrupted
     command.failures += 1
     say(f"Error: {result['reason']}", error=True)
+    if result.get("refused") and not keep and not folder.begun:
+        folder.result.unlink(missing_ok=True)
     return None
 
 

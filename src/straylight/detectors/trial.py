@@ -4,6 +4,7 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
 import copy
+import inspect
 import random
 import sys
 import traceback
@@ -117,7 +118,7 @@ def try_out(detector: Any, x: Tensor, context: Tensor, *, loss: bool, score: boo
     Raises:
         StraylightError: as `try_score` and `try_loss`.
     """
-    if {"loss", "score"} & vars(detector).keys():  # functions of this one object, which those of a copy would change
+    if any(inspect.isroutine(value) for value in vars(detector).values()):  # of this object, and not of a copy
         return
     try:
         tried = copy.deepcopy(detector)

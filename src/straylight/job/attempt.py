@@ -15,7 +15,7 @@ Tell = Callable[[str], None]
 
 
 def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[str, Any]:
-    """Train in `folder` as ordered; what `result.json` says of it.
+    """Train in `folder` as ordered; what `result.json` says of it, and `refused` if a sentence is all there is to say.
 
     Args:
         order: what to do.
@@ -49,7 +49,7 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
                 return conclude("interrupted", None)
             return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
         except Exception as error:
-            return conclude("failed", _reason(error, folder))
+            return conclude("failed", _reason(error, folder)) | {"refused": isinstance(error, StraylightError)}
 
 
 def _reason(error: Exception, folder: RunFolder) -> str:
