@@ -21,7 +21,7 @@ SHIPPED = frozenset(
     {
         "pytorch_lightning.Trainer",
         "pytorch_lightning.loggers.CSVLogger",
-        "pytorch_lightning.loggers.TensorBoardLogger",
+        "pytorch_lightning.loggers.TensorBoardLogger",  # which runs of earlier versions name
         "torch.optim.Adam",
         "torch.optim.AdamW",
         "torch.optim.SGD",
