@@ -18,10 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -q src  # where Python may not write, every process would compile it anew
 	@touch $(STAMP)
 
 DEMO = -m detector=autoencoder,bayesian_gmm,hbos,knn,pca data=digits_contaminated,moons seed=0,1,2 \
-  trainer.max_epochs=20 hydra.launcher.jobs_per_process=40
+  trainer.max_epochs=20 callbacks.latency.batches=[1,1024] hydra.launcher.jobs_per_process=40
 
 demo: $(STAMP) ## compare 5 detectors on 2 data sets over 3 seeds, in about a minute
 	$(BIN)/straylight train $(DEMO)

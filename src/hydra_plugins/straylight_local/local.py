@@ -38,6 +38,7 @@ class LocalLauncher(Launcher):
 
         Machine(**{name: self.options[name] for name in MACHINE})
         Policy(**{name: self.options[name] for name in POLICY})
+        self.command.phases("loading torch and Lightning")
         warm()
         look_at(self.config, self.loader, job_overrides, ask, self.command.trust)
 
