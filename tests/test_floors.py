@@ -45,6 +45,8 @@ FLOORS: list[dict[str, set[str]]] = [
         "job": LIGHTNING | HYDRA | {"pydantic"},
         "run": TORCH | {"omegaconf", "pydantic"},
         "study": LIGHTNING,
+        "cross_validation": LIGHTNING,
+        "bar": set(),
     },
     {"sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}},
     {"commands": LIGHTNING | HYDRA, "cli": set(), "__main__": set()},
