@@ -15,7 +15,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from straylight.catalogue import FAMILIES, FIELDS, Entry, entries, settings, target_of, written
+from straylight.catalogue import FAMILIES, FIELDS, FILES, Entry, entries, settings, target_of, written
 
 PROJECT = Path(__file__).parents[1]
 #: Files of the repository that are pages, by what they are called here.
@@ -125,10 +125,9 @@ def page(found: Entry) -> str:
     lines = [f"# {found.name}", "", found.about, ""]
     if found.fields:
         lines += ["| | |", "|---|---|"]
-        lines += [f"| {f.lower()} | {_cell(found.fields[f])} |" for f in FIELDS if f in found.fields and f != "Example"]
-        lines += ["", "```sh", found.fields["Example"], "```", ""]
-    else:
-        lines += ["```sh", f"straylight data {found.name}", "```", ""]
+        known = [f for f in (*FIELDS, FILES) if f in found.fields and f != "Example"]
+        lines += [f"| {f.lower()} | {_cell(found.fields[f])} |" for f in known]
+    lines += ["", "```sh", found.fields.get("Example", f"straylight data {found.name}"), "```", ""]
     if reached := _reached(found):
         lines += ["## What it reached", "", *reached, "", "See [all detectors](../detectors.md#all-of-them).", ""]
     lines += ["## Settings", "", f"Typed as `{found.group}.KEY=VALUE`", ""]

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from straylight.callbacks.cost import Layers
 from straylight.callbacks.scored import TestScores
 from straylight.data import AnomalyDataModule, File
 from straylight.errors import DataError
@@ -84,6 +85,14 @@ def rendered(figure: Figure | None) -> Figure:
         assert box.x0 >= 0 and box.y0 >= -1, "the legend is cut"
         assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes if axis.get_visible())
     return figure
+
+
+def layers_of(network, *given) -> list[dict]:
+    """What `Layers` tells of a network that scores what is given."""
+    watched = Layers(network)
+    with torch.no_grad():
+        network(*given)
+    return watched.done()
 
 
 def sentence(error) -> str:

@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
+from given import layers_of
 from straylight import config
-from straylight.callbacks.cost import layers, size
+from straylight.callbacks.cost import size
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
@@ -272,7 +273,7 @@ def test_the_layers_of_the_network_hold_all_parameters_and_looking_leaves_no_tra
     detector, data = fitted(name)
     x = data.splits.test.x[:5]
     before = detector(x)
-    found = layers(detector, x[:1], x.new_zeros(1, 0))
+    found = layers_of(detector, x[:1], x.new_zeros(1, 0))
     assert sum(layer["parameters"] for layer in found) == size(detector)["parameters"]
     assert all(layer["shape"] is not None or layer["parameters"] for layer in found)
     json.dumps(found)

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from straylight.callbacks import Latency, cost, sharing, timing
-from straylight.callbacks.cost import energy, flops, layers, peak_memory, size
+from given import layers_of
+from straylight.callbacks import Latency, Record, cost, sharing, timing
+from straylight.callbacks.cost import energy, flops, peak_memory, size
 from straylight.callbacks.sharing import Card, busy
 from straylight.callbacks.timing import Timing
+from straylight.data import Blobs
 from straylight.detectors import KNN, VAE, AnoGAN, AutoEncoder, Detector
 from straylight.metrics.cost import Busy, cores_of_others, joules_per_million
 from straylight.rows.batch import Splits
@@ -280,7 +282,7 @@ def test_size_is_that_of_all_that_scoring_needs() -> None:
 
 def test_layers_have_the_shapes_that_they_give_of_one_event() -> None:
     network = VAE((1, 8, 8), channels=[4], hidden=[6], latent=2, likelihood="bernoulli", scaling="minmax_common").eval()
-    found = {one["name"]: one for one in layers(network, torch.rand(1, 1, 8, 8), torch.zeros(1, 0))}
+    found = {one["name"]: one for one in layers_of(network, torch.rand(1, 1, 8, 8), torch.zeros(1, 0))}
     assert found["encoder.0"] == {"name": "encoder.0", "layer": "Conv2d", "shape": [4, 4, 4], "parameters": 4 * 9 + 4}
     assert found["encoder.3"] == {"name": "encoder.3", "layer": "Linear", "shape": [6], "parameters": 6 * (64 + 1)}
 
@@ -296,21 +298,26 @@ class Twice(nn.Module):
 
 
 def test_parameters_are_counted_once_and_those_of_the_detector_itself_are_there() -> None:
-    found = layers(Twice(), torch.ones(1, 3), torch.ones(1, 0))
+    found = layers_of(Twice(), torch.ones(1, 3), torch.ones(1, 0))
     assert [(one["name"], one["parameters"]) for one in found] == [("", 3), ("first", 9)]
 
 
 def test_a_part_that_scoring_does_not_call_has_no_shape() -> None:
     gan = AnoGAN((3,), latent=2, generator=[4], discriminator=[5], steps=1).eval()
-    found = {one["name"]: one["shape"] for one in layers(gan, torch.rand(1, 3), torch.zeros(1, 0))}
+    found = {one["name"]: one["shape"] for one in layers_of(gan, torch.rand(1, 3), torch.zeros(1, 0))}
     assert found["generator.0"] == [4] and found["features.1"] == [5]
     assert found["head"] is None, "the discriminator's last layer, which no score asks"
 
 
-def test_a_score_that_fails_leaves_no_hook() -> None:
-    network = AutoEncoder((3,), latent=2)
-    with pytest.raises(RuntimeError):
-        layers(network, torch.ones(1, 4), torch.ones(1, 0))
+class Failing(AutoEncoder):
+    def score(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no score")
+
+
+def test_a_score_that_fails_leaves_no_hook(trainer, tmp_path) -> None:
+    network = Failing((2,), latent=1)
+    with pytest.raises(RuntimeError, match="no score"):
+        trainer(callbacks=[Record(tmp_path)]).test(network, datamodule=Blobs(seed=0), verbose=False)
     assert not any(part._forward_hooks for part in network.modules())
 
 

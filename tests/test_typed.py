@@ -56,7 +56,7 @@ def test_it_is_said_what_to_type_instead_and_that_is_taken(command, instead) -> 
         (["~detector"], "detector=NAME"),
         (["~trainer"], "trainer=NAME"),
         (["--foo"], "--config-dir"),
-        (["--confg-dir", "x"], "did you mean --config-dir"),
+        (["--confg-dir", "x"], "did you mean '--config-dir'"),
         (["--cfg", "nothing"], "job, hydra, all"),
         (["--config-dir"], "wants a value"),
         (["nonsense"], "KEY=VALUE"),
@@ -89,6 +89,13 @@ def test_what_cannot_be_corrected_is_named(command, words) -> None:
 )
 def test_what_is_meant_passes(command) -> None:
     typed.refuse(command.split(" ") if command else [])
+
+
+def test_a_group_of_the_users_own_may_be_called_like_a_key(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs"):
+        typed.refuse([f"--config-dir={tmp_path}", "max_epochs=3"])
+    (tmp_path / "max_epochs").mkdir()
+    typed.refuse([f"--config-dir={tmp_path}", "max_epochs=few"])
 
 
 @pytest.mark.parametrize("separator", [";", "|", "\t"])

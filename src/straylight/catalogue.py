@@ -32,7 +32,9 @@ FAMILIES = (
     "ensembles",
     "particles",
 )
-FIELD = re.compile(rf"({'|'.join(FIELDS)}): +(.*)")
+#: What a data set's head says: its files below its root, with ` or ` between those of which one will do.
+FILES = "Files"
+FIELD = re.compile(rf"({'|'.join((*FIELDS, FILES))}): +(.*)")
 SETTING = re.compile(r"([A-Za-z_]\w*):(?: +(.*))?$")
 #: How a reference begins that is none of the one before: initials, a surname, and a comma or others.
 AUTHOR = re.compile(r"(?:[A-Z][a-z]?\.[ -]?)+ ?[^\W\d]\S*(?: [^\W\d]\S+)*(?:,| et al\.)")
@@ -56,7 +58,7 @@ class Entry:
         group, name: `detector` and `knn` of `detector=knn`.
         path: the YAML file.
         about: what the head says before its fields.
-        fields: what it says in each of `FIELDS`; those that it leaves out are missing.
+        fields: what it says in each of `FIELDS`, or of its `FILES`; those that it leaves out are missing.
     """
 
     group: str

@@ -1,6 +1,7 @@
 """Whether a value that was given may be one, said in one sentence if it may not."""
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from straylight.errors import ConfigError, DataError
@@ -28,6 +29,17 @@ def number(key: str, value: Any, *, whole: bool = False, zero: bool = False, nul
         called = "whole number" if whole else "number"
         limit = f"{called} of at least 0" if zero else f"positive {called}"
         raise ConfigError(f"{key} must be a {limit}, not {value!r}.")
+
+
+def meant(name: str, options: Iterable[str]) -> str:
+    """What is said behind a name that there is not, if another is near.
+
+    Example:
+        >>> "There is no 'vea'" + meant("vea", ["vae", "knn"]), meant("zzz", ["vae"])
+        ("There is no 'vea' (did you mean 'vae'?)", '')
+    """
+    close = difflib.get_close_matches(name, list(options), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 # Of the values of keys in a group of the config, by key. `also` are the words that may stand for a number, or the

@@ -1,6 +1,5 @@
 """Configs: where they are, whether their values fit, what is built of them, and which run is which."""
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -29,6 +28,7 @@ from pydantic import ValidationError as PydanticError
 
 from straylight import habits
 from straylight import trust as trusted
+from straylight.checks import meant
 from straylight.documents import read_yaml
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import CONFIG, RunFolder
@@ -121,14 +121,14 @@ def explain(error: Exception) -> str | None:
         below = missing.startswith("hydra/")  # whose groups are one level down
         group, _, name = missing.rpartition("/") if below else missing.partition("/")
         known = sorted({*error.options, *choices(group)} - {"base"})  # Hydra's own leave out sweep/digits
-        return f"There is no {group} {name!r}{_meant(name, known)}; choose one of {', '.join(known) or '(none)'}."
+        return f"There is no {group} {name!r}{meant(name, known)}; choose one of {', '.join(known) or '(none)'}."
     for problem in (cause, error):
         parent = getattr(problem, "parent_node", None)
         if isinstance(problem, OmegaConfBaseException) and isinstance(parent, DictConfig) and problem.key not in parent:
             keys = sorted(str(k) for k in parent if not str(k).startswith("_"))
             where = str(problem.full_key).rpartition(".")[0]
             return (
-                f"There is no key {problem.full_key!r}{_meant(str(problem.key), keys)}; "
+                f"There is no key {problem.full_key!r}{meant(str(problem.key), keys)}; "
                 f"{where or 'the config'} has {', '.join(keys) or 'none'}."
             )
     if "Config group override must be a string" in f"{error} {cause}":
@@ -136,7 +136,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in str(error):
         name = str(error).split("'")[1]
         keys = [*GROUPS, "seed", "threads", "compile"]
-        return f"There is no config group {name!r}{_meant(name, keys)}; the groups are {', '.join(GROUPS)}."
+        return f"There is no config group {name!r}{meant(name, keys)}; the groups are {', '.join(GROUPS)}."
     if isinstance(error, yaml.YAMLError):
         return f"A config is no YAML: {_one_line(str(error))}."
     if isinstance(error, OmegaConfBaseException) or type(error).__module__.startswith("hydra"):
@@ -265,7 +265,7 @@ def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
             if open_ended:
                 continue
             raise ConfigError(
-                f"There is no key '{key}.{name}'{_meant(str(name), list(takes))}; "
+                f"There is no key '{key}.{name}'{meant(str(name), list(takes))}; "
                 f"{node['_target_'].rpartition('.')[2]} takes {', '.join(takes)}."
             )
         if takes[name] is Any or isinstance(value, dict):
@@ -334,11 +334,6 @@ def _refuse(key: str, error: PydanticError) -> typing.NoReturn:
         for p in problems
     )
     raise ConfigError(f"{where} should be {', or '.join(said)}, not {problems[0]['input']!r}.") from error
-
-
-def _meant(name: str, options: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _one_line(text: str) -> str:

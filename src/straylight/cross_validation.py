@@ -15,7 +15,7 @@ from straylight.callbacks.folds import folds_of
 from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
-from straylight.job.train import fit_and_test, quiet
+from straylight.job.train import fit_and_test, quiet, silent
 from straylight.rows.batch import Splits
 
 
@@ -60,18 +60,7 @@ def cross_validate(
         with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(data.seed + fold)
             detector, part, kept = build(), _Fold(data, of, fold), _Kept()
-            trainer = pl.Trainer(
-                accelerator="cpu",
-                devices=1,
-                max_epochs=epochs,
-                callbacks=[kept, Checkpoint(folder)],
-                default_root_dir=folder,
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-            )
-            fit_and_test(trainer, detector, part)
+            fit_and_test(silent(folder, [kept, Checkpoint(folder)], epochs), detector, part)
         value = torch.from_numpy(kept.scores.score).double().mean()
         if detector.density:
             value = value - detector.scaling.log_determinant(part.splits.test.x.to("cpu")).double().mean()

@@ -20,7 +20,7 @@ from straylight.bar import Bar, in_notebook
 from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
-from straylight.job.train import fit_and_test, quiet
+from straylight.job.train import fit_and_test, quiet, silent
 from straylight.phases import Phases
 from straylight.report.details import layers
 from straylight.report.leaderboard import Row, rows
@@ -152,17 +152,8 @@ def study(
             tell(f"reading {type(data).__name__}")
         data.setup()  # some are called by what they hold
         record = Record(folder, {"detector": type(detector).__name__, "data": data.name, "seed": data.seed})
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_epochs=epochs,
-            callbacks=[*kept, *callbacks, Checkpoint(folder), gallery, record],
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+        watchers = [*kept, *callbacks, Checkpoint(folder), gallery, record]
+        trainer = silent(folder, watchers, epochs, accelerator)
         fit_and_test(trainer, detector, data)
     return Study(detector.eval(), data, record.written, gallery)
 

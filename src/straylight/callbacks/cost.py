@@ -31,44 +31,45 @@ def size(detector: nn.Module) -> dict[str, int]:
     }
 
 
-def layers(detector: nn.Module, x: Tensor, context: Tensor) -> list[dict[str, Any]]:
-    """What a network is made of, in the order in which it is built.
+class Layers:
+    """Watches a network while it scores, to tell what it is made of, in the order in which it is built.
 
     A layer is a part that has parameters of its own, or that has no parts and is called in scoring. Its `shape` is
     what it gives of one event, `None` where scoring does not call it, as of a discriminator; the axis of events, which
     comes first, is left out. Their parameters add up to those of `size`.
 
     Args:
-        detector: scores events, in evaluation mode.
-        x, context: one event, `(1, *shape)` and `(1, C)`.
+        detector: is about to score events.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-        >>> net.forward = lambda x, context: nn.Sequential.forward(net, x)
-        >>> layers(net, torch.ones(1, 3), torch.ones(1, 0))[0]
+        >>> watched = Layers(net)
+        >>> _ = net(torch.ones(1, 3))
+        >>> watched.done()[0]
         {'name': '0', 'layer': 'Linear', 'shape': [2], 'parameters': 8}
     """
-    shapes: dict[nn.Module, list[int]] = {}
 
-    def gave(part: nn.Module, given: Any, out: Any) -> None:
+    def __init__(self, detector: nn.Module) -> None:
+        self.detector = detector
+        self._shapes: dict[nn.Module, list[int]] = {}
+        self._handles = [p.register_forward_hook(self._gave) for p in detector.modules() if p is not detector]
+
+    def _gave(self, part: nn.Module, given: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            shapes.setdefault(part, list(out.shape[1:]))
+            self._shapes.setdefault(part, list(out.shape[1:]))
 
-    handles = [part.register_forward_hook(gave) for part in detector.modules() if part is not detector]
-    try:
-        with torch.no_grad():
-            detector(x, context)
-    finally:
-        for handle in handles:
+    def done(self) -> list[dict[str, Any]]:
+        """The layers; the network is watched no longer."""
+        for handle in self._handles:
             handle.remove()
-    found, counted = [], set[nn.Parameter]()
-    for name, part in detector.named_modules():
-        own = set(part.parameters(recurse=False)) - counted
-        counted |= own
-        if own or (part in shapes and not any(True for _ in part.children())):
-            one = {"name": name, "layer": type(part).__name__, "shape": shapes.get(part)}
-            found.append({**one, "parameters": sum(p.numel() for p in own)})
-    return found
+        found, counted = [], set[nn.Parameter]()
+        for name, part in self.detector.named_modules():
+            own = set(part.parameters(recurse=False)) - counted
+            counted |= own
+            if own or (part in self._shapes and not any(True for _ in part.children())):
+                one = {"name": name, "layer": type(part).__name__, "shape": self._shapes.get(part)}
+                found.append({**one, "parameters": sum(p.numel() for p in own)})
+        return found
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from straylight.callbacks.cost import layers
+from straylight.callbacks.cost import Layers
 from straylight.callbacks.scored import Scores, TestScores, kinds_of, measured, split_of
 from straylight.folder import RunFolder
 
@@ -46,12 +46,16 @@ class Record(TestScores):
         self.written: dict[str, Any] = {}
         self._start = time.monotonic()
         self._layers: list[dict[str, Any]] = []
+        self._watched: Layers | None = None
 
-    @torch.inference_mode()
-    def on_test_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
-        if not self._layers and trainer.is_global_zero:
-            with trainer.precision_plugin.forward_context():
-                self._layers = layers(pl_module, batch.x[:1], batch.context[:1])
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_test_epoch_start(trainer, pl_module)
+        self._watched = Layers(pl_module) if trainer.is_global_zero else None
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        super().on_test_batch_end(trainer, pl_module, *args, **kwargs)
+        if self._watched is not None:  # the first batch tells
+            self._layers, self._watched = self._watched.done(), None
 
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if not trainer.is_global_zero:
@@ -70,6 +74,8 @@ class Record(TestScores):
         self.write(trainer, pl_module, "ok")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._watched is not None:
+            self._watched.done()
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # of a full disk: it is not to hide the exception
             self.write(trainer, pl_module, "interrupted" if stopped else "failed", None if stopped else str(exception))

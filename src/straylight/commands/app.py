@@ -113,17 +113,13 @@ def _anew(folder: RunFolder, subdir: str | None) -> Iterator[None]:
     before = folder.run if folder.used else None
     if folder.used:
         folder.set_aside()
-    interrupted = False
     try:
         yield
-    except (KeyboardInterrupt, Interrupted):
-        interrupted = True
-        raise
     finally:
         if folder.run == before or not folder.begun:
             if folder.aside:
                 folder.put_back()
-            elif not interrupted and not folder.result.is_file():  # who is interrupted is told how to go on
+            elif not folder.result.is_file():  # which who crashed or was interrupted leaves
                 folder.take_back(subdir)
 
 

@@ -5,7 +5,7 @@ import sys
 from straylight.commands.listing import listing
 from straylight.console import say
 from straylight.errors import StraylightError
-from straylight.groups import config_folders
+from straylight.groups import told
 
 HELP = """\
 Data sets: which there are, what one holds, and fetching one.
@@ -26,21 +26,17 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    folders, words = config_folders(arguments)
-    overrides = [w for w in words if "=" in w or w.startswith(("~", "+"))]
-    names = [w for w in words if w not in overrides]
-    fetch = names[:1] == ["fetch"]
-    names = names[1:] if fetch else names
     try:
-        if unknown := [w for w in words if w.startswith("-")]:
-            raise StraylightError(f"there is no option {unknown[0].partition('=')[0]}; there is --config-dir DIR.")
-        if absent := [folder for folder in folders if not folder.is_dir()]:
-            raise StraylightError(f"--config-dir: there is no folder {absent[0]}.")
+        folders, words = told(arguments)
+        overrides = [w for w in words if "=" in w or w.startswith(("~", "+"))]
+        names = [w for w in words if w not in overrides]
+        fetch = names[:1] == ["fetch"]
+        names = names[1:] if fetch else names
         if not names and any(w.startswith("data.") for w in overrides):
             raise StraylightError("say which data set first, such as `straylight data adbench data.name=6_cardio`.")
         if len(names) > 1 or (fetch and not names):
             raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
-        if not names and not folders and all(o.startswith("paths.data=") for o in overrides):
+        if not names and not folders and all(o.startswith("paths.data=") and "${" not in o for o in overrides):
             listing(overrides)
             return
         from straylight.commands import rows  # which takes torch and Lightning

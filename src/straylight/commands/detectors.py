@@ -8,9 +8,10 @@ from itertools import groupby
 from pathlib import Path
 
 from straylight.catalogue import FAMILIES, FIELDS, Entry, entries, entry, settings, target_of, written
+from straylight.checks import meant
 from straylight.console import say
 from straylight.errors import StraylightError
-from straylight.groups import choices, config_folders
+from straylight.groups import choices, told
 
 HELP = """\
 Detectors: which there are, and what one assumes, costs and is good for.
@@ -60,9 +61,9 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    folders, names = config_folders(arguments)
     width = min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
     try:
+        folders, names = told(arguments)
         _refuse(folders, names)
         lines = one(entry("detector", names[0], folders), folders, width) if names else listing(folders, width)
         say("\n".join(lines))
@@ -135,17 +136,11 @@ def _block(head: str, text: str, indent: int, width: int) -> list[str]:
 
 
 def _refuse(folders: Sequence[Path], names: Sequence[str]) -> None:
-    """Say what is wrong with a command line."""
-    if unknown := [name for name in names if name.startswith("-")]:
-        raise StraylightError(f"there is no option {unknown[0].partition('=')[0]}; there is --config-dir DIR.")
-    if absent := [folder for folder in folders if not folder.is_dir()]:
-        raise StraylightError(f"--config-dir: there is no folder {absent[0]}.")
+    """Say what is wrong with the names that were typed."""
     if len(names) > 1:
         raise StraylightError(f"give one detector, such as `straylight detectors {names[0]}`.")
     known = choices("detector", *folders)
     if names and names[0] not in known:
-        from straylight.config import _meant as meant  # with Hydra, which nothing else here needs
-
         raise StraylightError(
             f"There is no detector {names[0]!r}{meant(names[0], known)}; choose one of {', '.join(known)}."
         )

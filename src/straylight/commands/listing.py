@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from rich.table import Table
 
+from straylight.catalogue import FILES, entry
 from straylight.console import Plain
 from straylight.groups import FOLDER, choices
 
@@ -36,16 +37,7 @@ def show(lines: Iterable[tuple[str, str, str]]) -> None:
 
 def head(name: str, *folders: Path) -> str:
     """What a config says of itself first."""
-    for folder in (FOLDER, *folders):
-        path = folder / "data" / f"{name}.yaml"
-        if path.is_file():
-            first = path.read_text(encoding="utf-8").partition("\n")[0]
-            return (
-                re.split(r"[.;:] |, (?=[a-z])", first.removeprefix("# "))[0].rstrip(".,;:")
-                if first.startswith("#")
-                else ""
-            )
-    return ""
+    return re.split(r"[.;:] |, (?=[a-z])", entry("data", name, folders).about)[0].rstrip(".,;:")
 
 
 def needed(name: str) -> list[list[str]]:
@@ -55,9 +47,8 @@ def needed(name: str) -> list[list[str]]:
         >>> needed("kddcup99"), needed("house_prices")
         ([['kddcup.data_10_percent.gz']], [['house_prices.csv', 'train.csv']])
     """
-    text = (FOLDER / "data" / f"{name}.yaml").read_text(encoding="utf-8")
-    lines = re.findall(r"^# Files: (.*)$", text, re.MULTILINE)
-    return [one.split(" or ") for line in lines for one in line.split(", ")]
+    said = entry("data", name).fields.get(FILES)
+    return [one.split(" or ") for one in said.split(", ")] if said else []
 
 
 def _where(name: str, data: str) -> str:

@@ -3,7 +3,6 @@
 Hydra, its lexer and argparse say what they could not read. Here it is said what to type instead.
 """
 
-import difflib
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import yaml
 
+from straylight.checks import meant
 from straylight.config import NEEDED
 from straylight.errors import ConfigError
 from straylight.groups import CONFIG_DIR, FOLDER, GROUPS, choices, config_folders
@@ -94,8 +94,7 @@ def _no_option(arguments: Sequence[str], place: int) -> str:
     name, equals, value = arguments[place].partition("=")
     key = _key(name.lstrip("-").replace("-", "_"))
     if key is None:
-        close = difflib.get_close_matches(name, [*FLAGS, *VALUED], n=1)
-        return f"There is no option {name}{f' (did you mean {close[0]}?)' if close else ''}; there are {SHOWN}."
+        return f"There is no option {name}{meant(name, [*FLAGS, *VALUED])}; there are {SHOWN}."
     follows = arguments[place + 1] if place + 1 < len(arguments) else ""
     taken = 1
     if not equals and follows and "=" not in follows and not follows.startswith("-"):
@@ -113,7 +112,7 @@ def _word(arguments: Sequence[str], word: _Word, after: Sequence[_Word]) -> None
         return
     if not equals:
         raise ConfigError(_no_setting(arguments, word, after))
-    if key in _common():
+    if key in _common() and not any((folder / key).is_dir() for folder in config_folders(list(arguments))[0]):
         typed = _replaced(arguments, word.place, 1, f"{_common()[key]}={value}")
         raise ConfigError(f"{key} is a key of a group: {_command(typed)}")
     if (joined := _joined(word, after)) is not None:

@@ -37,12 +37,13 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
     order = Order.read(folder)
     if rank:
         return _follow(order, folder)
-    phases = Phases()
+    phases = None if tell is not None else Phases()
     with _around(order, folder) as ended:
         try:
             result = attempt(order, folder, tell or phases)
         finally:
-            phases.done()
+            if phases is not None:
+                phases.done()
         ended.append(result.get("metrics", {}).get("test/auroc"))
         if result["status"] == "ok" and conclude:
             logging.getLogger(__name__).info(headline(result))

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,21 @@ def fit_and_test(trainer: pl.Trainer, detector: Detector, data: AnomalyDataModul
     checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
     best = checkpoint.chosen if checkpoint is not None and checkpoint.best_epoch >= 0 else None
     trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+
+
+def silent(folder: str, callbacks: Sequence[pl.Callback], epochs: int, accelerator: str = "cpu") -> pl.Trainer:
+    """A Trainer on one device that logs nothing and prints nothing, for what is trained in memory."""
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=epochs,
+        callbacks=list(callbacks),
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def _trainer(
