@@ -25,7 +25,7 @@ from straylight.files.fitting import Misfits, Part, Rows, Rules, Tally
 from straylight.files.formats import open_file
 from straylight.files.resolution import LOOKED_AT, of_columns, sampled
 from straylight.files.roles import Roles, Value
-from straylight.files.source import BYTES, about, listed, meant
+from straylight.files.source import BYTES, Source, about, listed, meant
 from straylight.files.table import check_categories, coded, is_text, numbers, type_name
 from straylight.files.words import is_number
 from straylight.rows.missing import Missing, filling
@@ -228,22 +228,36 @@ class Recipe:
             DataError: if it lacks columns, or see `parts`.
         """
         path = Path(path)
-        wanted = [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
         with about(path):
             source = open_file(path, dialect=Dialect.of(self.csv))
-            there = {*source.names, *source.arrays}
-            if len(absent := [name for name in [*wanted, *also] if name not in there]) > 1:
-                raise DataError(
-                    f"{path} lacks {len(absent):,} of the columns that training rows have: "
-                    f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
-                )
-            for name in [*wanted, *also]:
-                source.find(name)
-            width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
-            rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
-            columns = list(dict.fromkeys([*wanted, *also]))
-            chunks = source.chunks(columns, rows // multiple * multiple or rows)
-            yield from self.parts(chunks, rules, tally, also)
+            yield from self.of(source, multiple, rules, tally, also)
+
+    def of(
+        self,
+        source: Source,
+        multiple: int = 1,
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+    ) -> Iterator[Part]:
+        """As `read`, of a file that is open."""
+        wanted, there = list(dict.fromkeys([*self.wanted, *also])), {*source.names, *source.arrays}
+        if len(absent := [name for name in wanted if name not in there]) > 1:
+            raise DataError(
+                f"{source.path} lacks {len(absent):,} of the columns that it must have: "
+                f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
+            )
+        for name in wanted:
+            source.find(name)
+        width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
+        rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
+        chunks = source.chunks(wanted, rows // multiple * multiple or rows)
+        yield from self.parts(chunks, rules, tally, also)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that a row must have, or the array."""
+        return [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
 
     def table(self, frame: Any, also: Sequence[str] = ()) -> pa.Table:
         """The columns of features and context of a table of pandas, polars or pyarrow, by their names, and others.
