@@ -199,9 +199,12 @@ class Recipe:
             if names is None:
                 names = [str(i) for i in range(x[0].numel())]
             if fill is None:
-                fill = self._filling(names, x.shape[1:], rules)
-            self._lacking(x, names, misfits)
-            x = fill(x)
+                fill = self._filling(names, x.shape[1:])
+            if not math.isfinite(float(x.sum())):  # which is sooner found out than which of them are not
+                self._lacking(x, names, misfits)
+                x = fill(x)
+            elif self._indicates:
+                x = fill(x)
             kept = misfits.kept()
             given = torch.zeros(len(x), 0) if columns is None else torch.from_numpy(columns)
             if kept is not None:
@@ -297,17 +300,15 @@ class Recipe:
         rest = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
         return cls(**{"roles": roles, "types": types, **rest})
 
-    def _filling(self, names: Sequence[str], shape: Sequence[int], rules: Rules) -> Callable[[Tensor], Tensor]:
-        """What fills in the features of a chunk by the rules, `(n, *shape)`."""
-        if rules.missing == "median" and not self.medians and names:
-            raise DataError(
-                "medians of training rows are not known, since the run was trained by an earlier version; say "
-                "missing=skip, which leaves rows that lack a value without a score."
-            )
+    @property
+    def _indicates(self) -> bool:
+        """Whether further features tell what was missing."""
+        return self.missing == "indicator" and bool(self.filled)
+
+    def _filling(self, names: Sequence[str], shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What fills in the features of a chunk, `(n, *shape)`."""
         values = torch.tensor([self.medians.get(name, math.nan) for name in names])
-        indicate = None
-        if self.missing == "indicator" and self.filled:
-            indicate = torch.tensor([name in self.filled for name in names])
+        indicate = torch.tensor([name in self.filled for name in names]) if self._indicates else None
         return filling(values.view(*shape), indicate)
 
     def _lacking(self, x: Tensor, names: Sequence[str], misfits: Misfits) -> None:
@@ -325,6 +326,11 @@ class Recipe:
         if misfits.rules.missing != "median":
             misfits.leave(rows, reason, FILL, misfits.rules.missing == "error")
             return
+        if not self.medians:
+            raise DataError(
+                "medians of training rows are not known, since the run was trained by an earlier version; say "
+                "missing=skip, which leaves rows that lack a value without a score."
+            )
         misfits.fill(rows)
         known = np.array([name in self.medians for name in names])
         if len(bare := rows[(gone[rows] & ~known).any(1)]):

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from straylight.metrics.conformal import ROUNDING
-from straylight.rows.origin import FILE, ROW
-from straylight.scoring.pieces import P_VALUE, SCORE, Told, batches, scores
+from straylight.scoring.columns import FILE, P_VALUE, RANK, ROW, SCORE
+from straylight.scoring.pieces import Told, batches, scores
 from straylight.scoring.ranks import ranks
 from straylight.scoring.wanted import Wanted
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-RANK = "rank"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from straylight.errors import ConfigError
 from straylight.files.dialect import PACKED
+from straylight.scoring.columns import P_VALUE, RANK, ROW
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,12 +59,18 @@ def write(path: Path, ending: str, parts: Parts, rows: int) -> None:
 
 
 def _parquet(path: Path, parts: Parts, rows: int) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     writer = None
     for table in parts(None):
         if writer is None:
-            writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            # rows follow each other, ranks never repeat, and few p-values and texts are different
+            few = [f.name for f in table.schema if f.name == P_VALUE or not pa.types.is_primitive(f.type)]
+            counts = {name: "DELTA_BINARY_PACKED" for name in (ROW, RANK) if name in table.column_names}
+            writer = pq.ParquetWriter(
+                path, table.schema, use_dictionary=few, compression="zstd", compression_level=1, column_encoding=counts
+            )
         writer.write_table(table)
     assert writer is not None
     writer.close()

@@ -17,6 +17,7 @@ import numpy as np
 from straylight.files.fitting import Part, Tally
 from straylight.files.source import about, listed
 from straylight.rows.origin import column_name
+from straylight.scoring.columns import P_VALUE, REASON, SCORE
 from straylight.scoring.inputs import Input
 from straylight.scoring.scorer import Scorer
 from straylight.scoring.wanted import Wanted
@@ -24,7 +25,6 @@ from straylight.scoring.wanted import Wanted
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCORE, P_VALUE, REASON = "score", "p_value", "reason"
 ROWS = 2**16  # of a piece that are read back together
 
 

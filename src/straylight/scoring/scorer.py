@@ -20,6 +20,7 @@ from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
 from straylight.files.source import Source
 from straylight.rows.batch import HIDDEN, Batch
+from straylight.rows.loaders import read_ahead
 from straylight.run import Run
 from straylight.scoring.runtime import WORTH, Function, faster, onnx
 
@@ -78,7 +79,7 @@ class Scorer:
     def parts(self, source: Source, rules: Rules, tally: Tally, also: Sequence[str]) -> Iterator[Part]:
         """Its rows as the detector takes them."""
         size = min(BATCH, self.run.detector.rows_at_once)
-        return self.recipe_of(source).of(source, size, rules, tally, also)
+        return read_ahead(self.recipe_of(source).of(source, size, rules, tally, also))
 
     def scores(self, part: Part, members: bool = False) -> tuple[Scores, NDArray[np.float32] | None]:
         """The scores of a part, `(m,)`, and of an ensemble's members, `(m, M)`, if they are wanted.

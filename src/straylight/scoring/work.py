@@ -13,12 +13,12 @@ from typing import Any
 from straylight import __version__
 from straylight.errors import DataError
 from straylight.metrics.drift import Compared, Drift
-from straylight.rows.origin import FILE
+from straylight.scoring.columns import FILE, SCORE
 from straylight.scoring.finish import Piece, Whole
 from straylight.scoring.inputs import Input
 from straylight.scoring.ledger import Ledger
 from straylight.scoring.outputs import write, write_csv
-from straylight.scoring.pieces import SCORE, Told, scores, write_piece
+from straylight.scoring.pieces import Told, scores, write_piece
 from straylight.scoring.scorer import Scorer
 from straylight.scoring.target import LEDGER, Target
 from straylight.scoring.wanted import Wanted
