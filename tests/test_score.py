@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from scipy import stats
 from conftest import finished_run
 from straylight.commands.score import main
 from straylight.errors import ConfigError
+from straylight.files.fitting import Lacking, Unseen
 from straylight.metrics.conformal import Calibration, benjamini_hochberg
 from straylight.metrics.drift import Compared
 from straylight.metrics.judge import Judge
@@ -372,6 +374,13 @@ def test_what_is_asked_wrongly_is_one_sentence(run, tmp_path, monkeypatch, argum
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1 and said in errors[0] and errors[0].endswith(".")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_words_that_can_be_typed_are_those_that_are_known() -> None:
+    from straylight.commands import score
+    from straylight.scoring import target
+
+    assert (get_args(Lacking), get_args(Unseen), target.STDOUT) == (score.MISSING, score.UNSEEN, score.STDOUT)
 
 
 def test_columns_that_nobody_asked_for_are_named(run, tmp_path, capsys):
