@@ -20,7 +20,7 @@ from straylight.scoring.runtime import set_device, set_threads
 from straylight.scoring.scorer import Scorer, scorer_of
 from straylight.scoring.target import Target
 from straylight.scoring.wanted import Wanted
-from straylight.scoring.work import Report, score_files
+from straylight.scoring.work import PART, Report, score_files
 from straylight.sweep.lease import leased
 
 TOP = 10  # of the strangest rows, where nothing is written
@@ -82,7 +82,7 @@ def _scratch(target: Target) -> Iterator[Path]:
     interrupted = False
     try:
         with leased(place, alone=True, what="command that scores to the same place"):
-            for left in place.glob("writing.*"):
+            for left in place.glob(f"*{PART}"):
                 left.unlink()
             try:
                 yield place
