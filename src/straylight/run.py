@@ -30,6 +30,7 @@ from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochbe
 from straylight.metrics.crossed import CrossCalibration
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 _UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
@@ -79,6 +80,23 @@ class Run:
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
+
+    @property
+    def rows(self) -> pa.Table:
+        """The rows of its test with their scores, as it wrote them: `index`, `score`, `y`, `kind` and what names them.
+
+        A table of Arrow: `run.rows.to_pandas()`, `polars.from_arrow(run.rows)`. `docs/runs.md` says what its columns
+        are.
+
+        Example: `Run.open(folder).rows.sort_by([("score", "descending")]).slice(0, 10)`, the ten strangest.
+
+        Raises:
+            ConfigError: if the run kept no scores, or they are damaged.
+        """
+        place = RunFolder(self.folder)
+        if not place.scores.is_file():
+            raise ConfigError(f"{place} holds no scores of test rows ({place.scores.name}): its test has not ended.")
+        return place.table(place.scores)
 
     @cached_property
     def material(self) -> Material:
@@ -272,7 +290,7 @@ class Run:
         place = RunFolder(self.folder)
         if not place.calibration.is_file():
             raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
-        return place.columns(place.calibration)
+        return place.columns(place.calibration, {"index", "score", "y", "weight", "fold"}.__contains__)
 
 
 def _calibration(columns: Mapping[str, Any]) -> Calibration:

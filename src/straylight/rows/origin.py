@@ -19,8 +19,9 @@ What is written of a row stands in columns of these names, in `scores.parquet`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ FILE, ROW = "file", "row"
 PREFIX = "meta."
 #: Columns of ours in tables of scores, in those of new rows, too.
 OURS = re.compile(
-    "index|score|y|kind|file|row|weight|fold|rank|reason|end|p_value|member_[0-9]+|flag([ _@=:.].*)?|"
+    "index|score|y|kind|file|row|weight|fold|rank|reason|end|p_value|member_.*|flag([ _@=:.].*)?|"
     "(feature|value|contribution)(_[0-9]+)?"
 )
 LONGEST = 32  # characters of a name in a figure
@@ -88,13 +89,18 @@ class Origin:
         >>> origin = Origin([mine]).take([2, 0])
         >>> {name: column.to_pylist() for name, column in origin.columns().items()}
         {'file': ['mine.csv', 'mine.csv'], 'row': [3, 1], 'id': ['c', 'a'], 'meta.score': [12, 10]}
-        >>> origin.called([0]), Origin([Rows("mine.csv", 3)]).called([0])
+        >>> origin.called([0]), Origin.of("mine.csv", 3).called([0])
         (['id c'], ['row 1'])
     """
 
     def __init__(self, files: Sequence[Rows], places: NDArray[Any] | None = None) -> None:
         self.files, self.places = tuple(files), places
         self._starts = np.concatenate([[0], np.cumsum([file.count for file in files], dtype=np.int64)])
+
+    @classmethod
+    def of(cls, file: Path | str, count: int, columns: Mapping[str, Column] | None = None) -> Origin:
+        """All rows of one file."""
+        return cls([Rows(str(file), count, columns)])
 
     @classmethod
     def cat(cls, parts: Sequence[Origin], places: NDArray[Any] | None = None) -> Origin:
@@ -229,6 +235,66 @@ class Origin:
         return at, np.searchsorted(self._starts, at, side="right") - 1
 
 
+class Beside(Mapping[str, NDArray[Any]]):
+    """Columns beside the rows of a split as numpy has them: its own, and those of the files, looked up when asked for.
+
+    Args:
+        own: `(N,)` each.
+        origin: of the rows.
+    """
+
+    def __init__(self, own: Mapping[str, NDArray[Any]], origin: Origin) -> None:
+        self.own, self._origin = own, origin
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name in self.own:
+            return self.own[name]
+        if name not in self._origin.names:
+            raise KeyError(name)
+        return plain(self._origin.column(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._origin.names, *self.own)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def own(meta: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Those of the columns beside rows that are looked up nowhere."""
+    return meta.own if isinstance(meta, Beside) else meta
+
+
+def beside(meta: Mapping[str, NDArray[Any]], origin: Origin | None) -> Mapping[str, NDArray[Any]]:
+    """Columns of a split's own, and those that its origin knows."""
+    return meta if origin is None or not origin.names else Beside(own(meta), origin)
+
+
+def plain(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column as numpy has it: numbers and times as they are, text and what float64 does not hold as objects."""
+    values = _plain(column)
+    return values if values.flags.writeable else values.copy()  # torch takes no array that it may not write to
+
+
+def _plain(column: pa.ChunkedArray) -> NDArray[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    kind = column.type
+    if column.null_count and types.is_integer(kind):
+        return np.array(column.to_pylist(), dtype=object)
+    if types.is_temporal(kind) or types.is_boolean(kind) or types.is_integer(kind):
+        return column.to_numpy()
+    if types.is_floating(kind):
+        return pc.cast(column, pa.float64()).to_numpy()
+    values = column.cast(kind.value_type) if types.is_dictionary(kind) else column
+    try:
+        return values.cast(pa.string()).to_numpy()
+    except pa.ArrowInvalid:  # bytes that are no text
+        return np.array([written(value.as_py()) if value.is_valid else None for value in values], dtype=object)
+
+
 def kept(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column that may name rows: numbers, text, times and categories, with missing values, in their own types.
 
@@ -239,12 +305,7 @@ def kept(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow.types as types
 
     kind = column.type
-    if (
-        isinstance(kind, pa.BaseExtensionType)
-        or types.is_nested(kind)
-        or types.is_interval(kind)
-        or types.is_union(kind)
-    ):
+    if not single_valued(kind):
         raise DataError(
             f"column {name!r} of data.meta holds {kind}, and not one number, text or time in each row, which is what "
             "can stand beside a score; leave it out of data.meta, or turn it into several columns."
@@ -254,6 +315,16 @@ def kept(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     elif types.is_binary_view(kind):
         column = column.cast(pa.binary())
     return column.unify_dictionaries() if types.is_dictionary(kind) else column
+
+
+def single_valued(kind: pa.DataType) -> bool:
+    """Whether a type has one value a row, which Parquet has a type for."""
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    held = kind.value_type if types.is_dictionary(kind) else kind
+    odd = (types.is_nested, types.is_union, types.is_interval, types.is_run_end_encoded)
+    return not isinstance(held, pa.BaseExtensionType) and not any(is_it(held) for is_it in odd)
 
 
 def written(value: Any) -> str:
