@@ -125,7 +125,7 @@ class File(AnomalyDataModule):
         if left:
             self.notice(
                 f"{listed([repr(name) for name in left])} of {self.path.name} ha{'ve' if left[1:] else 's'} no "
-                "role, and no detector sees it."
+                f"role, and no detector sees it; data.meta=[{','.join(left[:3])}] keeps it beside the scores."
             )
         for file in filter(None, (source, tested)):
             file.check_rows(list(roles.features) or [str(roles.array)], self.memory_mb * 2**20)
