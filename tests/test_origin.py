@@ -25,6 +25,7 @@ from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 from straylight.rows.origin import OURS, Origin, Rows, column_name
 from straylight.run import Run
+from test_ddp import TWO, finish, start
 from test_file import write
 
 N = 120
@@ -224,6 +225,20 @@ def test_a_test_of_a_part_names_the_rows_of_that_part(ended):
     scores = pq.read_table(found.run / "scores.parquet")
     assert len(scores) == 32
     rightly_named(scores, source, path)
+
+
+@pytest.mark.slow
+def test_two_ranks_name_the_rows_as_one(ended, tmp_path):
+    options = ("detector=knn", "data.eval_batch_size=50", "data.reserve_fraction=0.2", "data.contamination=0.05")
+    one, source, path = ended(*options)
+    typed = ["data=file", f"data.path={path}", "data.label=y", "data.features=[a,b]", "data.val_fraction=0.3"]
+    two = start(tmp_path, *TWO, *typed, "data.meta=[id,serial,when,score]", *options, f"hydra.run.dir={tmp_path}/two")
+    status, err = finish(two)
+    assert status == 0, err
+    for name in ("scores", "calibration"):
+        first, second = (pq.read_table(run / f"{name}.parquet") for run in (one.run, tmp_path / "two"))
+        assert first.equals(second)
+    rightly_named(second, source, path)
 
 
 def test_a_folder_of_an_earlier_version_is_read_as_before(ended):
