@@ -270,7 +270,9 @@ def test_contributions_are_shares_of_the_largest_of_each_event() -> None:
 
 def test_contributions_name_the_row_and_the_features_that_matter_most_with_their_values() -> None:
     x, parts = np.arange(8.0).reshape(2, 4), np.array([[1.0, 3.0, -9.0, 2.0], [-1.0, -2.0, 0.0, -3.0]])
-    figure = rendered(figures.contributions(x, parts, [7, 8], [1, 0], KINDS, list("abcd"), rows=["row 812", "id 30000"]))
+    figure = rendered(
+        figures.contributions(x, parts, [7, 8], [1, 0], KINDS, list("abcd"), rows=["row 812", "id 30000"])
+    )
     axis, beside = figure.axes[:2]
     assert [t.get_text().split("  ")[0] for t in axis.get_yticklabels()] == ["row 812", "id 30000"]
     assert [t.get_text() for t in beside.get_yticklabels()] == ["b = 1, d = 3", "none alone"]

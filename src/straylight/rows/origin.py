@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     #: A column of all rows of a file; numbers that follow each other need no room.
-    Column = pa.ChunkedArray | range
+    Column: TypeAlias = pa.ChunkedArray | range
 
 FILE, ROW = "file", "row"
 PREFIX = "meta."
@@ -124,7 +124,7 @@ class Origin:
             for part in parts:
                 known = part.places
                 own = np.arange(len(part), dtype=small) if known is None else known
-                found.append(own.astype(small, copy=False) + small(start))
+                found.append((own + start).astype(small, copy=False))
                 start += int(part._starts[-1])
             places = np.concatenate(found)
         return cls(files, places, shared=shared)
