@@ -18,6 +18,7 @@ from torch import Tensor
 
 from straylight.bar import Bar, in_notebook
 from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
+from straylight.callbacks.scored import Scores, columns_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet, silent
@@ -26,6 +27,7 @@ from straylight.report.details import layers
 from straylight.report.leaderboard import Row, rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 
@@ -59,6 +61,23 @@ class Study:
     def meta(self) -> dict[str, NDArray[Any]]:
         """What else is known of the test rows, such as the digit, by name, `(N,)` each."""
         return {name: column[self.material.index] for name, column in self.data.splits.test.meta.items()}
+
+    @property
+    def rows(self) -> pa.Table:
+        """The test rows: `index`, `score`, `y`, `kind` and what names them, as in a run's `scores.parquet`.
+
+        Example:
+            >>> from straylight.data import Digits
+            >>> from straylight.detectors import KNN
+            >>> data = Digits()
+            >>> study(KNN(data.shape), data, progress=False).rows.column_names
+            ['index', 'score', 'y', 'kind', 'file', 'row', 'digit']
+        """
+        import pyarrow as pa
+
+        run = self.material
+        scores = Scores(run.index, run.scores, run.y, run.members)
+        return pa.table(columns_of(scores, self.kinds, self.data.splits.test))
 
     @property
     @torch.no_grad()

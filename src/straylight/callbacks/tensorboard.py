@@ -56,7 +56,8 @@ class TensorBoard(AfterTest):
         columns = {
             "kind": [look(int(label), run.kinds).name for label in run.y[places]],
             "score": [f"{score:.6g}" for score in run.scores[places]],
-            "row": [str(row) for row in run.index[places]],
+            "index": [str(row) for row in run.index[places]],
+            **run.named(places),
         }
         if run.classes is not None:
             columns[run.classes.name] = [str(value) for value in run.classes.values[places]]
