@@ -256,6 +256,8 @@ def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
         ) from error
     if target is None:
         raise ConfigError(f"{key}._target_={node['_target_']!r} names nothing that can be imported from here.")
+    if said := lacks(node):
+        raise ConfigError(said)
     takes, open_ended = _parameters(target)
     takes |= OURS.get(key, {})
     for name, value in node.items():
@@ -283,6 +285,12 @@ def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
                 yield str(name)
                 continue
             _refuse(f"{key}.{name}", error)
+
+
+def lacks(node: Mapping[str, Any]) -> str | None:
+    """What to say if what a node names needs packages that are not installed; `None` if it has them."""
+    found: Any = pydoc.locate(str(node.get("_target_")))
+    return found.lacks() if hasattr(found, "lacks") else None
 
 
 def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
