@@ -45,11 +45,11 @@ class Kept:
 def of_mlflow(output: Path) -> list[Kept]:
     from mlflow.tracking import MlflowClient
 
-    from straylight.callbacks.mlflow_log import _quiet
+    from straylight.callbacks.mlflow_log import muted
 
     files = output / "mlruns"
     uri = files.as_uri() if files.exists() else f"sqlite:///{output}/mlflow.db"
-    with _quiet():
+    with muted():
         client = MlflowClient(uri)
         found = []
         for experiment in client.search_experiments():

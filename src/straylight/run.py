@@ -28,6 +28,7 @@ from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
 from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
 from straylight.metrics.crossed import CrossCalibration
+from straylight.report.card import of_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +80,10 @@ class Run:
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `straylight.report.card`."""
+        return of_folder(self.folder)
 
     @cached_property
     def material(self) -> Material:

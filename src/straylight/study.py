@@ -18,11 +18,13 @@ from torch import Tensor
 
 from straylight.bar import Bar, in_notebook
 from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
+from straylight.callbacks.extremes import extremes
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet, silent
 from straylight.parts import parts
 from straylight.phases import Phases
+from straylight.report.card import STRANGEST, card
 from straylight.report.details import layers
 from straylight.report.leaderboard import Row, rows
 
@@ -50,6 +52,11 @@ class Study:
         self.material = run = gallery.material
         self.scores, self.y, self.kinds, self.thresholds = run.scores, run.y, run.kinds, run.thresholds
         self._gallery = gallery
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `straylight.report.card`."""
+        listed = extremes(self.material, STRANGEST) if len(self.material.shape) == 1 else ""
+        return card(self.result, listed)
 
     @property
     def x(self) -> Tensor:

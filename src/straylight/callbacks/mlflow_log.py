@@ -94,7 +94,7 @@ class MLflowLog(Tracker, Logger):
     def begin(self, run: Tracked) -> None:
         self._import()
         try:
-            with _quiet():
+            with muted():
                 self._connect(run.place)
                 experiment = self._in(run)
                 known = None if run.run is None else self._known([experiment], run.run)
@@ -110,7 +110,7 @@ class MLflowLog(Tracker, Logger):
         if run.run is None or (self.offline and not self._path(run.place).exists()):
             return False
         self._import()
-        with _quiet():
+        with muted():
             self._connect(run.place)
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             self._run = self._known(experiments, run.run)
@@ -136,7 +136,7 @@ class MLflowLog(Tracker, Logger):
 
     def _picture(self, tag: str, png: bytes, step: int) -> None:
         folder, _, name = tag.rpartition("/")
-        with tempfile.TemporaryDirectory() as place, _quiet():
+        with tempfile.TemporaryDirectory() as place, muted():
             path = Path(place, f"{name}.png")
             path.write_bytes(png)
             self._client.log_artifact(self._run, str(path), folder or None)
@@ -148,7 +148,7 @@ class MLflowLog(Tracker, Logger):
         self._waiting += [self._metric(names[name], value, step) for name, (value, step) in reached.items()]
         self._flush()
         if self._record is not None and self._record.is_file():
-            with _quiet():
+            with muted():
                 # whoever looks for runs below a folder must not take this for one
                 self._client.log_text(self._run, self._record.read_text(encoding="utf-8"), "record.json")
 
@@ -157,7 +157,7 @@ class MLflowLog(Tracker, Logger):
             return
         self._flush()
         if not self._finished:
-            with _quiet():
+            with muted():
                 self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
         self._run = None
 
@@ -231,7 +231,7 @@ class MLflowLog(Tracker, Logger):
         """Keep what is asked for; MLflow lets nothing be asked otherwise later, so that this is a tag."""
         from mlflow.entities import Param, RunTag
 
-        with _quiet():
+        with muted():
             before = self._client.get_run(self._run).data.params
             names = distinct(asked)
             values = {names[key]: str(value)[:LONGEST] for key, value in asked.items()}
@@ -249,7 +249,7 @@ class MLflowLog(Tracker, Logger):
 
     def _flush(self) -> None:
         waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
-        with _quiet():
+        with muted():
             for start in range(0, len(waiting), 10 * AT_ONCE):
                 self._client.log_batch(self._run, metrics=waiting[start : start + 10 * AT_ONCE])
 
@@ -287,7 +287,7 @@ def _file_name(name: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def muted() -> Iterator[None]:
     """MLflow, its database and what that is built on say nothing of what they do."""
     told = [logging.getLogger(name) for name in ("mlflow", "alembic", "sqlalchemy")]
     levels = [logger.level for logger in told]
