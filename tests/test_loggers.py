@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,36 +69,44 @@ def of_mlflow(output: Path) -> list[Kept]:
     return found
 
 
-def of_wandb(output: Path) -> list[Kept]:
-    """By reading the files that `wandb sync` would send."""
+def records(path: Path) -> Iterator:
+    """What one file of W&B's says, as `wandb sync` would send it."""
     from wandb.proto import wandb_internal_pb2 as proto
     from wandb.sdk.internal.datastore import DataStore
 
-    by_id: dict[str, Kept] = {}
-    for path in sorted(output.rglob("run-*.wandb")):
-        id = path.stem.removeprefix("run-")
-        kept = by_id.setdefault(id, Kept("", "", {}, {}, {}, [], 0, ""))
-        kept.parts += 1
-        store = DataStore()
-        store.open_for_scan(str(path))
+    store = DataStore()
+    store.open_for_scan(str(path))
+    try:
         while (data := store.scan_data()) is not None:
             record = proto.Record()
             record.ParseFromString(data)
-            if record.HasField("run"):
+            yield record
+    finally:
+        store._fp.close()
+
+
+def of_wandb(output: Path) -> list[Kept]:
+    by_id: dict[str, Kept] = {}
+    for path in sorted(output.rglob("offline-run-*/run-*.wandb")):
+        kept = by_id.setdefault(path.stem.removeprefix("run-"), Kept("", "", {}, {}, {}, [], 0, ""))
+        kept.parts += 1
+        for record in records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
                 kept.name, kept.group = record.run.display_name, record.run.run_group or None
-            for item in record.config.update if record.HasField("config") else ():
-                kept.asked[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
-            if record.HasField("history"):
-                row = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
-                for name, value in row.items():
-                    if isinstance(value, dict) and value.get("_type") == "image-file":
-                        assert (path.parent / "files" / value["path"]).read_bytes()[1:4] == b"PNG"
+            elif kind == "config":
+                kept.asked |= {item.key: json.loads(item.value_json) for item in record.config.update}
+            elif kind == "history":
+                row = {tuple(i.nested_key) or (i.key,): json.loads(i.value_json) for i in record.history.item}
+                for (name, *inner), value in row.items():
+                    if inner == ["path"]:
+                        assert (path.parent / "files" / value).read_bytes()[1:4] == b"PNG"
                         kept.pictures.append(name.rpartition("/")[2])
-                    elif not name.startswith("_") and name != "trainer/global_step":
-                        kept.courses.setdefault(name, []).append((row["trainer/global_step"], value))
-            for item in record.summary.update if record.HasField("summary") else ():
-                kept.final[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-            if record.HasField("exit"):
+                    elif not inner and not name.startswith("_") and name != "trainer/global_step":
+                        kept.courses.setdefault(name, []).append((row["trainer/global_step",], value))
+            elif kind == "summary":
+                kept.final |= {i.key: json.loads(i.value_json) for i in record.summary.update if i.key}
+            elif kind == "exit":
                 kept.status = "FAILED" if record.exit.exit_code else "FINISHED"
     return list(by_id.values())
 
@@ -151,7 +160,7 @@ def test_kinds_of_anomalies_have_names_in_every_store(store, tmp_path) -> None:
     ("logger", "options"), [pytest.param("mlflow", SQLITE, marks=needs_mlflow, id="mlflow"), WANDB]
 )
 def test_the_runs_of_a_sweep_stand_together_under_names_that_differ(logger, options, straylight_train) -> None:
-    ended = straylight_train("-m", *LEAN, "detector=knn,pca", "seed=0,1", *options, "hydra.launcher.jobs_per_process=2")
+    ended = straylight_train("-m", *LEAN, "detector=knn,pca", "seed=0,1", *options, "hydra/launcher=basic")
     assert ended.status == 0, ended.err
     runs = kept_by(logger, ended.folder)
     expected = {f"{detector} blobs seed={seed}" for detector in ("knn", "pca") for seed in (0, 1)}
