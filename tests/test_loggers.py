@@ -171,6 +171,20 @@ def test_the_runs_of_a_sweep_stand_together_under_names_that_differ(logger, opti
     assert "wandb" not in ended.out + ended.err and "mlflow" not in ended.out + ended.err
 
 
+@needs_mlflow
+@needs_wandb
+@pytest.mark.slow
+def test_of_two_ranks_one_logs_to_both(straylight_train) -> None:
+    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    ended = straylight_train(*LEAN, *ranks, "logger=[wandb,mlflow]", "logger.mlflow.store=files", epochs=2)
+    assert ended.status == 0, ended.err
+    for logger in ("wandb", "mlflow"):
+        (run,) = kept_by(logger, ended.folder)
+        assert (run.parts, run.status) == (1, "FINISHED")
+        steps = ended.result["steps"]
+        assert [step for step, _ in run.courses["train/loss"]] == [steps // 2, steps]
+
+
 @BOTH
 def test_a_run_that_is_resumed_goes_on_in_the_same_run(logger, options, straylight_train) -> None:
     first = straylight_train(*LEAN, *options, epochs=2)
