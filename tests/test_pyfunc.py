@@ -72,7 +72,7 @@ def test_its_scores_p_values_and_flags_are_those_of_the_run(model, of_table) -> 
     found = predicted(loaded(model), new[["service", "port", "hops", "bytes", "bad"]])
     np.testing.assert_array_equal(found["score"].to_numpy(), run.score(new))
     np.testing.assert_array_equal(found["p_value"].to_numpy(), run.p_values(new))
-    usable = [rule for rule, limit in run.thresholds.items() if np.isfinite(limit)]
+    usable = [rule for rule, limit in run.thresholds.items() if np.isfinite(limit)]  # and fdr judges all together
     assert usable and list(found.columns) == ["score", "p_value", *(f"flag_{rule}" for rule in usable)]
     for rule in usable:
         np.testing.assert_array_equal(found[f"flag_{rule}"].to_numpy(), run.flag(new, rule))

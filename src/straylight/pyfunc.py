@@ -11,6 +11,8 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from straylight.errors import ConfigError
 from straylight.extras import needed
 from straylight.files.recipe import Recipe
 from straylight.folder import RunFolder
+from straylight.metrics.judge import Cut
 from straylight.run import Run
 
 if TYPE_CHECKING:
@@ -104,15 +107,29 @@ class Scorer:
         """
         import pandas as pd
 
-        given = (rows["x"], rows["context"]) if isinstance(rows, Mapping) else (rows,)
-        scores = self.run.score(*given)
-        columns: dict[str, Any] = {"score": scores}
-        if RunFolder(self.run.folder).calibration.is_file():
-            columns["p_value"] = self.run.p_values(*given)
-        for rule, limit in self.run.thresholds.items():
-            if np.isfinite(limit):
-                columns[f"flag_{rule}"] = scores > np.float64(limit)
+        run, judge = self.run, self.run.judge
+        x, context = (rows["x"], rows["context"]) if isinstance(rows, Mapping) else (rows, None)
+        found, p_values = [], []
+        for part in run.parts(x, context):
+            scores = run.scored(part)
+            found.append(part.spread(scores))
+            if judge.calibrated:
+                p_values.append(part.spread(run.p_of(part, scores)))
+        columns: dict[str, Any] = {"score": np.concatenate(found)}
+        if judge.calibrated:
+            columns["p_value"] = np.concatenate(p_values)
+        for cut in self.cuts:
+            columns[f"flag_{cut.name}"] = cut.flags(columns["score"], columns.get("p_value"))
         return pd.DataFrame(columns, index=getattr(rows, "index", None))
+
+    @cached_property
+    def cuts(self) -> list[Cut]:
+        """The thresholds of the run that could be set and that judge a row by itself."""
+        found = []
+        for rule in map(self.run.judge.called, self.run.judge.entries):
+            with suppress(ConfigError):  # there were too few rows to set it
+                found.append(self.run.judge.cut(rule))
+        return [cut for cut in found if cut.alone]
 
 
 def _load_pyfunc(path: str | Path) -> Scorer:
