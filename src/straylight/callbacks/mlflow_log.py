@@ -96,9 +96,8 @@ class MLflowLog(Tracker, Logger):
         try:
             with muted():
                 self._connect(run.place)
-                experiment = self._in(run)
-                known = None if run.run is None else self._known([experiment], run.run)
-                self._run = self._created(experiment, run) if known is None else known
+                known = self._known(run.run)
+                self._run = self._created(self._in(run), run) if known is None else known
                 if known is not None:
                     self._client.update_run(self._run, status="RUNNING")
                 self._ask(run.asked)
@@ -106,14 +105,13 @@ class MLflowLog(Tracker, Logger):
         except Exception as error:  # of MLflow's, SQLAlchemy's and the network's own sorts
             raise ConfigError(f"MLflow could not begin a run: {' '.join(str(error).split())[:300]}") from error
 
-    def find(self, run: Tracked) -> bool:
+    def _find(self, run: Tracked) -> bool:
         if run.run is None or (self.offline and not self._path(run.place).exists()):
             return False
         self._import()
         with muted():
             self._connect(run.place)
-            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
-            self._run = self._known(experiments, run.run)
+            self._run = self._known(run.run)
         self._finished = True
         return self._run is not None
 
@@ -210,8 +208,11 @@ class MLflowLog(Tracker, Logger):
                 self._client.restore_experiment(found.experiment_id)
             return found.experiment_id
 
-    def _known(self, experiments: list[str], run: str) -> str | None:
-        """A run by the id that its folder has."""
+    def _known(self, run: str | None) -> str | None:
+        """A run by the id that its folder has, in whichever experiment it was begun."""
+        if run is None:
+            return None
+        experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
         found = self._client.search_runs(experiments, f"tags.`{RUN}` = '{run}'", max_results=1)
         return found[0].info.run_id if found else None
 

@@ -57,8 +57,12 @@ class Tracker:
         raise NotImplementedError
 
     def find(self, run: Tracked) -> bool:
-        """Go on with a run that was logged before, such as a finished one; whether it is there."""
-        raise NotImplementedError
+        """Go on with a run that was logged before and is finished; whether it is there."""
+        try:
+            return self._find(run)
+        except Exception as error:  # see `_try`
+            log.warning(f"{type(self).__name__} cannot be gone on with: {said(error, 300)}")
+            return False
 
     def log_png(self, tag: str, png: bytes, step: int) -> None:
         """Keep a picture, the file as it is."""
@@ -80,6 +84,9 @@ class Tracker:
         self._try(self._end, failed)
 
     # what a subclass writes
+
+    def _find(self, run: Tracked) -> bool:
+        raise NotImplementedError
 
     def _picture(self, tag: str, png: bytes, step: int) -> None:
         raise NotImplementedError

@@ -11,7 +11,9 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from straylight.atomic import write_json
 from straylight.callbacks.tracker import Tracked, Tracker
+from straylight.documents import read_json
 from straylight.errors import ConfigError
 from straylight.extras import lacking, needed
 
@@ -21,7 +23,7 @@ class WandbLog(Tracker, WandbLogger):
 
     Losses have their course, and what was measured once, `test/...`, stands in the summary, so that it is a column of
     W&B's table and no chart of one point. Figures are media. A run keeps the id that its folder has: one that is
-    resumed is the same run of W&B's; offline it leaves a second part, and `wandb sync --append` sends both.
+    resumed is the same run of W&B's; offline it leaves a second part of the same id, to be sent behind the first.
 
     Args:
         save_dir: the run's folder, in which W&B makes `wandb/`.
@@ -64,31 +66,38 @@ class WandbLog(Tracker, WandbLogger):
             raise ConfigError(
                 "logger.wandb.offline=false sends the run to W&B, where nobody is logged in: type `wandb login` first."
             )
+        begun = Path(str(self.save_dir), "wandb", "straylight.json")
+        known = read_json(begun) if begun.is_file() else {}  # of a run that is resumed, maybe without its sweep
+        if known.get("run") != run.run:
+            known = {"run": run.run, "name": run.name, "group": run.group}
         options = {
-            "name": self._wandb_init["name"] or run.name,
-            "group": self.group or run.group,
+            "name": self._wandb_init["name"] or known["name"],
+            "group": self.group or known["group"],
             "id": self._wandb_init["id"] or run.run,
             "mode": "offline" if self.offline else "online",
             "resume": None if self.offline else "allow",
+            "reinit": "create_new",  # whoever has a run of theirs in this process keeps it
             "settings": wandb.Settings(
                 silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=not self.machine
             ),
         }
         self._wandb_init = {**{k: v for k, v in self._wandb_init.items() if k != "anonymous"}, **options}
         self._name, self._id = options["name"], options["id"]
-        Path(str(self.save_dir)).mkdir(parents=True, exist_ok=True)
-        if wandb.run is not None:  # of a run in this process that nobody ended
-            wandb.run.finish()
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        write_json(begun, known, durable=False)
         try:
-            self.experiment.config.update(dict(run.asked), allow_val_change=True)
+            self._experiment = wandb.init(**self._wandb_init)
+            self._experiment.define_metric("trainer/global_step")  # the axis of all charts
+            self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            self._experiment.config.update(dict(run.asked), allow_val_change=True)
         except Exception as error:  # of W&B's own sorts
             raise ConfigError(f"W&B could not begin a run: {' '.join(str(error).split())[:300]}") from error
 
-    def find(self, run: Tracked) -> bool:
-        if not self.offline or any(Path(str(self.save_dir), "wandb").glob(f"*run-*-{run.run}")):
+    def _find(self, run: Tracked) -> bool:
+        there = any(Path(str(self.save_dir), "wandb").glob(f"*run-*-{run.run}"))
+        if there:
             self.begin(run)
-            return True
-        return False
+        return there
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -84,14 +84,20 @@ def tracked(cfg: DictConfig, folder: RunFolder, fields: Mapping[str, Any], *, ag
     """
     here, output = folder.path.absolute(), Path(str(cfg.paths.output)).absolute()
     shared = here.is_relative_to(output) and (not again or any((output / name).exists() for name in STORES))
-    above = [path for path in here.parents if SweepFolder(path).manifests.is_dir()] if fields.get("ranged") else []
+    above = [path for path in here.parents if _of_sweep(path)] if fields.get("ranged") else []
     group = above[0] if above else None
     if group is not None and group != output and group.is_relative_to(output):
-        name = str(group.relative_to(output))  # sweeps/2026-11-23_10-00-00-000000
+        called: str | None = str(group.relative_to(output))  # sweeps/2026-11-23_10-00-00-000000
     else:
-        name = None if group is None else group.name
+        called = None if group is None else group.name
     leading, rest = _asked(cfg, fields)
-    return Tracked(folder.run, title(fields, data=True), name, here, output if shared else here, {**leading, **rest})
+    return Tracked(folder.run, title(fields, data=True), called, here, output if shared else here, {**leading, **rest})
+
+
+def _of_sweep(path: Path) -> bool:
+    """Whether a folder is a sweep's."""
+    place = SweepFolder(path)
+    return place.manifests.is_dir() or place.multirun.is_file()
 
 
 def begin(loggers: Iterable[Logger], run: Tracked) -> None:
