@@ -84,8 +84,7 @@ def tracked(cfg: DictConfig, folder: RunFolder, fields: Mapping[str, Any], *, ag
     """
     here, output = folder.path.absolute(), Path(str(cfg.paths.output)).absolute()
     shared = here.is_relative_to(output) and (not again or any((output / name).exists() for name in STORES))
-    above = [path for path in here.parents if _of_sweep(path)] if fields.get("ranged") else []
-    group = above[0] if above else None
+    group = next((path for path in here.parents if _of_sweep(path)), None)
     if group is not None and group != output and group.is_relative_to(output):
         called: str | None = str(group.relative_to(output))  # sweeps/2026-11-23_10-00-00-000000
     else:
