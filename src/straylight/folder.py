@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
 CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
-INSIDE = frozenset({".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv"})
+INSIDE = frozenset(
+    {".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv", "wandb"}
+)
 #: What a run leaves behind, and must not be taken for that of another one in the same folder.
 LEFT = (
     RESULT,
@@ -162,6 +164,7 @@ class RunFolder:
                 for emptied in (*folder.glob("*/*"), *folder.glob("*"), folder):
                     with suppress(OSError):  # which holds something else, and stays
                         emptied.rmdir()
+            shutil.rmtree(self.path / "wandb", ignore_errors=True)
         self.forget_aside()
 
     @property

@@ -30,6 +30,7 @@ from straylight.job.checkpoints import read_checkpoint
 from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
 from straylight.metrics.judge import Judge
+from straylight.report.card import of_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,6 +100,10 @@ class Run:
         if not place.scores.is_file():
             raise ConfigError(f"{place} holds no scores of test rows ({place.scores.name}): its test has not ended.")
         return place.table(place.scores)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `straylight.report.card`."""
+        return of_folder(self.folder)
 
     @cached_property
     def material(self) -> Material:

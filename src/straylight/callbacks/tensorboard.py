@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import AfterTest, Scores, said
+from straylight.callbacks.tracker import Tracker
 
 log = logging.getLogger(__name__)
 DIMENSIONS = 50  # of a code; one of more is given by its principal components
@@ -78,10 +79,12 @@ class TensorBoard(AfterTest):
 
 
 def log_png(trainer: pl.Trainer, tag: str, png: bytes, width: int, height: int) -> None:
-    """A picture to the Trainer's TensorBoard loggers, the file as it is; their writer would decode and encode it."""
+    """A picture to the Trainer's loggers that show some, the file as it is; a writer would decode and encode it."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     for logger in trainer.loggers:
+        if isinstance(logger, Tracker):
+            logger.log_png(tag, png, trainer.global_step)
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
             summary = Summary(value=[Summary.Value(tag=tag, image=image)])

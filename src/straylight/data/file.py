@@ -120,8 +120,8 @@ class File(AnomalyDataModule):
         return stem(self.path)
 
     def load(self) -> Splits:
-        source = open_file(self.path, dialect=self._dialect)
-        tested = None if self.test_path is None else open_file(self.test_path, dialect=self._dialect)
+        source = self._source(self.path)
+        tested = None if self.test_path is None else self._source(self.test_path)
         asked = self.roles
         if tested and asked.label is not None and asked.label in tested.names and asked.label not in source.names:
             asked = asked._replace(label=None)  # nobody knows of the rows that train
@@ -174,6 +174,9 @@ class File(AnomalyDataModule):
         return {self.feature(i): value for i, value in enumerate(np.median(x.flatten(1), 0).tolist())}
 
     # parts of load
+
+    def _source(self, path: Path) -> Source:
+        return open_file(path, dialect=self._dialect)
 
     def _others_tested(self, tested: Source) -> pa.Table | None:
         """What is no feature of the second file, whose rows may have no labels."""
