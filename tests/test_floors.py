@@ -45,6 +45,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "job": LIGHTNING | HYDRA | {"pydantic"},
         "run": TORCH | {"omegaconf", "pydantic"},
         "study": LIGHTNING,
+        "sklearn": TORCH | {"omegaconf", "sklearn"},
         "cross_validation": LIGHTNING,
         "bar": set(),
     },

@@ -87,9 +87,11 @@ class External(FittedDetector):
         self.features = math.prod(self.shape)
         self.name = model.rpartition(".")[2]
         self.made = _located(model)
-        self.protocol = _protocol(self._built(), model)
+        with _seeded(0):
+            self.protocol = _protocol(self._built(), model)
         self._estimator: Any = None
-        self._drawn_by = 0
+        self._drawn_by: int = 0
+        self._draws = True  # whether scoring draws random numbers
         self._lost: str | None = None
         self._file = torch.empty(0, dtype=torch.uint8)  # of the fit, as skops writes it
 
@@ -117,19 +119,10 @@ class External(FittedDetector):
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         x, weight = self.kept(x.flatten(1), weight)
         rows = _clipped(x)
-        self._drawn_by = self.seed
-        estimator = self._built(self._drawn_by)
-        more: dict[str, Any] = {}
-        if (weight != weight[0]).any():
-            if "sample_weight" in inspect.signature(estimator.fit).parameters:
-                more["sample_weight"] = weight.cpu().numpy()
-            else:
-                self.notice(f"{self.name} does not read event weights: all rows count as one.")
-        try:
-            with heard(self, self.name), _seeded(self._drawn_by), _hushed(), _free_to_train():
-                estimator.fit(rows, **more)
-        except Exception as error:
-            raise DataError(f"{self.name} cannot be fitted to {len(rows):,} training rows: {_line(error)}.") from error
+        self._drawn_by, self._draws = self.seed, True
+        with _seeded(self._drawn_by):
+            estimator = self._built(self._drawn_by)
+            self._fit(estimator, rows, weight)
         if self.protocol == "pyod" and not hasattr(estimator, "decision_scores_"):
             raise DataError(
                 f"{self.name} left no decision_scores_, by which PyOD's protocol is known, when it was fitted; so "
@@ -138,6 +131,11 @@ class External(FittedDetector):
         self._estimator = estimator
         tried = rows[:TRIED]
         together = self._scores(estimator, tried)
+        with _seeded(self._drawn_by + 1):
+            self._draws = False
+            self._draws = not np.array_equal(self._scores(estimator, tried), together, equal_nan=True)
+        if not np.array_equal(self._scores(estimator, tried), together, equal_nan=True):
+            self.notice(f"{self.name} draws random numbers of its own while it scores: scores are not the same twice.")
         alone = np.concatenate([self._scores(estimator, row[None]) for row in tried])
         near = 1e-5 * np.abs(together).max(initial=0)
         if not np.allclose(together, alone, rtol=1e-5, atol=near, equal_nan=True):
@@ -148,6 +146,19 @@ class External(FittedDetector):
         self._file, self._lost = self._kept_as(estimator, tried, together)
         if self._lost:
             self.notice(f"{self._lost} This run cannot be opened again; its results are whole.")
+
+    def _fit(self, estimator: Any, rows: Rows, weight: Tensor) -> None:
+        more: dict[str, Any] = {}
+        if (weight != weight[0]).any():
+            if "sample_weight" in inspect.signature(estimator.fit).parameters:
+                more["sample_weight"] = weight.cpu().numpy()
+            else:
+                self.notice(f"{self.name} does not read event weights: all rows count as one.")
+        try:
+            with heard(self, self.name), _hushed(), _free_to_train():
+                estimator.fit(rows, **more)
+        except Exception as error:
+            raise DataError(f"{self.name} cannot be fitted to {len(rows):,} training rows: {_line(error)}.") from error
 
     # scoring
 
@@ -161,7 +172,8 @@ class External(FittedDetector):
         """`(B, D)` to `(B,)`, larger is stranger."""
         if not len(rows):
             return np.empty(0)
-        with one_pool(), _seeded(self._drawn_by), _hushed(), warnings.catch_warnings():
+        drawn = _seeded(self._drawn_by) if self._draws else contextlib.nullcontext()
+        with one_pool(), drawn, _hushed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to say was said at the fit
             if self.protocol == "score_samples":
                 found = -np.asarray(estimator.score_samples(rows), dtype=np.float64)
@@ -209,14 +221,14 @@ class External(FittedDetector):
         return found
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"skops": self._file, "seed": self._drawn_by, "lost": self._lost}
+        return {"skops": self._file, "seed": self._drawn_by, "draws": self._draws, "lost": self._lost}
 
     def set_extra_state(self, state: Any) -> None:
         if not isinstance(state, Mapping) or not isinstance(file := state.get("skops"), Tensor):
             raise ConfigError(f"This is no state of {self.name}.")
         if state.get("lost"):
             raise ConfigError(f"A run of {self.name} cannot be opened again. {state['lost']}")
-        self._drawn_by = int(state.get("seed", 0))
+        self._drawn_by, self._draws = int(state.get("seed", 0)), bool(state.get("draws", True))
         self._file, self._estimator = file.cpu(), None
         if not len(file):
             return  # of before the fit
@@ -226,8 +238,7 @@ class External(FittedDetector):
             raise ConfigError(f"{self.name} is kept by skops, which is not installed: pip install skops.") from error
         data = self._file.numpy().tobytes()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of another version of the library, see docs/elsewhere.md
+            with heard(self, self.name):  # of another version of the library
                 found = skops.io.loads(data, trusted=self._types(data))
         except Exception as error:
             raise ConfigError(f"The fitted {self.name} cannot be read: {_line(error)}.") from error

@@ -45,9 +45,7 @@ def fitting(
                 kept.append(own)
             seen.add(tuple(own))
         found.append(kept)
-    said = [
-        f"{key} is no setting of {', '.join(sorted(names))}, and is left out there." for key, names in left.items()
-    ]
+    said = [f"{key} is no setting of {', '.join(sorted(names))}, and is left out there." for key, names in left.items()]
     return found, said
 
 
