@@ -31,9 +31,10 @@ SMALL = {
     "datasets.py": ["--only", "1_", "--data", "{data}"],
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
+    "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.
-STARTING = {"sweep.py", "large_data.py"}
+STARTING = {"sweep.py", "large_data.py", "score.py"}
 
 
 def test_every_benchmark_is_tested() -> None:

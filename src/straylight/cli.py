@@ -29,6 +29,8 @@ commands:
   report FOLDER     the leaderboard of a sweep, or the numbers of one run; with
                     --retime latency and cost are measured again before
 
+  score RUN FILE...  scores of new rows, by a finished run
+
   straylight COMMAND --help says more. --version prints the version.
 
 first steps:
@@ -92,7 +94,7 @@ def main() -> None:
             print(f"straylight {__version__}")
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
-        case [("train" | "detectors" | "data" | "report") as command, *rest]:
+        case [("train" | "detectors" | "data" | "report" | "score") as command, *rest]:
             told = {}
             if command == "train":
                 told["phases"] = phases = Phases()
@@ -108,7 +110,7 @@ def main() -> None:
                 atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
             print(
-                f"Error: there is no command {unknown!r}; the commands are train, detectors, data and report.",
+                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report and score.",
                 file=sys.stderr,
             )
             sys.exit(2)

@@ -1,0 +1,134 @@
+"""`straylight score RUN FILE...`: scores of new rows, by a finished run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from straylight.console import say
+from straylight.errors import ConfigError, StraylightError
+from straylight.loading import loading
+from straylight.phases import Phases
+
+if TYPE_CHECKING:
+    from straylight.scoring.pieces import Told
+    from straylight.scoring.work import Report
+
+STDOUT = "-"
+MISSING, UNSEEN, RUNTIMES = ("error", "median", "skip"), ("error", "other", "skip"), ("torch", "onnx", "auto")
+EXAMPLES = """\
+examples:
+  straylight score outputs/mine new.csv -o scores.parquet
+  straylight score outputs/mine days/ -o scores/ --threshold fpr=0.001
+  straylight score outputs/mine 'days/*.parquet' -o 'scores/*.csv' --keep time
+  zcat new.csv.gz | straylight score outputs/mine - -o - --missing skip
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point of the command."""
+    given = _parser().parse_args(arguments)
+    for name, value in {"--top": given.top, "--explain": given.explain, "--threads": given.threads}.items():
+        if value is not None and value < (name == "--threads"):
+            _refuse(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}")
+    phases = Phases()
+    phases(f"opening {given.run}")
+    try:
+        with loading():
+            from straylight.scoring.command import score
+        report = score(given, phases)
+    except StraylightError as error:
+        phases.done()
+        say(f"Error: {error}", error=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    finally:
+        phases.done()
+    _show(report, given)
+    if report.failed:
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="straylight score",
+        usage="straylight score RUN FILE... [-o OUT] [options]",
+        description="Score rows of files by a finished run, in any format that it could have been trained on. Columns "
+        "are found by name and read as the types that they had in training.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="the folder of a run, or one that `straylight export` wrote")
+    add("files", nargs="+", metavar="FILE", help="files, patterns, folders, or - for standard input")
+    add("-o", "--output", metavar="OUT", help=".parquet, .csv, .csv.gz or .npz: one for all; FOLDER/ or FOLDER/*.csv: "
+        "one each; -: CSV to standard output")  # fmt: skip
+    add("--threshold", action="append", metavar="RULE", help="flag by it: one of the run's, or fpr=0.001, "
+        "quantile=0.9, fdr=0.05, score=3.5; again for more; none for none. The run's, if left out")  # fmt: skip
+    add("--top", type=int, metavar="N", help="print the N strangest rows (10 without -o)")
+    add("--explain", type=int, default=0, metavar="K", help="the K features of each row that contribute most")
+    add("--keep", default="", metavar="A,B", help="columns of the input that stand beside the scores")
+    add("--members", action="store_true", help="the scores of an ensemble's members")
+    add("--missing", choices=MISSING, help="a value that is missing: refuse the file, fill the median of "
+        "training rows in, or leave the row without a score; as in training, if left out")  # fmt: skip
+    add("--unseen", choices=UNSEEN, help="a category that training did not have; other (the usual): none of "
+        "them")  # fmt: skip
+    add("--runtime", choices=RUNTIMES, default="torch", help="auto: the faster one, where scores agree")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
+    add("--threads", type=int, metavar="N", help="that compute; all processors, if left out")
+    add("--trust", action="append", default=[], metavar="NAME", help="a module whose classes may be built")
+    add("--json", action="store_true", help="what came of it, as JSON")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        _refuse(message.replace("unrecognized arguments:", "there is no option"))
+
+
+def _refuse(sentence: str) -> NoReturn:
+    say(f"Error: {sentence}; straylight score --help says what can be typed.", error=True)
+    sys.exit(2)
+
+
+def _show(report: Report, given: argparse.Namespace) -> None:
+    if given.json:
+        print(json.dumps(_plain(report), default=str))
+        return
+    error = given.output == STDOUT
+    for name in report.kept:
+        say(f"{name}: scored before, as {report.outputs[name]} says", error=error)
+    for name, told in report.files.items():
+        if name not in report.kept:
+            say(f"{name}: {_line(told)}" + (f", in {out}" if (out := report.outputs.get(name)) else ""), error=error)
+    for sentence in report.failed.values():
+        say(f"Error: {sentence}", error=True)
+    if report.drift is not None:
+        say(report.drift.sentence(), error=error)
+    if report.top:
+        from straylight.scoring.shown import show_top
+
+        show_top(report.top, error=error)
+
+
+def _line(told: Told) -> str:
+    flagged = "".join(f", {count:,} flagged by {name}" for name, count in told.flagged.items())
+    some = "" if told.scored == told.rows else f" ({told.rows - told.scored:,} without a score)"
+    return f"{told.rows:,} row{'s' * (told.rows != 1)}{some}{flagged}"
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    return {
+        "files": {
+            name: {**asdict(told), "output": report.outputs.get(name), "kept": name in report.kept}
+            for name, told in report.files.items()
+        },
+        "failed": report.failed,
+        "drift": None if report.drift is None else report.drift.to_json(),
+        "top": report.top,
+    }
