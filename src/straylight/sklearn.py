@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import numbers
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         for name, value in params.items():
             if name in own:
                 setattr(self, name, value)
-            elif name in known or chosen not in choices("detector"):
+            elif name in known or chosen not in _names():
                 self._settings = {**self._settings, name: value}
             else:
                 raise ValueError(f"Invalid parameter {name!r} for detector {chosen!r}{meant(name, known)}.")
@@ -246,29 +246,37 @@ def composed(name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SettingError: if there is no such detector or setting.
     """
-    if name not in (known := choices("detector")):
+    if name not in (known := _names()):
         near = meant(name, known) if isinstance(name, str) else ""
         raise SettingError(f"There is no detector {name!r}{near}; choose one of {', '.join(known)}.")
     defaults = _defaults(name)
     if unknown := [key for key in given if key not in defaults]:
         near = meant(unknown[0], defaults)
         raise SettingError(f"{name} has no setting {unknown[0]!r}{near}; it has {', '.join(defaults)}.")
-    node = {"_target_": target_of(entry("detector", name)), **defaults, **{k: _plain(v) for k, v in given.items()}}
+    node = {"_target_": _shipped(name)["_target_"], **defaults, **{k: _plain(v) for k, v in given.items()}}
     if "member" in node:
         own = dict(node["member"]) if isinstance(node["member"], Mapping) else {"detector": node["member"]}
         node["member"] = {**composed(own.pop("detector", defaults["member"]), own), "_partial_": True}
     return node
 
 
-@lru_cache
-def _settings_of(name: str) -> dict[str, Any]:
-    found = settings(entry("detector", name))
-    return {s.key: OmegaConf.to_container(OmegaConf.create(f"k: {s.default}"))["k"] for s in found}  # type: ignore
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(choices("detector"))
+
+
+@cache
+def _shipped(name: str) -> dict[str, Any]:
+    found = entry("detector", name)
+    own: Any = OmegaConf.create({s.key: OmegaConf.create(f"k: {s.default}").k for s in settings(found)})
+    return {"_target_": target_of(found), **OmegaConf.to_container(own)}
 
 
 def _defaults(name: Any) -> dict[str, Any]:
     """The settings of a detector by the config that ships; none where there is no such detector."""
-    return dict(_settings_of(name)) if isinstance(name, str) and name in choices("detector") else {}
+    if not (isinstance(name, str) and name in _names()):
+        return {}
+    return {key: copy.deepcopy(value) for key, value in _shipped(name).items() if key != "_target_"}
 
 
 def _exact(detector: straylight.detectors.Detector) -> straylight.detectors.Detector:

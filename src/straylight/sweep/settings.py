@@ -57,7 +57,12 @@ def _foreign(
         return False
     choice, name = _choice(job, group), rest.partition(".")[0]
     keys = known[group]
-    if choice is None or choice not in keys or name in keys[choice] or not any(name in others for others in keys.values()):
+    if (
+        choice is None
+        or choice not in keys
+        or name in keys[choice]
+        or not any(name in others for others in keys.values())
+    ):
         return False
     left.setdefault(f"{group}.{rest}", set()).add(choice)
     return True
