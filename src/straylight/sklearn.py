@@ -46,7 +46,7 @@ class SettingError(ValueError, TypeError):
     """A detector or a setting that there is not, or a value that does not fit."""
 
 
-class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class Detector(OutlierMixin, BaseEstimator):
     """A detector of Straylight, as scikit-learn knows outlier detectors.
 
     All rows that it is fitted to are taken as nominal, and what they are like is learned. Settings that are not given
@@ -269,7 +269,8 @@ def _names() -> tuple[str, ...]:
 def _shipped(name: str) -> dict[str, Any]:
     found = entry("detector", name)
     own: Any = OmegaConf.create({s.key: OmegaConf.create(f"k: {s.default}").k for s in settings(found)})
-    return {"_target_": target_of(found), **OmegaConf.to_container(own)}
+    plain: Any = OmegaConf.to_container(own)
+    return {"_target_": target_of(found), **plain}
 
 
 def _defaults(name: Any) -> dict[str, Any]:
@@ -313,12 +314,14 @@ def _single(rows: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def _below(scores: NDArray[np.float64], share: float, weight: NDArray[np.float64] | None) -> float:
-    """Halfway between the scores below which a fraction of the rows lies, by weight, and the next larger one."""
+    """The threshold below which a fraction of the rows lies, by weight; of rows that are equal there, none does."""
+    weight = np.ones(len(scores)) if weight is None else weight
     order = scores.argsort(kind="stable")
-    sums = np.cumsum(np.ones(len(scores)) if weight is None else weight[order])
-    last = scores[order[np.searchsorted(sums, share * sums[-1] * (1 - 1e-12))]]
-    above = scores[(scores > last) & (True if weight is None else weight > 0)]
-    return float((last + above.min()) / 2 if len(above) else last)
+    order = order[weight[order] > 0]
+    sums = np.cumsum(weight[order])
+    last = int(np.searchsorted(sums, share * sums[-1] * (1 - 1e-12)))
+    ends = scores[order[last : last + 2]]
+    return float(ends.mean()) if ends[0] != ends[-1] else float(ends[0])
 
 
 def _weights(given: ArrayLike | None, n: int) -> torch.Tensor | None:
