@@ -23,7 +23,7 @@ IMAGES = {"autoencoder_conv", "vae_conv"}
 PARTICLES = {"multiplicity", "sum_pt"}
 #: Why the others do not.
 REFUSED = {
-    "leaves torch": {"local_outlier_factor"},
+    "leaves torch": {"external", "local_outlier_factor"},
     "searchsorted": {"copod", "ecod", "hbos"},
     "numbers themselves": {"dbscan", "knn", "mom_kde"},
     "operations": {"anogan"},

@@ -48,6 +48,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "parts": LIGHTNING | HYDRA,
         "pyfunc": set(),
         "study": LIGHTNING,
+        "sklearn": TORCH | {"omegaconf", "sklearn"},
         "cross_validation": LIGHTNING,
         "bar": set(),
     },

@@ -31,6 +31,7 @@ FAMILIES = (
     "statistics",
     "ensembles",
     "particles",
+    "external",
 )
 #: What a data set's head says: its files below its root, with ` or ` between those of which one will do.
 FILES = "Files"

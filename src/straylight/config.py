@@ -87,11 +87,24 @@ def check(cfg: DictConfig) -> None:
         _refuse("", error)
     if said := lacking(cfg):
         raise ConfigError(said)
+    check_targets(cfg, plain)
+    habits.refuse(plain)
+
+
+def check_targets(cfg: DictConfig, plain: Any) -> None:
+    """The part of `check` that is of what is built, for a config of a few of the groups.
+
+    Args:
+        cfg: the config, which is changed.
+        plain: its values, resolved.
+
+    Raises:
+        ConfigError: as `check`.
+    """
     for key, node in _targets(plain):
         for name in _check_target(key, node):
             with read_write(cfg):
                 OmegaConf.update(cfg, f"{key}.{name}", [node[name]])
-    habits.refuse(plain)
 
 
 def build(cfg: DictConfig, key: str, **more: Any) -> Any:
@@ -147,6 +160,21 @@ def explain(error: Exception) -> str | None:
             f" ({_one_line(str(cause))})" if isinstance(cause, OmegaConfBaseException) else ""
         )
     return None
+
+
+def called(cfg: DictConfig, detector: str | None) -> str | None:
+    """What a detector is called in tables: by its config, or, where that stands for any, by the class that it names.
+
+    Args:
+        cfg: the composed config.
+        detector: the name of the detector's config.
+
+    Example:
+        >>> called(OmegaConf.create({"detector": {"model": "pyod.models.lunar.LUNAR"}}), "external")
+        'LUNAR'
+    """
+    model = OmegaConf.select(cfg, "detector.model") if detector == "external" else None
+    return model.rpartition(".")[2] if isinstance(model, str) else detector
 
 
 def identity(cfg: DictConfig, *, seed: bool = True, ranged: Collection[str] = ()) -> str:

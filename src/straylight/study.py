@@ -22,6 +22,7 @@ from straylight.callbacks.extremes import extremes
 from straylight.callbacks.scored import Scores, columns_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
+from straylight.job.in_memory import threads_of_torch
 from straylight.job.train import fit_and_test, quiet, silent
 from straylight.parts import parts
 from straylight.phases import Phases
@@ -194,7 +195,7 @@ def study(
         watching.tell = tell
         ours.append(watching)
     kept = [callback for callback in ours if not isinstance(callback, tuple(map(type, callbacks)))]
-    with _threads(threads), tempfile.TemporaryDirectory() as folder, _told(tell):
+    with threads_of_torch(threads), tempfile.TemporaryDirectory() as folder, _told(tell):
         if tell is not None:
             tell(f"reading {type(data).__name__}")
         data.setup()  # some are called by what they hold
@@ -221,16 +222,6 @@ def _told(tell: Bar | Phases | None) -> Iterator[None]:
     finally:
         if tell is not None:
             tell.done()
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Comparison:

@@ -62,10 +62,18 @@ def check(config: Any, trust: Collection[str] = (), folder: Path | None = None) 
 this would run it. If you trust it, say --trust torch.load, or trust=['torch.load'].
     """
     leaves = list(_leaves(config))
+    importing: set[str] = set()  # keys whose values name what is imported
     for key, value in leaves:
         if key.rpartition(".")[2] == "_target_":
-            _check_target(key, value, trust)
+            built = _check_target(key, value, trust)
+            importing |= {key.removesuffix("_target_") + name for name in getattr(built, "imports", ())}
     for key, value in leaves:
+        if key in importing and not _trusted(value, trust):
+            package = str(value).partition(".")[0]
+            raise ConfigError(
+                f"{key} is {value!r}: opening this would import that library and read what it fitted. If you trust it, "
+                f"say --trust {package}, or trust=[{package!r}]."
+            )
         if isinstance(value, str) and "${" in KNOWN.sub("", value):
             raise ConfigError(f"{key} is {value!r}, which is worked out in a way that a config from a folder may not.")
         elif isinstance(value, str) and key.startswith(WRITERS):
@@ -106,20 +114,25 @@ def typed_in(folders: Collection[Path], overrides: Collection[str]) -> set[str]:
     return {name for text in texts for name in TARGET.findall(text)}
 
 
-def _check_target(key: str, name: Any, trust: Collection[str]) -> None:
-    if isinstance(name, str) and (name in SHIPPED or any(f"{name}.".startswith(f"{top}.") for top in trust)):
-        return
+def _check_target(key: str, name: Any, trust: Collection[str]) -> Any:
+    """See that a target may be built; the class, if it is one of ours."""
     if isinstance(name, str) and name.startswith(OWN):
         try:
             found = pydoc.locate(name)
         except pydoc.ErrorDuringImport:
             found = None
         if inspect.isclass(found) and f"{found.__module__}.".startswith(OWN):
-            return
+            return found
+    if isinstance(name, str) and (name in SHIPPED or _trusted(name, trust)):
+        return None
     raise ConfigError(
         f"{key} is {name!r}, which is not of Straylight's own: opening this would run it. If you trust it, say "
         f"--trust {name}, or trust=[{name!r}]."
     )
+
+
+def _trusted(name: Any, trust: Collection[str]) -> bool:
+    return isinstance(name, str) and any(f"{name}.".startswith(f"{top}.") for top in trust)
 
 
 def _check_place(key: str, value: str, folder: Path | None) -> None:

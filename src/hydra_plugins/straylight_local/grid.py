@@ -1,5 +1,6 @@
 """`hydra/sweeper=grid`: every combination of the values given, without composing all of them before the first runs."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+
+log = logging.getLogger(__name__)
 
 #: A plain mapping: Hydra runs this file outside of `sys.modules`.
 DEFAULTS = {"_target_": "hydra_plugins.straylight_local.grid.GridSweeper", "max_batch_size": None, "params": None}
@@ -29,7 +32,7 @@ class GridSweeper(BasicSweeper):
     ) -> list[list[list[str]]]:
         """The jobs, in batches; each value is looked at once, before there is a folder of the sweep."""
         self._refuse_nothing(overrides)
-        batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        batches = self._fitting(BasicSweeper.split_arguments(overrides, max_batch_size))
         jobs = covering(job for batch in batches for job in batch)
         if callable(look_at := getattr(self.launcher, "look_at", None)):
             look_at(jobs)
@@ -50,6 +53,16 @@ class GridSweeper(BasicSweeper):
                     known = override.config_loader.get_group_options(key)
                 there = f"; {key} is one of {', '.join(known)}" if known else ""
                 raise ConfigError(f"The sweep has no job, since {override.input_line} stands for no value{there}.")
+
+    def _fitting(self, batches: list[list[list[str]]]) -> list[list[list[str]]]:
+        from straylight.sweep.settings import fitting
+
+        assert self.config is not None
+        sources = [source.path for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
+        found, said = fitting(batches, [Path(path) for path in sources])
+        for sentence in said:
+            log.warning(sentence)
+        return found
 
     def _present(self, argument: str) -> str:
         from straylight.errors import ConfigError

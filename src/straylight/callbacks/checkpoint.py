@@ -46,13 +46,17 @@ class Checkpoint(pl.callbacks.Checkpoint):
         return checkpoint_in(self.folder, "best" if self.best_epoch >= 0 else "last")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = (
-            trainer.callback_metrics.get(self.monitor) if self.monitor and self._selects(trainer, pl_module) else None
-        )
-        if value is not None and float(value) < self.best:
-            self.best, self.best_epoch = float(value), trainer.current_epoch
+        if self.improved(trainer, pl_module):
             trainer.save_checkpoint(checkpoint_in(self.folder, "best"))
         trainer.save_checkpoint(checkpoint_in(self.folder, "last"))
+
+    def improved(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        """Whether the epoch that ended is the best until now, which is remembered."""
+        value = trainer.callback_metrics.get(self.monitor) if self.monitor and self._selects(trainer, module) else None
+        if value is None or not float(value) < self.best:
+            return False
+        self.best, self.best_epoch = float(value), trainer.current_epoch
+        return True
 
     def _selects(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
         selects = getattr(module, "selects", True) and getattr(module, "last_phase", True)

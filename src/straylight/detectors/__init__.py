@@ -12,6 +12,7 @@ from straylight.detectors.deep_svdd import DeepSVDD
 from straylight.detectors.ecod import ECOD
 from straylight.detectors.elliptic_envelope import EllipticEnvelope
 from straylight.detectors.ensemble import Ensemble
+from straylight.detectors.external import External
 from straylight.detectors.fanogan import FAnoGAN
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.gmm import GMM
@@ -52,6 +53,7 @@ __all__ = [
     "Detector",
     "EllipticEnvelope",
     "Ensemble",
+    "External",
     "FAnoGAN",
     "FittedDetector",
     "IsolationForest",

@@ -3,7 +3,8 @@
 import math
 import re
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,26 @@ def _pools() -> ThreadpoolController:
 def one_pool() -> AbstractContextManager:
     """As many threads for scikit-learn as torch has: its own take every core, and wait for each other on a busy one."""
     return _pools().limit(limits=torch.get_num_threads())
+
+
+@contextmanager
+def heard(detector: FittedDetector, name: str) -> Iterator[None]:
+    """While another library fits: no more threads than torch has, and what it warns of becomes the detector's notices.
+
+    Args:
+        detector: that gives notice.
+        name: of what is fitted, at the beginning of each sentence.
+    """
+    with one_pool(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if not issubclass(warning.category, TELLING):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    said = [" ".join(str(warning.message).split()) for warning in caught if issubclass(warning.category, TELLING)]
+    kinds = {re.sub(r"[-\d.]+", "", sentence): sentence for sentence in reversed(said)}  # the first of each
+    for sentence in reversed(kinds.values()):
+        detector.notice(f"{name}: {sentence}")
 
 
 class ScikitDetector(FittedDetector):
@@ -71,21 +92,13 @@ class ScikitDetector(FittedDetector):
             else:
                 self.no_weights(weight)
         try:
-            with one_pool(), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with heard(self, type(self).__name__):
                 found = self.numbers(estimator.fit(rows, **more))
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise DataError(
                 f"{type(self).__name__} cannot be fitted to {len(rows):,} training rows: {reason}"
             ) from error
-        for warning in caught:
-            if not issubclass(warning.category, TELLING):
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        said = [" ".join(str(warning.message).split()) for warning in caught if issubclass(warning.category, TELLING)]
-        kinds = {re.sub(r"[-\d.]+", "", sentence): sentence for sentence in reversed(said)}  # the first of each
-        for sentence in reversed(kinds.values()):
-            self.notice(f"{type(self).__name__}: {sentence}")
         for name, values in found.items():
             setattr(self, name, torch.tensor(values, device=x.device))
 

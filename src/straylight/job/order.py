@@ -142,7 +142,7 @@ def fields_of(
     """
     config.settle_paths(cfg)
     return {
-        "detector": choices.get("detector"),
+        "detector": config.called(cfg, choices.get("detector")),
         "data": choices.get("data"),
         "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": list(overrides),

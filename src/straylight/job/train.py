@@ -196,6 +196,8 @@ def put(detector: Detector, state: dict[str, Any], checkpoint: Path) -> None:
     """
     try:
         detector.load_state_dict(state)
+    except ConfigError:
+        raise
     except Exception as error:  # as many sorts as there are detectors
         raise ConfigError(f"{checkpoint} does not fit this detector ({' '.join(str(error).split())[:300]}).") from error
     detector.eval()
