@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import sys
 import time
 import tracemalloc
@@ -301,10 +302,12 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(run, tmp_path, o
         options = ["-o", f"{tmp_path}/{where}/{out}", "--threads", "1"]
         return fresh.start([sys.executable, "-c", PROGRAM, str(run), *files, *options])
 
-    begun = time.monotonic()
-    assert start("whole").wait(300) == 0
-    took = time.monotonic() - begun
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*.csv")}
+    for _ in range(2):  # what starts it imports at the first time
+        begun = time.monotonic()
+        assert start("whole").wait(300) == 0
+        took = time.monotonic() - begun
+        expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("*.csv")}
+        shutil.rmtree(tmp_path / "whole")
     assert sum(held.count(b"\n") - 1 for held in expected.values()) == 18000
     rng, round_, ended = random.Random(0), 0, 0
     for _ in range(30):
