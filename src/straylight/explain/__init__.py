@@ -1,0 +1,8 @@
+"""Why an event is strange: what each feature adds to its score above that of nominal events like it."""
+
+from straylight.explain.contributions import Contributions, contributions
+from straylight.explain.explainer import Explainer, Explanation
+from straylight.explain.features import Features, features_of
+from straylight.explain.nearest import Nominal
+
+__all__ = ["Contributions", "Explainer", "Explanation", "Features", "Nominal", "contributions", "features_of"]
