@@ -66,8 +66,8 @@ class Detector(GroupedTraining):
     one_pass = False
     #: Whether two rows are scored before training; not where a score is a search that takes seconds.
     tries_score = True
-    #: How contributions of features are had: by `parts`, where the score is a sum over features; by its gradients, where
-    #: it is smooth in them; or by what it makes of mixtures of events. See `straylight.explain`.
+    #: How contributions of features are had: by `parts`, where the score is a sum over features; by its gradients,
+    #: where it is smooth in them; or by what it makes of mixtures of events. See `straylight.explain`.
     explained_by: Literal["exact", "gradients", "shapley"] = "gradients"
     #: Whether `compile_networks` was called.
     compiled = False
@@ -128,7 +128,7 @@ class Detector(GroupedTraining):
         return None
 
     def parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts | None:
-        """What each feature adds to the score above that of another event, exactly, `(B, *shape)` scaled events each."""
+        """What each feature adds to the score above that of a reference, exactly, of scaled events `(B, *shape)`."""
         own, other = self.parts(x, context), self.parts(reference, context)
         return None if own is None or other is None else own.less(other)
 

@@ -155,9 +155,7 @@ class Ensemble(Detector):
         if found is None:
             return [None]
         baselines = torch.as_tensor(found.baseline, device=x.device).expand(self.size * len(x)).split(len(x))
-        return [
-            Parts(of, own, found.words) for of, own in zip(found.of.split(len(x)), baselines, strict=True)
-        ]
+        return [Parts(of, own, found.words) for of, own in zip(found.of.split(len(x)), baselines, strict=True)]
 
     @property
     def last_phase(self) -> bool:

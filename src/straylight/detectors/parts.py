@@ -49,7 +49,6 @@ def quadratic(apart: Tensor, directions: Tensor, reference: Tensor | None = None
     return rise * ((both @ directions) @ directions.T)
 
 
-
 def shares_of_distance(rows: Tensor, near: Tensor, distances: Tensor, metric: str) -> Tensor:
     """How a distance is made up of differences, of rows `(B, D)`, others `(B, D)` and their distances `(B,)`.
 
@@ -63,6 +62,7 @@ def shares_of_distance(rows: Tensor, near: Tensor, distances: Tensor, metric: st
     if metric == "manhattan":
         return apart
     return torch.where(distances[:, None] > 0, apart.square() / distances[:, None], 0.0)
+
 
 def nearest_parts(neighbours: Neighbours, x: Tensor, k: int, first: int) -> Parts | None:
     """What features add to the mean distance to the neighbours from `first` to the k-th; `None` for the cosine."""

@@ -118,7 +118,8 @@ def contributions(
     with _still(detector):
         one = _exact if chosen == "exact" else _followed if chosen == "gradients" else _mixed
         of, baseline, words = one(detector, rows, given, others, places, evaluations, seed)
-        score = torch.cat([detector(*p).double() for p in zip(rows.split(_few(detector)), given.split(_few(detector)))])
+        pairs = zip(rows.split(_few(detector)), given.split(_few(detector)), strict=True)
+        score = torch.cat([detector(*pair).double() for pair in pairs])
         scaled = detector.scaling(rows)
     found, base, total = (part.cpu().numpy().astype(np.float64) for part in (of, baseline, score))
     far = np.abs(scaled.double().flatten(1).cpu().numpy())
@@ -140,11 +141,11 @@ def _exact(detector: Detector, x: Tensor, context: Tensor, others: Tensor | None
         words = found.words
         if others is not None:
             m, words = others.shape[1], ""
-            each = [
-                detector.parts_from(detector.scaling(others[i : i + size, j]), rows, own) for j in range(m)
-            ]
+            each = [detector.parts_from(detector.scaling(others[i : i + size, j]), rows, own) for j in range(m)]
             of = torch.stack([one.of.double() for one in each if one]).mean(0)
-            base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each if one]).mean(0)
+            base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each if one]).mean(
+                0
+            )
         else:
             of, base = found.of.double(), torch.as_tensor(found.baseline).double().expand(len(rows))
         parts.append(_summed(of, groups))
@@ -172,9 +173,7 @@ def _mixed(  # type: ignore[no-untyped-def]
         rows = detector.scaling(x[i : i + 256])
         behind = detector.scaling(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
         own = context[i : i + 256]
-        found = shapley(
-            detector.score, rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed
-        )
+        found = shapley(detector.score, rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed)
         of.append(found[0])
         base.append(found[1])
     values = torch.cat(of)

@@ -80,9 +80,7 @@ class Features:
         return [None if lost else value for value, lost in zip(found, gone, strict=True)]
 
 
-def features_of(
-    shape: Sequence[int], columns: Sequence[str] = (), recipe: Mapping[str, Any] | None = None
-) -> Features:
+def features_of(shape: Sequence[int], columns: Sequence[str] = (), recipe: Mapping[str, Any] | None = None) -> Features:
     """The features of events of this shape.
 
     Args:

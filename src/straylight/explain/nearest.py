@@ -26,7 +26,7 @@ class Nominal:
     Up to 2000 rows, evenly spaced, of those that are not labelled as anomalous, less the tenth of the largest score,
     among which anomalies may be that nobody labelled. The distance is the sum over scaled features of the difference
     in standard deviations of these rows, each counted up to one: features that are strange do not choose, and the
-    nearest rows are like the event in most of the others.
+    nearest rows are like the event in most of the others. A row that is equal to the event comes last.
 
     Args:
         detector: by which they are scored and scaled.
@@ -70,6 +70,7 @@ class Nominal:
             scaled = self.scaling(part.to(self.device)).flatten(1).float()
             apart = ((scaled[:, None] - self.scaled) * self.unit).abs_().nan_to_num_(nan=FARTHEST)
             distance = apart.clamp_max_(FARTHEST).sum(2)
+            distance[distance == 0] = 1e30  # the event itself, where it is one of them
             found.append(self.rows[distance.topk(m, largest=False).indices.cpu()])
         return torch.cat(found) if found else self.rows.new_empty(0, m, *self.rows.shape[1:])
 
