@@ -17,7 +17,7 @@ from torch import Tensor
 
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
-from straylight.explain.gradients import integrated_gradients
+from straylight.explain.gradients import STEPS, integrated_gradients
 from straylight.explain.shapley import EVALUATIONS, shapley
 
 Method = Literal["auto", "exact", "gradients", "shapley"]
@@ -124,6 +124,18 @@ def contributions(
     found, base, total = (part.cpu().numpy().astype(np.float64) for part in (of, baseline, score))
     far = np.abs(scaled.double().flatten(1).cpu().numpy())
     return Contributions(*_settled(found, base, total, far, places.numpy()), chosen, words)
+
+
+def explained_in(detector: Detector, references: int = 4) -> int:
+    """How many events are scored to explain one, about; a gradient counts as two.
+
+    Example:
+        >>> from straylight.detectors import HBOS
+        >>> explained_in(HBOS((2,)))
+        5
+    """
+    each = {"exact": 1 + references, "gradients": 3 * STEPS[0] * references, "shapley": EVALUATIONS}
+    return each[detector.explained_by]
 
 
 def _exact(detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int):  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,12 @@ class Named:
         """What an event is called in one line.
 
         Example:
-            >>> Named(torch.zeros(1, 2), torch.zeros(1, 0), {"file": ["a.csv"], "row": [3], "id": ["x7"]}).called(0)
+            >>> Named(torch.zeros(1, 2), torch.zeros(1, 0), {"file": ["in/a.csv"], "row": [3], "id": ["x7"]}).called(0)
             'row 3 of a.csv, id x7'
         """
         file, row, *others = self.names
         more = "".join(f", {name} {self.names[name][i]}" for name in others)
-        return f"row {self.names[row][i]} of {self.names[file][i]}{more}"
+        return f"row {self.names[row][i]} of {Path(str(self.names[file][i])).name}{more}"
 
 
 def chosen(

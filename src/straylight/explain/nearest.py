@@ -16,6 +16,7 @@ from straylight.detectors import Detector
 LOOKED_AT = 2000  # training rows, evenly spaced, among which the nearest are sought
 ORDINARY = 0.9  # the fraction of them, of the least score, that are taken for nominal
 REFERENCES = 4  # nearest rows, against which an event is explained
+FEW = 10  # rows of which none is left out
 FARTHEST = 1.0  # how much a feature may add to a distance, in standard deviations of the nominal rows
 NUMBERS = 2**24  # differences that are held at once
 
@@ -24,9 +25,10 @@ class Nominal:
     """Training rows that are held nominal, and which of them are nearest to an event.
 
     Up to 2000 rows, evenly spaced, of those that are not labelled as anomalous, less the tenth of the largest score,
-    among which anomalies may be that nobody labelled. The distance is the sum over scaled features of the difference
-    in standard deviations of these rows, each counted up to one: features that are strange do not choose, and the
-    nearest rows are like the event in most of the others. A row that is equal to the event comes last.
+    among which anomalies may be that nobody labelled (unless scoring is a search that takes seconds). The distance is
+    the sum over scaled features of the difference in standard deviations of these rows, each counted up to one:
+    features that are strange do not choose, and the nearest rows are like the event in most of the others. A row that
+    is equal to the event comes last.
 
     Args:
         detector: by which they are scored and scaled.
@@ -45,9 +47,10 @@ class Nominal:
     def __init__(self, detector: Detector, rows: Tensor, context: Tensor) -> None:
         self.scaling, self.device = detector.scaling, detector.device
         with torch.no_grad():
-            score = _scores(detector, rows, context)
-            kept = score <= score.quantile(ORDINARY) if len(rows) > 10 else torch.ones(len(rows), dtype=torch.bool)
-            self.rows = rows[kept]
+            self.rows = rows
+            if len(rows) > FEW and detector.tries_score:
+                score = _scores(detector, rows, context)
+                self.rows = rows[score <= score.quantile(ORDINARY)]
             self.scaled = self.scaling(self.rows.to(self.device)).flatten(1).float()
         spread = self.scaled.std(0, correction=0)
         self.unit = torch.where(spread > 0, 1 / torch.where(spread > 0, spread, 1), 1.0)
