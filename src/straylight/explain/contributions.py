@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from straylight.detectors import Detector
+from straylight.detectors.finite import absurd
 from straylight.errors import ConfigError
 from straylight.explain.gradients import STEPS, integrated_gradients
 from straylight.explain.shapley import EVALUATIONS, shapley
@@ -24,6 +25,7 @@ Method = Literal["auto", "exact", "gradients", "shapley"]
 #: How far contributions and baseline may be off the score: by as much of the numbers that they are sums of.
 TOLERANCE = 1e-9
 AT_ONCE = 16384  # rows that are scored together, at most
+OFF = 1e-3  # of the score, that parts of an absurd row may be off it
 PATCHES = 256  # of an image, that are told apart by sampling
 
 
@@ -122,8 +124,9 @@ def contributions(
         score = torch.cat([detector(*pair).double() for pair in pairs])
         scaled = detector.scaling(rows)
     found, base, total = (part.cpu().numpy().astype(np.float64) for part in (of, baseline, score))
+    beyond = absurd(rows, scaled, detector.scaling, given).cpu().numpy()
     far = np.abs(scaled.double().flatten(1).cpu().numpy())
-    return Contributions(*_settled(found, base, total, far, places.numpy()), chosen, words)
+    return Contributions(*_settled(found, base, total, beyond, far, places.numpy()), chosen, words)
 
 
 def explained_in(detector: Detector, references: int = 4) -> int:
@@ -215,16 +218,19 @@ def _settled(
     of: NDArray[np.float64],
     baseline: NDArray[np.float64],
     score: NDArray[np.float64],
+    beyond: NDArray[np.bool_],
     far: NDArray[np.float64],
     groups: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Contributions that sum to the score less the baseline, what remained spread by the size of what each adds.
 
-    Of a row with a feature beyond all reason, whose parts overflow, it is such features that say why: each adds as much
-    as it is far.
+    Of a row with a feature beyond all reason (`beyond`), whose parts overflow or whose score is held at the largest
+    number, it is such features that say why: each adds as much as it is far.
     """
     baseline = np.where(np.isfinite(baseline), baseline, 0.0)
-    wild = ~np.isfinite(of).all(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.abs(score - baseline - of.sum(1)) > OFF * (np.abs(score) + np.abs(baseline))
+    wild = ~np.isfinite(of).all(1) | (beyond & off)
     if wild.any():
         most = np.nan_to_num(far[wild], nan=0.0, posinf=np.finfo(np.float32).max)
         shares = np.zeros((int(wild.sum()), of.shape[1]))

@@ -110,7 +110,7 @@ def features_of(shape: Sequence[int], columns: Sequence[str] = (), recipe: Mappi
         names = [f"channel {i // shape[1]}, step {i % shape[1]}" for i in range(numbers)]
         return Features(tuple(names), every, "series", shape)
     if len(shape) > 1 and len(columns) != numbers:
-        return Features(tuple(f"{list(np.unravel_index(i, shape))}" for i in every), every, "series", shape)
+        return Features(tuple(f"{[int(j) for j in np.unravel_index(i, shape)]}" for i in every), every, "series", shape)
     given = [str(columns[i]) if i < len(columns) else f"x{i + 1}" for i in range(numbers)]
     return _of_table(given, shape, recipe)
 

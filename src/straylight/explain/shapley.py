@@ -28,8 +28,8 @@ def shapley(
     """The mean rise of the score when a group of features becomes the event's, over all orders in which they may.
 
     The others are still those of a reference, of which the mean is taken too. Where all `2^K` mixtures with every
-    reference are no more than `evaluations`, the value is exact. Otherwise orders are drawn by seed, each with its
-    reverse, the same for all events, a pair with each reference in turn. Of every order the rises sum to the score
+    reference are no more than twice `evaluations`, the value is exact. Otherwise orders are drawn by seed, each with
+    its reverse, the same for all events, a pair with each reference in turn. Of every order the rises sum to the score
     less the reference's, so that the sum is exact however few there are.
 
     References:
@@ -58,7 +58,7 @@ def shapley(
         ([[2.5, 4.5]], [1.0])
     """
     k, m = int(groups.max()) + 1, references.shape[1]
-    whole = k < 20 and m * 2**k <= max(evaluations, 4)
+    whole = k < 20 and m * 2**k <= 2 * evaluations
     mixing = _Mixing(score, x, context, references, groups, at_once)
     return _exact(mixing, k, m) if whole else _sampled(mixing, k, m, evaluations, seed)
 
