@@ -21,6 +21,7 @@ from straylight import config
 from straylight.callbacks.gallery import drawn
 from straylight.callbacks.material import Material
 from straylight.detectors import Detector
+from straylight.detectors.scores import BATCH, scores_of
 from straylight.errors import ConfigError, DataError
 from straylight.files.fitting import Lacking, Part, Rules, Tally, Unseen
 from straylight.files.recipe import Recipe, of_arrays
@@ -28,8 +29,7 @@ from straylight.folder import RunFolder
 from straylight.job.checkpoints import read_checkpoint
 from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
-from straylight.scoring.judge import Judge
-from straylight.scoring.torch import BATCH, scores_of
+from straylight.metrics.judge import Judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ class Run:
                 names.
             DataError: if a column is missing, or a row does not fit and is not skipped.
         """
-        return self._over(x, context, batch_size, missing, unseen, self._scored)
+        return self._over(x, context, batch_size, missing, unseen, self.scored)
 
     def score_file(self, path: str | Path, **options: Any) -> NDArray[np.float32]:
         """As `score`, of a file."""
@@ -192,7 +192,7 @@ class Run:
         self.judge.calibration if not self.judge.folds else None  # noqa: B018, refused before anything is scored
 
         def judged(part: Part, size: int) -> NDArray[np.float64]:
-            return self.p_of(part, self._scored(part, size), size)
+            return self.p_of(part, self.scored(part, size), size)
 
         return self._over(x, context, batch_size, missing, unseen, judged)
 
@@ -228,7 +228,7 @@ class Run:
         cut = self.judge.cut(rule)
 
         def judged(part: Part, size: int) -> NDArray[np.float64]:
-            scores = self._scored(part, size)
+            scores = self.scored(part, size)
             p = self.p_of(part, scores, size) if cut.above is None else np.zeros(len(scores))
             return np.stack([self._sound(scores).astype(np.float64), p], 1)
 
@@ -321,7 +321,8 @@ class Run:
             )
         return rows, columns
 
-    def _scored(self, part: Part, batch_size: int, detector: Detector | None = None) -> NDArray[np.float32]:
+    def scored(self, part: Part, batch_size: int = BATCH, detector: Detector | None = None) -> NDArray[np.float32]:
+        """The scores of events as `parts` gives them, `(m,)`, by another detector of the same shape if one is given."""
         return scores_of(self.detector if detector is None else detector, part.x, part.context, batch_size)
 
     def p_of(self, part: Part, scores: NDArray[np.float32], batch_size: int = BATCH) -> NDArray[np.float64]:
@@ -329,7 +330,7 @@ class Run:
         if not self.judge.folds:
             return self.judge.p_values(self._sound(scores))
         try:
-            return self.judge.p_values(np.stack([self._scored(part, batch_size, one) for one in self.fold_detectors]))
+            return self.judge.p_values(np.stack([self.scored(part, batch_size, one) for one in self.fold_detectors]))
         except ValueError as error:
             raise DataError(f"{error}, so that they can be neither flagged nor passed.") from error
 

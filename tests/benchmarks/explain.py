@@ -130,6 +130,39 @@ def occlusion(detector: Detector, rows: Tensor, usual: Tensor) -> NDArray[np.flo
     return torch.stack(falls, 1).numpy()
 
 
+class Trial:
+    """One data set, what is planted in it, and the detectors trained on it."""
+
+    def __init__(self, seed: int, rows: int, events: int) -> None:
+        self.clouds = Clouds(seed)
+        self.train, self.test = self.clouds.draw(rows), self.clouds.draw(events)
+        self.data, self.known = Rows(self.train, self.test), torch.from_numpy(self.train)
+        self.planted = [self.clouds.plant(self.test, kind, self.train.std(0)) for kind in ("far", "broken")]
+        self.detectors: dict[str, Detector] = {}
+
+    def __call__(self, name: str, epochs: int) -> tuple[list[list[float]], str, float]:
+        """Areas for each kind of anomaly and order, the method, and seconds for each explanation."""
+        plain, _, asked = name.partition(":")
+        if plain not in self.detectors:
+            self.detectors[plain] = trained(plain, self.data, epochs)
+        detector, own, seconds = self.detectors[plain], torch.from_numpy(self.test), 0.0
+        nominal = Nominal(detector, self.known, self.known[:, :0])
+        areas = []
+        for rows in self.planted:
+            x = torch.from_numpy(rows)
+            with torch.no_grad():
+                before, after = detector(own), detector(x)
+            rose = after - before > before.std() / 2
+            start = time.perf_counter()
+            why = contributions(detector, x, reference=nominal.near(x), method=asked or "auto")  # type: ignore[arg-type]
+            seconds += (time.perf_counter() - start) / (2 * len(x))
+            falls = occlusion(detector, x, self.known.median(0).values)
+            z = np.abs(rows - self.train.mean(0)) / self.train.std(0)
+            orders = why.of, self.clouds.random.random(rows.shape), falls, z
+            areas.append([area(detector, x, own, descending(of), rose) for of in orders])
+        return areas, why.method, seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=2000, help="training rows")
@@ -141,45 +174,17 @@ def main() -> None:
     quiet()
     torch.set_num_threads(1)
     names = given.detectors.split(",")
-    found: dict[str, list[list[float]]] = {name: [] for name in names}
-    methods, seconds = {}, dict.fromkeys(names, 0.0)
-    for seed in range(given.rounds):
-        clouds = Clouds(seed)
-        train, test = clouds.draw(given.rows), clouds.draw(given.events)
-        data, known = Rows(train, test), torch.from_numpy(train)
-        planted = {kind: clouds.plant(test, kind, train.std(0)) for kind in ("far", "broken")}
-        detectors: dict[str, Detector] = {}
-        for name in names:
-            plain, _, method = name.partition(":")
-            if plain not in detectors:
-                detectors[plain] = trained(plain, data, given.epochs)
-            detector, own = detectors[plain], torch.from_numpy(test)
-            nominal = Nominal(detector, known, known[:, :0])
-            line = []
-            for rows in planted.values():
-                x = torch.from_numpy(rows)
-                with torch.no_grad():
-                    before, after = detector(own), detector(x)
-                rose = after - before > before.std() / 2
-                start = time.perf_counter()
-                why = contributions(detector, x, reference=nominal.near(x), method=method or "auto")  # type: ignore[arg-type]
-                seconds[name] += (time.perf_counter() - start) / (2 * given.rounds * len(x))
-                methods[name] = why.method
-                beside = clouds.random.random(x.shape), occlusion(detector, x, known.median(0).values)
-                orders = why.of, *beside, np.abs(rows - train.mean(0)) / train.std(0)
-                line += [area(detector, x, own, descending(of), rose) for of in orders]
-            found[name].append(line)
     heads = ["contributions", "random", "occlusion", "z"]
-    print(f"{'':24}{'':10}{'far':>40}{'broken':>40}")
-    print(
-        f"{'detector':24}{'method':10}" + "".join(f"{h:>{14 if h[0] == 'c' else 9}}" for h in heads * 2) + "  ms each"
-    )
+    columns = "".join(f"{head:>{14 if head[0] == 'c' else 10}}" for head in heads * 2)
+    print(f"{'':34}{'far':>44}{'broken':>44}\n{'detector':24}{'method':10}{columns}  ms each")
+    trials = [Trial(seed, given.rows, given.events) for seed in range(given.rounds)]
     means = []
     for name in names:
-        values = np.nanmean(found[name], 0)
-        means.append(values.reshape(2, 4).mean(0))
-        cells = "".join(f"{v:>{14 if i % 4 == 0 else 9}.3f}" for i, v in enumerate(values))
-        print(f"{name:24}{methods[name]:10}{cells}{1e3 * seconds[name]:9.2f}")
+        found = [trial(name, given.epochs) for trial in trials]
+        values = np.nanmean([areas for areas, _, _ in found], 0)
+        means.append(values.mean(0))
+        cells = "".join(f"{v:>{14 if i % 4 == 0 else 10}.3f}" for i, v in enumerate(values.ravel()))
+        print(f"{name:24}{found[0][1]:10}{cells}{1e3 * np.mean([s for _, _, s in found]):9.2f}", flush=True)
     over = np.nanmean(means, 0)
     print("mean area: " + ", ".join(f"{head} {value:.3f}" for head, value in zip(heads, over, strict=True)))
     worse = [name for name, own in zip(names, means, strict=True) if not own[0] < own[1]]

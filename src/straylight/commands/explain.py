@@ -108,7 +108,7 @@ def _of_file(run: Run, given: argparse.Namespace) -> Named:
 
 
 def _scores(run: Run, part: Any) -> Any:
-    from straylight.scoring.torch import scores_of
+    from straylight.detectors.scores import scores_of
 
     return scores_of(run.detector, part.x, part.context)
 

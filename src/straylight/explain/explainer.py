@@ -173,6 +173,12 @@ class Explainer:
             notices,
         )
 
+    def strongest(self, x: Tensor, context: Tensor, most: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The names of the features that add most to each score, and what they add, `(N, K)` each, K at most `most`."""
+        why = self(x, context)
+        places = np.argsort(-why.contributions, axis=1, kind="stable")[:, :most]
+        return np.array(self.features.names, dtype=object)[places], np.take_along_axis(why.contributions, places, 1)
+
     def _against(
         self, reference: ArrayLike | None, references: int, method: Method
     ) -> tuple[Any, str, tuple[str, ...]]:

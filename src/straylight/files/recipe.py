@@ -25,7 +25,7 @@ from straylight.files.fitting import Misfits, Part, Rows, Rules, Tally
 from straylight.files.formats import open_file
 from straylight.files.resolution import LOOKED_AT, of_columns, sampled
 from straylight.files.roles import Roles, Value
-from straylight.files.source import BYTES, about, listed, meant
+from straylight.files.source import BYTES, Source, about, listed, meant
 from straylight.files.table import check_categories, coded, is_text, numbers, type_name
 from straylight.files.words import is_number
 from straylight.rows.missing import Missing, filling
@@ -199,9 +199,12 @@ class Recipe:
             if names is None:
                 names = [str(i) for i in range(x[0].numel())]
             if fill is None:
-                fill = self._filling(names, x.shape[1:], rules)
-            self._lacking(x, names, misfits)
-            x = fill(x)
+                fill = self._filling(names, x.shape[1:])
+            if not math.isfinite(float(x.sum())):  # which is sooner found out than which of them are not
+                self._lacking(x, names, misfits)
+                x = fill(x)
+            elif self._indicates:
+                x = fill(x)
             kept = misfits.kept()
             given = torch.zeros(len(x), 0) if columns is None else torch.from_numpy(columns)
             if kept is not None:
@@ -228,22 +231,36 @@ class Recipe:
             DataError: if it lacks columns, or see `parts`.
         """
         path = Path(path)
-        wanted = [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
         with about(path):
             source = open_file(path, dialect=Dialect.of(self.csv))
-            there = {*source.names, *source.arrays}
-            if len(absent := [name for name in [*wanted, *also] if name not in there]) > 1:
-                raise DataError(
-                    f"{path} lacks {len(absent):,} of the columns that training rows have: "
-                    f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
-                )
-            for name in [*wanted, *also]:
-                source.find(name)
-            width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
-            rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
-            columns = list(dict.fromkeys([*wanted, *also]))
-            chunks = source.chunks(columns, rows // multiple * multiple or rows)
-            yield from self.parts(chunks, rules, tally, also)
+            yield from self.of(source, multiple, rules, tally, also)
+
+    def of(
+        self,
+        source: Source,
+        multiple: int = 1,
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+    ) -> Iterator[Part]:
+        """As `read`, of a file that is open."""
+        wanted, there = list(dict.fromkeys([*self.wanted, *also])), {*source.names, *source.arrays}
+        if len(absent := [name for name in wanted if name not in there]) > 1:
+            raise DataError(
+                f"{source.path} lacks {len(absent):,} of the columns that it must have: "
+                f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
+            )
+        for name in wanted:
+            source.find(name)
+        width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
+        rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
+        chunks = source.chunks(wanted, rows // multiple * multiple or rows)
+        yield from self.parts(chunks, rules, tally, also)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that a row must have, or the array."""
+        return [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
 
     def table(self, frame: Any, also: Sequence[str] = ()) -> pa.Table:
         """The columns of features and context of a table of pandas, polars or pyarrow, by their names, and others.
@@ -283,17 +300,15 @@ class Recipe:
         rest = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
         return cls(**{"roles": roles, "types": types, **rest})
 
-    def _filling(self, names: Sequence[str], shape: Sequence[int], rules: Rules) -> Callable[[Tensor], Tensor]:
-        """What fills in the features of a chunk by the rules, `(n, *shape)`."""
-        if rules.missing == "median" and not self.medians and names:
-            raise DataError(
-                "medians of training rows are not known, since the run was trained by an earlier version; say "
-                "missing=skip, which leaves rows that lack a value without a score."
-            )
+    @property
+    def _indicates(self) -> bool:
+        """Whether further features tell what was missing."""
+        return self.missing == "indicator" and bool(self.filled)
+
+    def _filling(self, names: Sequence[str], shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What fills in the features of a chunk, `(n, *shape)`."""
         values = torch.tensor([self.medians.get(name, math.nan) for name in names])
-        indicate = None
-        if self.missing == "indicator" and self.filled:
-            indicate = torch.tensor([name in self.filled for name in names])
+        indicate = torch.tensor([name in self.filled for name in names]) if self._indicates else None
         return filling(values.view(*shape), indicate)
 
     def _lacking(self, x: Tensor, names: Sequence[str], misfits: Misfits) -> None:
@@ -311,6 +326,11 @@ class Recipe:
         if misfits.rules.missing != "median":
             misfits.leave(rows, reason, FILL, misfits.rules.missing == "error")
             return
+        if not self.medians:
+            raise DataError(
+                "medians of training rows are not known, since the run was trained by an earlier version; say "
+                "missing=skip, which leaves rows that lack a value without a score."
+            )
         misfits.fill(rows)
         known = np.array([name in self.medians for name in names])
         if len(bare := rows[(gone[rows] & ~known).any(1)]):

@@ -82,11 +82,20 @@ class Judge:
         Raises:
             ConfigError: if there are none.
         """
+        return Calibration(*self.calibrating)
+
+    @property
+    def calibrating(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """The calibration scores of nominal rows, `(n,)`, and their weights, if they have any.
+
+        Raises:
+            ConfigError: if there are none.
+        """
         if self._columns is None:
             raise ConfigError(f"{self.name} holds no calibration scores (calibration.parquet): {UNSET}")
         columns = self._columns
         nominal = held_nominal(columns["y"])
-        return Calibration(columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None)
+        return columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None
 
     @property
     def calibrated(self) -> bool:
@@ -120,17 +129,6 @@ class Judge:
             there = entry["rule"] != "f1" or entry["value"] is not None
             if entry["rule"] != "fdr" and "folds" not in entry and there:
                 found[self.called(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
-        return found
-
-    @property
-    def usual(self) -> list[str]:
-        """The names of those by which something can be flagged."""
-        found = []
-        for entry in self.entries:
-            try:
-                found.append(self.cut(self.called(entry)).name)
-            except ConfigError:
-                continue
         return found
 
     def cut(self, rule: str) -> Cut:

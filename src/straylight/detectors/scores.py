@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.detectors import Detector
+from straylight.detectors.base import Detector
 
 BATCH = 16384  # rows that are scored together
 
