@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from straylight.errors import DataError
+from straylight.rows.origin import FILE, ROW, column_name
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,8 @@ def chosen(
     if not order:
         raise DataError(f"{file} has no row that can be scored.")
     found = [held[row] for row in order]
-    names: dict[str, list[Any]] = {"file": [file] * len(order), "row": order}
-    for k, name in enumerate(also):
-        names[name if name not in names else f"meta.{name}"] = [one[2][k] for one in found]
+    names: dict[str, list[Any]] = {FILE: [file] * len(order), ROW: order}
+    names |= {column_name(name): [one[2][k] for one in found] for k, name in enumerate(also)}
     return Named(torch.stack([one[0] for one in found]), torch.stack([one[1] for one in found]), names)
 
 
@@ -103,33 +103,35 @@ def _taken(part: Any, i: int, place: int, also: Sequence[str]) -> tuple[Tensor, 
 
 
 def tested(data: Any, index: NDArray[Any], score: NDArray[Any], rows: Sequence[int] | None, top: int) -> Named:
-    """Test rows of a data set: those of these numbers, which are their places among the test rows from 1, or the
-    strangest, by the scores that a run kept.
+    """Test rows of a data set: those of these numbers, or the strangest by the scores that a run kept.
 
     Args:
         data: the data set.
         index, score: of the rows that were tested, `(n,)`.
-        rows, top: see `chosen`.
+        rows: numbers of rows in the file that they come from; of data that come from none, among the test rows.
+        top: how many.
 
     Raises:
-        DataError: if there is no such row.
+        DataError: if a row is none of the test's.
     """
     test = data.splits.test
+    named = getattr(test, "named", None)
+    names = named() if rows is not None and callable(named) else {}
     if rows is None:
         places = index[np.argsort(-score, kind="stable")[:top]]
     else:
-        places = np.array([row - 1 for row in rows])
-        if len(wrong := places[(places < 0) | (places >= len(test))]):
-            raise DataError(
-                f"{data.name} has no test row {int(wrong[0]) + 1:,}, but {len(test):,} of them, of which the first is "
-                "row 1."
-            )
+        own = np.asarray(names[ROW]) if ROW in names else np.arange(1, len(test) + 1)
+        found = [np.flatnonzero(own == row) for row in rows]
+        if gone := [row for row, at in zip(rows, found, strict=True) if not len(at)]:
+            what = "rows, which bear the numbers that they have in its file" if ROW in names else "rows, from row 1"
+            raise DataError(f"{data.name} has no test row {gone[0]:,}, but {len(test):,} test {what}.")
+        places = np.concatenate(found)
     at = torch.from_numpy(places.astype(np.int64))
-    named = getattr(test, "named", None)
     names = {k: v.to_pylist() for k, v in named(places).items()} if callable(named) else {}
-    if not {"file", "row"} <= set(names):
-        meta = {k: np.asarray(v)[places].tolist() for k, v in test.meta.items() if np.ndim(v) == 1}
-        names = {"file": [f"the test rows of {data.name}"] * len(places), "row": (places + 1).tolist(), **meta}
+    if not {FILE, ROW} <= set(names):
+        meta = {column_name(k): np.asarray(v)[places].tolist() for k, v in test.meta.items() if np.ndim(v) == 1}
+        names = {FILE: [f"the test rows of {data.name}"] * len(places), ROW: (places + 1).tolist(), **meta}
+    names = {FILE: names.pop(FILE), ROW: names.pop(ROW), **names}
     return Named(test.x.index_select(0, at), test.context.index_select(0, at), names)
 
 

@@ -83,6 +83,7 @@ class Explainer:
     Example:
         >>> from straylight.data import Blobs
         >>> from straylight.detectors import PCA
+        >>> from straylight.explain import features_of
         >>> from straylight.study import study
         >>> data = Blobs(seed=0)
         >>> found = study(PCA(data.shape), data, progress=False)

@@ -89,7 +89,7 @@ def features_of(shape: Sequence[int], columns: Sequence[str] = (), recipe: Mappi
         recipe: how columns of a file were encoded, as `shape.json` has it.
 
     Example:
-        >>> features_of((1, 2, 4, 4)[1:]).names[:2], features_of((1, 4, 5)).names[5]
+        >>> features_of((2, 4)).names[:2], features_of((1, 4, 5)).names[5]
         (('channel 0, step 0', 'channel 0, step 1'), 'pixel (1, 0)')
         >>> features_of((57,), ["MET pT", "MET eta", "MET phi"]).names[:2]
         ('MET', 'particle 1')

@@ -14,9 +14,10 @@ from straylight.atomic import replacing
 from straylight.errors import ConfigError
 from straylight.explain.events import Named
 from straylight.explain.explainer import Explanation
+from straylight.rows.origin import PREFIX
 
 ENDINGS = (".parquet", ".csv")
-OURS = ("feature", "value", "contribution", "nearest_nominal", "baseline", "score")
+OURS = ("nearest_nominal", "baseline")  # beside those that a column of a file never has here
 
 
 def long(why: Explanation, who: Named) -> Any:
@@ -30,7 +31,7 @@ def long(why: Explanation, who: Named) -> Any:
     lines = np.arange(n).repeat(k)
     places = order.ravel()
     columns: dict[str, Any] = {
-        name if name not in OURS else f"meta.{name}": pa.array([column[i] for i in lines])
+        PREFIX + name if name in OURS else name: pa.array([column[i] for i in lines])
         for name, column in who.names.items()
     }
     columns["feature"] = [why.features.names[j] for j in places]

@@ -37,9 +37,9 @@ def waterfall(
         ValueError: if names or values are not as many as contributions, or there are none.
 
     Example:
-        >>> figure = waterfall([3.0, -1.0, 0.5], 1.0, ["a", "b", "c"], ["9", "2", "1"], most=2)
+        >>> figure = waterfall([3.0, -1.0, 0.5, 0.1], 1.0, list("abcd"), list("9210"), most=2)
         >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        ['1 other feature', 'b = 2', 'a = 9']
+        ['2 other features', 'b = 2', 'a = 9']
     """
     of = np.asarray(contributions, np.float64)
     if not len(of) or of.ndim != 1 or len(names) != len(of) or len(values) not in (0, len(of)):
