@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+EMPTY = "0"  # a particle that is not there, a black pixel
 GONE = " is missing"  # what a column is called that says whether another one was missing
 
 
@@ -76,7 +77,7 @@ class Features:
             found = (own[:, 0] * scale + offset).tolist()
             found = [float(f"{value:.7g}") if not offset else value for value in found]  # it was single precision
         else:
-            found = [", ".join(f"{value:.4g}" for value in row) for row in own]
+            found = [", ".join(f"{value:.3g}" for value in row) if row.any() else EMPTY for row in own]
         return [None if lost else value for value, lost in zip(found, gone, strict=True)]
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from straylight.report.figures.contributions import SHADES
-from straylight.report.figures.style import COLOURS, cut, named, panels
+from straylight.report.figures.style import COLOURS, cut, panels
 
 LINES = 9  # channels that are drawn as lines
 
@@ -38,7 +38,7 @@ def by_step(x: ArrayLike, contributions: ArrayLike, title: str = "", channels: S
         raise ValueError(f"a series and what it adds are of shapes {events.shape} and {of.shape}, and must be (C, T)")
     figure, (above, below) = panels(2, 1, width=7.0, height=2.0, legend=False, sharex=True)
     for number, k in enumerate(np.sort(np.argsort(-np.abs(of).sum(1), kind="stable")[:LINES]).tolist()):
-        above.plot(events[k], color=COLOURS[number], lw=1, label=cut(named(channels, k)))
+        above.plot(events[k], color=COLOURS[number], lw=1, label=cut(channels[k] if channels else f"channel {k}"))
     if len(events) > 1:
         above.legend(fontsize=6, ncols=3, frameon=False)
     largest = float(np.abs(of).max()) or 1.0

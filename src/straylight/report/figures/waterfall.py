@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,8 @@ from straylight.report.figures.style import COLOURS, cut, panels
 
 RAISES, LOWERS, REST = COLOURS[1], COLOURS[0], "#999999"
 BARS = 12  # features that have a bar of their own
+TITLE = 88  # characters in a line of it
+NOTHING = 1e-9  # of the largest: rounding
 
 
 def waterfall(
@@ -31,7 +34,8 @@ def waterfall(
         baseline: the score without them.
         names: of the features, `(K,)`.
         values: what each is, in words, `(K,)`.
-        most: features with a bar of their own; those that remain share one.
+        title: a line or two.
+        most: features with a bar of their own, if they add anything; those that remain share one.
 
     Raises:
         ValueError: if names or values are not as many as contributions, or there are none.
@@ -46,10 +50,13 @@ def waterfall(
         raise ValueError(f"{of.shape} contributions, {len(names)} names and {len(values)} values do not fit each other")
     largest = np.argsort(-np.abs(of), kind="stable")
     own = largest[:most] if len(of) > most + 1 else largest
-    rest = len(of) - len(own)
-    steps = [*([of.sum() - of[own].sum()] if rest else []), *of[own[::-1]]]
+    own = own[np.abs(of[own]) > NOTHING * np.abs(of).max()] if of.any() else own[:1]
+    others = np.setdiff1d(largest, own)
+    rest = len(others)
+    left = of[others].sum()
+    steps = [*([left if abs(left) > NOTHING * np.abs(of).max() else 0.0] if rest else []), *of[own[::-1]]]
     labels = [f"{rest} other feature{'s' * (rest > 1)}"] if rest else []
-    labels += [cut(names[k], 26) + (f" = {cut(values[k], 16)}" if len(values) else "") for k in own[::-1].tolist()]
+    labels += [cut(names[k], 26) + (f" = {cut(values[k], 22)}" if len(values) else "") for k in own[::-1].tolist()]
     ends = baseline + np.cumsum(steps)
     starts = np.concatenate([[baseline], ends[:-1]])
     figure, (axis,) = panels(width=6.4, height=0.27 * len(steps) + 1.5, legend=False)
@@ -69,6 +76,6 @@ def waterfall(
     axis.axvline(ends[-1], color="0.1", lw=0.8)
     axis.set_yticks(range(len(steps)), labels, fontsize=8)
     axis.set_xlabel(f"score: from the baseline, {short(float(baseline))} (dotted), to {short(float(ends[-1]))} (line)")
-    axis.set_title(title, fontsize=9)
+    axis.set_title("\n".join(fill(line, TITLE) for line in title.splitlines()), fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
