@@ -141,7 +141,9 @@ def explained_in(detector: Detector, references: int = 4) -> int:
     return each[detector.explained_by]
 
 
-def _exact(detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int):  # type: ignore[no-untyped-def]
+def _exact(
+    detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int
+) -> tuple[Tensor, Tensor, str]:
     """Contributions `(N, K)`, baselines `(N,)`, and what such an event is like."""
     parts, bases, words = [], [], ""
     size = _few(detector)
@@ -168,7 +170,10 @@ def _exact(detector: Detector, x: Tensor, context: Tensor, others: Tensor | None
     return torch.cat(parts), torch.cat(bases), words
 
 
-def _followed(detector: Detector, x: Tensor, context: Tensor, others: Tensor, groups: Tensor, *_: int):  # type: ignore[no-untyped-def]
+def _followed(
+    detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int
+) -> tuple[Tensor, Tensor, str]:
+    assert others is not None
     of, base = [], []
     for i in range(0, len(x), 256):
         rows = detector.scaling(x[i : i + 256])
@@ -179,9 +184,10 @@ def _followed(detector: Detector, x: Tensor, context: Tensor, others: Tensor, gr
     return torch.cat(of), torch.cat(base), ""
 
 
-def _mixed(  # type: ignore[no-untyped-def]
-    detector: Detector, x: Tensor, context: Tensor, others: Tensor, groups: Tensor, evaluations: int, seed: int
-):
+def _mixed(
+    detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, evaluations: int, seed: int
+) -> tuple[Tensor, Tensor, str]:
+    assert others is not None
     told = _patches(groups, detector.shape)
     of, base = [], []
     for i in range(0, len(x), 256):

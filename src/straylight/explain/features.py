@@ -134,7 +134,9 @@ def _of_table(given: Sequence[str], shape: tuple[int, ...], recipe: Mapping[str,
         several = {head for head, equals, _ in heads if equals and sum(h[0] == head for h in heads) > 1}
         known = {name: (h[0], h[2]) for name, h in zip(given, heads, strict=True) if h[0] in several and h[1]}
     names: dict[str, int] = {}
-    groups, categories, indicated = [], {}, {}
+    groups: list[int] = []
+    categories: dict[str, list[str]] = {}
+    indicated: dict[str, int] = {}
     for place, column in enumerate(given):
         base = column.removesuffix(GONE)
         if column.endswith(GONE) and base in names:
