@@ -156,15 +156,13 @@ def _exact(
                 f"{'gradients' if detector.explained_by == 'exact' else detector.explained_by}."
             )
         words = found.words
+        each = [found]
         if others is not None:
-            m, words = others.shape[1], ""
-            each = [detector.parts_from(detector.scaling(others[i : i + size, j]), rows, own) for j in range(m)]
-            of = torch.stack([one.of.double() for one in each if one]).mean(0)
-            base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each if one]).mean(
-                0
-            )
-        else:
-            of, base = found.of.double(), torch.as_tensor(found.baseline).double().expand(len(rows))
+            words = ""
+            behind = (detector.scaling(others[i : i + size, j]) for j in range(others.shape[1]))
+            each = [one for reference in behind if (one := detector.parts_from(reference, rows, own))]
+        of = torch.stack([one.of.double() for one in each]).mean(0)
+        base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each]).mean(0)
         parts.append(_summed(of, groups))
         bases.append(base.to(x.device))
     return torch.cat(parts), torch.cat(bases), words
