@@ -31,11 +31,12 @@ def main(arguments: list[str]) -> None:
     """Entry point of the command."""
     parser = _Parser(
         prog="straylight explain",
+        usage="straylight explain RUN [FILE] [options]",
         description="Why rows are strange: what each feature adds to a row's score above that of the nominal training "
         "rows that are most like it, and what it is in the nearest of them.",
     )
-    parser.add_argument("run", type=Path, help="the folder of a run")
-    parser.add_argument("file", type=Path, nargs="?", help="rows as the run was trained on; without it its test rows")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="of rows; without it the run's test rows")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_numbers, metavar="3,17", help="these rows, counted from 1; 5-8 are four")
     which.add_argument("--top", type=_count, default=20, metavar="N", help="the N strangest (20)")
@@ -45,11 +46,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="a picture of each row, or a map of images")
     parser.add_argument("--features", type=_count, default=FEATURES, metavar="N", help="how many to print of a row (8)")
     parser.add_argument("--json", action="store_true", help="print all features of all rows as JSON")
-    parser.add_argument("--method", choices=get_args(Method), default="auto", help="auto: as the detector says")
+    parser.add_argument(
+        "--method", choices=get_args(Method), default="auto", metavar="M", help="exact, gradients, shapley or auto"
+    )
     parser.add_argument("--references", type=_count, default=REFERENCES, metavar="N", help="nominal rows of each (4)")
     parser.add_argument("--evaluations", type=_count, default=EVALUATIONS, metavar="N", help="of each row by shapley")
-    parser.add_argument("--missing", choices=get_args(Lacking), help="rows that lack a value")
-    parser.add_argument("--unseen", choices=get_args(Unseen), help="categories that training did not have")
+    parser.add_argument("--missing", choices=get_args(Lacking), metavar="M", help="of a value: error, median or skip")
+    parser.add_argument("--unseen", choices=get_args(Unseen), metavar="U", help="a category: error, other or skip")
     parser.add_argument("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     given = parser.parse_args(arguments)
     try:
