@@ -126,7 +126,8 @@ def reconstructions(run: Material) -> Figure | None:
     if image or plane:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
     before, after = (part.float().cpu().numpy() for part in (x, out))
-    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.features)
+    called = run.called(places)
+    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.features, called)
 
 
 def extremes(run: Material) -> Figure | None:
@@ -140,6 +141,7 @@ def extremes(run: Material) -> Figure | None:
         (run.y[strangest], run.y[ordinary]),
         run.kinds,
         run.features,
+        (run.called(strangest), run.called(ordinary)),
     )
 
 
@@ -160,13 +162,19 @@ def contributions(run: Material) -> Figure | None:
     if constant.all():
         return None
     why = Explainer(run.module, features, lambda: run.data)(x, run.context(places))
-    parts, numbers = why.contributions, run.index[places].tolist()
-    constant = constant[0]
+    parts, constant = why.contributions, constant[0]
     if features.kind == "image":  # a pixel's channels share alike
         channels = run.shape[0]
         parts, constant = np.tile(parts / channels, (1, channels)), np.tile(constant, channels)
     return figures.contributions(
-        x.numpy(), parts, why.score, run.y[places], run.kinds, features.names, rows=numbers, constant=constant
+        x.numpy(),
+        parts,
+        why.score,
+        run.y[places],
+        run.kinds,
+        features.names,
+        rows=run.called(places),
+        constant=constant,
     )
 
 

@@ -183,7 +183,7 @@ def draw(why: Explanation, who: Named, folder: Path) -> list[Path]:
             rows = [who.called(i).partition(" of ")[0] for i in range(n)][some]
             y = np.full(len(rows), -1)
             found[f"maps_{start // 10 + 1}"] = figures.contributions(
-                why.x[some], parts[some], why.score[some], y, rows=[row.removeprefix("row ") for row in rows]
+                why.x[some], parts[some], why.score[some], y, rows=rows
             )
     else:
         for i in range(n):
