@@ -30,6 +30,16 @@ SMALL = {
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
+    "explain.py": [
+        "--rows",
+        "200",
+        "--events",
+        "10",
+        "--epochs",
+        "1",
+        "--detectors",
+        "pca,autoencoder,isolation_forest",
+    ],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }

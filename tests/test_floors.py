@@ -37,7 +37,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "metrics": set(),
     },
     {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH},
-    {"detectors": LIGHTNING, "data": LIGHTNING},
+    {"detectors": LIGHTNING, "data": LIGHTNING, "explain": TORCH},
     {"callbacks": LIGHTNING},
     {
         "overrides": set(),  # of Hydra's, imported where a text is parsed
@@ -59,6 +59,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Rooms of one floor that do not know each other, or not the ones named.
 APART = {("detectors", "data"), ("data", "detectors"), ("nn", "files"), ("files", "nn"), ("report", "nn")}
 APART |= {("report", "files"), ("files", "report"), ("nn", "report"), ("metrics", "rows"), ("rows", "metrics")}
+APART |= {("detectors", "explain"), ("data", "explain"), ("explain", "data")}
 APART |= {("job", "run"), ("job", "study"), ("run", "study"), ("folder", "rows"), ("config", "job"), ("sweep", "local")}
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
+    from straylight.explain import Explainer, Explanation
+
 log = logging.getLogger(__name__)
 
 
@@ -125,6 +127,31 @@ class Run:
         """
         with as_tested(self), torch.no_grad():
             return drawn(name, self.material)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What says why events have their scores; see `straylight.explain`."""
+        from straylight.explain import Explainer, features_of
+
+        recipe = self.known.get("recipe", {})
+        shape, columns = self.detector.shape, recipe.get("columns", ())
+        return Explainer(self.detector, features_of(shape, columns, recipe), lambda: data_of(self), recipe=recipe)
+
+    def explain(self, x: Any, context: ArrayLike | None = None, **options: Any) -> Explanation:
+        """What each feature adds to the score of each event, above that of nominal events like it.
+
+        Example: `why = Run.open(folder).explain("new.csv"); why.contributions.sum(1) + why.baseline` are the scores.
+
+        Args:
+            x, context: see `score`; rows that do not fit are left out.
+            options: `method`, `evaluations`, `references` and `reference`, see `straylight.explain.Explainer`.
+
+        Raises:
+            ConfigError, DataError: see `score` and `straylight.explain.Explainer`.
+        """
+        parts = list(self.parts(x, context))
+        with as_tested(self):
+            return self.explainer(torch.cat([p.x for p in parts]), torch.cat([p.context for p in parts]), **options)
 
     def score(
         self,

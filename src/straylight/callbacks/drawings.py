@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from straylight.callbacks.material import Material, Places
+from straylight.explain import Explainer, explained_in, features_of
 from straylight.report import figures
 from straylight.report.figures.events import is_image
 from straylight.report.figures.plane import CELLS
@@ -145,32 +146,35 @@ def extremes(run: Material) -> Figure | None:
 
 
 def contributions(run: Material) -> Figure | None:
-    """Of the strangest events, as many as can be asked about in three seconds; by features that change in training."""
+    """Of the strangest events, as many as can be explained in three seconds; by features that change in training."""
     if run.data is None or run.dimensions < 2:
         return None
-    size = 3 if _particles(run) else 1
-    groups = torch.arange(run.dimensions).view(-1, size)
-    n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(len(groups) * run.seconds_per_event, 1e-12)))
+    features = features_of(run.shape, run.columns, run.data.recipe())
+    passes = explained_in(run.module)
+    n = min(EXPLAINED, len(run.scores) // 2, int(SECONDS / max(passes * run.seconds_per_event, 1e-12)))
     if n < 1:
         return None
     places, _ = run.extremes(n)
-    x, context = run.events(places), run.context(places)
+    x = run.events(places)
     rows, _ = run.data.training_sample(2000)
-    usual = rows.flatten(1).median(0).values
     same = (rows.flatten(1) == rows.flatten(1)[0]).all(0).numpy()  # the larger part of an image's rim
-    constant = np.array([same[group].all() for group in groups])
+    constant = features.sums(~same[None]) == 0
     if constant.all():
         return None
-    # (n, G, D): of each event a copy for each group, with its features as usual
-    replaced = x.flatten(1)[:, None].repeat(1, len(groups), 1)
-    for g, group in enumerate(groups):
-        replaced[:, g, group] = usual[group]
-    score = run.score(x, context).astype(np.float64)
-    without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(len(groups), 0)).reshape(n, -1)
-    names = run.features if size == 1 else [name.rpartition(" ")[0] for name in run.features[::size]]
-    falls = score[:, None] - without
+    why = Explainer(run.module, features, lambda: run.data)(x, run.context(places))
+    parts, constant = why.contributions, constant[0]
+    if features.kind == "image":  # a pixel's channels share alike
+        channels = run.shape[0]
+        parts, constant = np.tile(parts / channels, (1, channels)), np.tile(constant, channels)
     return figures.contributions(
-        x.numpy(), falls, score, run.y[places], run.kinds, names, rows=run.called(places), constant=constant
+        x.numpy(),
+        parts,
+        why.score,
+        run.y[places],
+        run.kinds,
+        features.names,
+        rows=run.called(places),
+        constant=constant,
     )
 
 

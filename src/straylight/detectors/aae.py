@@ -10,6 +10,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.adversarial import Adversarial, frozen
 from straylight.detectors.coded import Generates, Rebuilds
+from straylight.detectors.parts import Parts
 from straylight.nn import mlp
 from straylight.rows.batch import Batch
 
@@ -60,6 +61,8 @@ class AAE(Rebuilds, Generates, Adversarial):
         checks.not_negative("detector", weight=weight)
         self.critic = mlp((latent, *critic, 1), "leaky_relu")
         self.latent, self.weight, self.scored_by = latent, weight, score
+        if score == "reconstruction":
+            self.explained_by = "exact"
 
     def terms(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction error and -log C of events with these latents, each `(B,)`."""
@@ -89,3 +92,9 @@ class AAE(Rebuilds, Generates, Adversarial):
                 return unlikely
             case _:
                 return reconstruction + self.weight * unlikely
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        if self.scored_by != "reconstruction":
+            return None
+        error = (self.reconstruct(x) - x).square()
+        return Parts(error / error[0].numel(), 0.0, "rebuilt without an error")

@@ -12,6 +12,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.adversarial import GAN
 from straylight.detectors.latent_search import latent_search
+from straylight.detectors.parts import Parts
 from straylight.rows.batch import Batch
 
 Discrimination = Literal["features", "logit", "discriminator"]
@@ -84,6 +85,8 @@ class AnoGAN(GAN):
         checks.one_of("detector", Residual, residual=residual)
         self.weight, self.discrimination, self.residual = weight, discrimination, residual
         self.steps, self.lr = steps, lr
+        if discrimination != "discriminator":
+            self.explained_by = "exact"
         self.register_buffer("starts", self.draw(starts))
         if discrimination != "discriminator":
             self.rows_at_once = max(1, SEARCHED_AT_ONCE // starts)
@@ -99,15 +102,25 @@ class AnoGAN(GAN):
         """R + weight * D of scaled events `(B, *shape)` with features `(B, F)` at latents `(K, B, Z)`, `(K, B)`."""
         k, b, _ = z.shape
         made = self.generator(z.flatten(0, 1))
-        difference = made.view(k, *x.shape) - x
-        error = difference.abs() if self.residual == "absolute" else difference.square()
-        distance = error.flatten(2).sum(2)
+        distance = self._error(made.view(k, *x.shape), x).flatten(2).sum(2)
         if not self.weight:
             return distance
         seen = self.features(made)
         if self.discrimination == "logit":
             return distance + self.weight * F.softplus(-self.head(seen)).view(k, b)
         return distance + self.weight * (seen.unflatten(0, (k, b)) - features).abs().sum(2)
+
+    def _error(self, made: Tensor, x: Tensor) -> Tensor:
+        difference = made - x
+        return difference.abs() if self.residual == "absolute" else difference.square()
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        if self.discrimination == "discriminator":
+            return None
+        z, distance = self.search(x)
+        error = self._error(self.generator(z), x)
+        seen = distance - error.flatten(1).sum(1)
+        return Parts(error, seen, "made without an error, whatever the discriminator says of it")
 
     def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest latents of scaled events, `(B, Z)`, and their distances, `(B,)`."""

@@ -1,5 +1,6 @@
 """Autoencoder: what it cannot rebuild is strange."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from straylight.detectors.coded import Rebuilds
+from straylight.detectors.parts import Parts
 from straylight.rows.batch import Batch
 
 
@@ -41,6 +43,7 @@ class AutoEncoder(Rebuilds):
         torch.Size([5])
     """
 
+    explained_by = "exact"
     rowwise = True
 
     def __init__(self, shape: tuple[int, ...], *, mask: bool = False, **common: Any) -> None:
@@ -60,6 +63,17 @@ class AutoEncoder(Rebuilds):
         error = (self.reconstruct(x) - x).square()
         if not self.mask:
             return error.flatten(1).mean(1)
-        # a padded particle is zero in the data's own units, and so is exactly what zero is scaled to
-        real = (x != self.scaling(torch.zeros_like(x[:1]))).any(2)
+        real = self._real(x)
         return (error.mean(2) * real).sum(1) / real.sum(1).clamp(min=1)
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        error, counted = (self.reconstruct(x) - x).square(), math.prod(self.shape)
+        if self.mask:
+            real = self._real(x)
+            error = error * real[:, :, None] / real.sum(1).clamp(min=1)[:, None, None]
+            counted = self.shape[1]
+        return Parts(error / counted, 0.0, "rebuilt without an error")
+
+    def _real(self, x: Tensor) -> Tensor:
+        """Which particles are no padding, `(B, P)`; it is zero in the data's own units, and what zero is scaled to."""
+        return (x != self.scaling(torch.zeros_like(x[:1]))).any(2)

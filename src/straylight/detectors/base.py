@@ -5,13 +5,14 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.grouped import GroupedTraining
+from straylight.detectors.parts import Parts
 from straylight.detectors.trial import ROWS, try_out
 from straylight.errors import StraylightError
 from straylight.nn import Optimization, scaling_of
@@ -65,6 +66,9 @@ class Detector(GroupedTraining):
     one_pass = False
     #: Whether two rows are scored before training; not where a score is a search that takes seconds.
     tries_score = True
+    #: How contributions of features are had: by `parts`, where the score is a sum over features; by its gradients,
+    #: where it is smooth in them; or by what it makes of mixtures of events. See `straylight.explain`.
+    explained_by: Literal["exact", "gradients", "shapley"] = "gradients"
     #: Whether `compile_networks` was called.
     compiled = False
     #: Whether it is put into a graph, which cannot go by what its numbers are.
@@ -118,6 +122,15 @@ class Detector(GroupedTraining):
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         """Anomaly score of scaled events, `(B, *shape)` and `(B, C)` to `(B,)`."""
         raise NotImplementedError(f"{type(self).__name__} must write score(x, context)")
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        """What each feature of scaled events adds to the score, exactly; `None` where the score is no sum over them."""
+        return None
+
+    def parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts | None:
+        """What each feature adds to the score above that of a reference, exactly, of scaled events `(B, *shape)`."""
+        own, other = self.parts(x, context), self.parts(reference, context)
+        return None if own is None or other is None else own.less(other)
 
     # scoring
 

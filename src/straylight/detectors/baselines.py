@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts
 from straylight.rows.batch import Batch
 
 
@@ -28,6 +29,8 @@ class ParticleBaseline(FittedDetector):
         tensor([1.])
     """
 
+    explained_by = "exact"
+
     def __init__(
         self, shape: tuple[int, ...], *, quantity: Literal["sum_pt", "multiplicity"] = "sum_pt", **common: Any
     ) -> None:
@@ -43,6 +46,11 @@ class ParticleBaseline(FittedDetector):
         if self.quantity == "sum_pt":
             return particles[..., 0].sum(1)
         return (particles != 0).any(2).sum(1).to(torch.float32)
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        particles = x.flatten(1).unflatten(1, (-1, 3))
+        there = particles[..., 0] if self.quantity == "sum_pt" else (particles != 0).any(2).to(x.dtype)
+        return Parts(torch.nn.functional.pad(there[..., None], (0, 2)).view(x.shape), 0.0, "empty")
 
     def update(self, batch: Batch) -> None:
         """Nothing is learned."""

@@ -46,6 +46,7 @@ class BayesianGMM(ScikitDetector):
         1
     """
 
+    explained_by = "gradients"
     sized_by_data = ("constants", "means", "factors")
     constants: Tensor
     means: Tensor

@@ -32,7 +32,7 @@ class COPOD(ECOD):
         tensor([2., 5.])
     """
 
-    def combine(self, left: Tensor, right: Tensor) -> Tensor:
+    def terms(self, left: Tensor, right: Tensor) -> Tensor:
         if self.aggregate == "total":
-            return super().combine(left, right)
-        return torch.maximum(self._by_skew(left, right), (left + right) / 2).sum(0)
+            return super().terms(left, right)
+        return torch.maximum(self._by_skew(left, right), (left + right) / 2)[None]

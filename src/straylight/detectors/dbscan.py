@@ -11,6 +11,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts, nearest_parts
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 
@@ -86,3 +87,6 @@ class DBSCAN(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         return self.cores(x.flatten(1), 1)[:, 0]
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        return nearest_parts(self.cores, x, 1, first=0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts
 
 Aggregate = Literal["total", "feature"]
 
@@ -42,6 +43,7 @@ class ECOD(FittedDetector):
         tensor([4., 5.])
     """
 
+    explained_by = "exact"
     sized_by_data = ("ordered", "cumulative")
     ordered: Tensor
     cumulative: Tensor
@@ -74,10 +76,21 @@ class ECOD(FittedDetector):
 
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         """The score from -log tail probabilities, twice `(D, B)` to `(B,)`."""
+        return self.terms(left, right).sum(1).amax(0)
+
+    def terms(self, left: Tensor, right: Tensor) -> Tensor:
+        """What features add to each of the sums of which the score is the largest, twice `(D, B)` to `(S, D, B)`."""
         if self.aggregate == "feature":
-            return torch.maximum(left, right).sum(0)
-        skewed = self._by_skew(left, right)
-        return torch.stack([left.sum(0), right.sum(0), skewed.sum(0)]).amax(0)
+            return torch.maximum(left, right)[None]
+        return torch.stack([left, right, self._by_skew(left, right)])
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        found = []
+        for part in self.in_turns(x.flatten(1), 6 * self.features):
+            terms = self.terms(*self._tails(part))
+            largest = terms.sum(1).argmax(0)
+            found.append(terms[largest, :, torch.arange(len(part), device=x.device)])
+        return Parts(torch.cat(found).view(x.shape), 0.0, "no less probable than any in each feature")
 
     def _by_skew(self, left: Tensor, right: Tensor) -> Tensor:
         return torch.where(self.left_skewed[:, None], left, right)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from straylight import checks
+from straylight.detectors.parts import Parts, quadratic
 from straylight.detectors.scikit import ScikitDetector
 
 
@@ -43,6 +44,7 @@ class EllipticEnvelope(ScikitDetector):
         1
     """
 
+    explained_by = "exact"
     sized_by_data = ("directions",)
     mean: Tensor
     directions: Tensor
@@ -100,3 +102,14 @@ class EllipticEnvelope(ScikitDetector):
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         parts = self.in_turns(x.flatten(1), 2 * self.features)
         return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in parts]).float()
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        rows = self.in_turns(x.flatten(1), 2 * self.features)
+        found = torch.cat([quadratic(part - self.mean, self.directions) for part in rows])
+        return Parts(found.view(x.shape), 0.0, "the mean of the tightest part of the training rows")
+
+    def parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts:
+        rows, others = (self.in_turns(some.flatten(1), 4 * self.features) for some in (x, reference))
+        pairs = zip(rows, others, strict=True)
+        found = torch.cat([quadratic(a - self.mean, self.directions, b - self.mean) for a, b in pairs])
+        return Parts(found.view(x.shape), self.score(reference, context).double(), "")

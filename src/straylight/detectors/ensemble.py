@@ -13,6 +13,7 @@ from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts
 from straylight.nn import Optimization
 from straylight.nn.stacked import stack, stackable
 from straylight.rows.batch import Batch, Group, Scored
@@ -72,7 +73,7 @@ class Ensemble(Detector):
         super().__init__(shape, context=context, scaling=first.scaling.method, optimizer=optimizer)
         for one in built:
             one.scaling = self.scaling  # fitted once, for all
-        self.selects, self.one_pass = first.selects, first.one_pass
+        self.selects, self.one_pass, self.explained_by = first.selects, first.one_pass, first.explained_by
         self.register_buffer("centre", torch.zeros(members))
         self.register_buffer("width", torch.ones(members))
         self.size = members
@@ -139,6 +140,22 @@ class Ensemble(Detector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         return self.standardised(self.member_scores(x, context)).mean(1)
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        each = self._parts_of_all(x, context) if self.stacked else [m.parts(x, context) for m in self._detectors]
+        if any(one is None for one in each):
+            return None
+        own = cast(list[Parts], each)
+        baselines = torch.stack([torch.as_tensor(one.baseline, device=x.device).expand(len(x)) for one in own], 1)
+        of = sum(one.of / width for one, width in zip(own, self.width, strict=True)) / self.size
+        return Parts(cast(Tensor, of), self.standardised(baselines).mean(1), f"to every member {own[0].words}")
+
+    def _parts_of_all(self, x: Tensor, context: Tensor) -> list[Parts | None]:
+        found = self._detectors[0].parts(self._repeat(x), self._repeat(context))
+        if found is None:
+            return [None]
+        baselines = torch.as_tensor(found.baseline, device=x.device).expand(self.size * len(x)).split(len(x))
+        return [Parts(of, own, found.words) for of, own in zip(found.of.split(len(x)), baselines, strict=True)]
 
     @property
     def last_phase(self) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.adversarial import GAN, frozen
 from straylight.detectors.coded import Encodes
+from straylight.detectors.parts import Parts
 from straylight.detectors.phased import Phased
 from straylight.nn import encoder
 from straylight.rows.batch import Batch
@@ -51,6 +52,8 @@ class FAnoGAN(Encodes, Phased, GAN):
         checks.not_negative("detector", kappa=kappa, penalty=penalty)
         checks.counts("detector", critic_steps=critic_steps)
         self.kappa, self.penalty, self.critic_steps = kappa, penalty, critic_steps
+        if not kappa:
+            self.explained_by = "exact"
         self.head.register_parameter("bias", None)  # a constant cancels in the loss
         self.encoder = encoder(self.shape, self.latent, hidden=self.hidden[::-1], activation=self.activation)
 
@@ -87,3 +90,9 @@ class FAnoGAN(Encodes, Phased, GAN):
         if not self.kappa:
             return residual
         return residual + self.kappa * (self.features(x) - self.features(made)).square().mean(1)
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        if self.kappa:
+            return None
+        error = (x - self.generator(self.encoder(x))).square()
+        return Parts(error / error[0].numel(), 0.0, "rebuilt without an error")

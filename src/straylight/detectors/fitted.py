@@ -39,6 +39,7 @@ class FittedDetector(Detector):
 
     selects = False
     one_pass = True
+    explained_by = "shapley"
     #: Training rows that are looked at, at most; `None` for all.
     max_rows: int | None = None
     #: Why no more are.

@@ -63,6 +63,7 @@ class GMM(FittedDetector):
         tensor([-8.5000,  8.5000], dtype=torch.float64)
     """
 
+    explained_by = "gradients"
     density = True
     sized_by_data = ("weights", "means", "factors")
     weights: Tensor

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts
 
 Widths = Literal["static", "dynamic"]
 
@@ -39,6 +40,7 @@ class HBOS(FittedDetector):
         tensor([1.0000, 3.0000, 3.7500])
     """
 
+    explained_by = "exact"
     sized_by_data = ("edges", "log_height")
     edges: Tensor
     log_height: Tensor
@@ -76,8 +78,16 @@ class HBOS(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         parts = self.in_turns(x.flatten(1), 4 * len(self.edges))
-        heights = [self.log_height.gather(1, self._bin(part.T.contiguous())) for part in parts]
-        return torch.cat([-height.sum(0) for height in heights])
+        return torch.cat([-self._heights(part).sum(0) for part in parts])
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        parts = self.in_turns(x.flatten(1), 4 * len(self.edges))
+        found = torch.cat([-self._heights(part).T for part in parts])
+        return Parts(found.view(x.shape), 0.0, "in the highest bin of every feature")
+
+    def _heights(self, rows: Tensor) -> Tensor:
+        """log h_j of rows, `(B, D)` to `(D, B)`."""
+        return self.log_height.gather(1, self._bin(rows.T.contiguous()))
 
     def _edges(self, rows: Tensor, bins: int) -> Tensor:
         if self.widths == "dynamic":

@@ -49,6 +49,7 @@ class KDE(FittedDetector):
         tensor([0.9189, 2.9189])
     """
 
+    explained_by = "gradients"
     density = True
     limit = "detector.max_rows"  # on training rows
 

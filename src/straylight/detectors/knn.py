@@ -7,6 +7,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts, nearest_parts
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import Metric
@@ -68,3 +69,6 @@ class KNN(FittedDetector):
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         near = self.neighbours(x.flatten(1), self.k)
         return near[:, -1] if self.distance == "kth" else near.mean(1)
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        return nearest_parts(self.neighbours, x, self.k, first=self.k - 1 if self.distance == "kth" else 0)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
+from straylight.detectors.parts import Parts, quadratic
 from straylight.errors import DataError
 from straylight.rows.batch import Batch
 
@@ -93,6 +94,7 @@ class Moments(FittedDetector):
         DataError: in training, if the D x D covariance is beyond `budget_mb`, or there are fewer than two rows.
     """
 
+    explained_by = "exact"
     sized_by_data = ("directions",)
     mean: Tensor
     directions: Tensor
@@ -137,6 +139,17 @@ class Moments(FittedDetector):
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         rows = self.in_turns(x.flatten(1), 2 * self.features)
         return torch.cat([((part - self.mean) @ self.directions).square().sum(1) for part in rows]).float()
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts:
+        rows = self.in_turns(x.flatten(1), 2 * self.features)
+        found = torch.cat([quadratic(part - self.mean, self.directions) for part in rows])
+        return Parts(found.view(x.shape), 0.0, "the mean of the training rows")
+
+    def parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts:
+        rows, others = (self.in_turns(some.flatten(1), 4 * self.features) for some in (x, reference))
+        pairs = zip(rows, others, strict=True)
+        found = torch.cat([quadratic(a - self.mean, self.directions, b - self.mean) for a, b in pairs])
+        return Parts(found.view(x.shape), self.score(reference, context).double(), "")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         self._taken = Sums(x[:4096].flatten(1).double().mean(0))

@@ -50,6 +50,7 @@ class OneClassSVM(ScikitDetector):
     coefficients: Tensor
     centre: Tensor
     steepness: Tensor
+    explained_by = "gradients"
     why_fewer = "the features of all of them are held at once (detector.budget_mb)"
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.coded import Generates, Rebuilds
+from straylight.detectors.parts import Parts
 from straylight.rows.batch import Batch
 
 Score = Literal["elbo", "log_likelihood", "reconstruction", "kl", "mu2", "rz"]
@@ -94,6 +95,8 @@ class VAE(Rebuilds, Generates):
         self.latent = latent
         self.likelihood, self.variance, self.scored_by = likelihood, variance, score
         self.beta, self.beta_warmup = beta, beta_warmup
+        if score == "reconstruction":
+            self.explained_by = "exact"
         if score == "log_likelihood":
             self.register_buffer("noise", torch.randn(samples, latent))
 
@@ -114,10 +117,23 @@ class VAE(Rebuilds, Generates):
         """-log p(x | z) in nats, `(B,)`."""
         x, out = x.flatten(1), self.decoder(z).flatten(1)
         if self.likelihood == "bernoulli":
-            inside = x.clamp(0, 1)
-            nats = F.binary_cross_entropy_with_logits(out, inside, reduction="none") + (x - inside).abs()
-            return nats.sum(1)
+            return self._cross_entropy(x, out).sum(1)
         return ((x - out).square() / self.variance + math.log(2 * math.pi * self.variance)).sum(1) / 2
+
+    @staticmethod
+    def _cross_entropy(x: Tensor, out: Tensor) -> Tensor:
+        inside = x.clamp(0, 1)
+        return F.binary_cross_entropy_with_logits(out, inside, reduction="none") + (x - inside).abs()
+
+    def parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        if self.scored_by != "reconstruction":
+            return None
+        flat, out = x.flatten(1), self.decoder(self.code(x)).flatten(1)
+        if self.likelihood == "bernoulli":
+            return Parts(self._cross_entropy(flat, out).view(x.shape), 0.0, "as certain as can be")
+        error = (flat - out).square() / (2 * self.variance)
+        constant = flat.shape[1] * math.log(2 * math.pi * self.variance) / 2
+        return Parts(error.view(x.shape), constant, "rebuilt without an error")
 
     @staticmethod
     def divergence(mu: Tensor, log_variance: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ class Scorer:
 
     def explained(self, part: Part, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """The K features that contribute most, and their contributions, `(m, K)` each."""
-        raise NotImplementedError
+        return self.run.explainer.strongest(part.x, part.context, most)
 
 
 def scorer_of(folder: Path, runtime: str, scratch: Path, threads: int, trust: Collection[str] = ()) -> Scorer:

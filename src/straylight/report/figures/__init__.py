@@ -25,5 +25,7 @@ from straylight.report.figures.pareto import pareto
 from straylight.report.figures.particles import leading_particles
 from straylight.report.figures.plane import by_score, found, line, scatter
 from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
+from straylight.report.figures.steps import by_step
 from straylight.report.figures.training import auroc_by_epoch, loss_curves
 from straylight.report.figures.trend import trend
+from straylight.report.figures.waterfall import waterfall

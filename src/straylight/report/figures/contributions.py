@@ -34,20 +34,15 @@ def contributions(
     rows: Sequence[str] | None = None,
     constant: ArrayLike | None = None,
 ) -> Figure:
-    """By how much the score of each event falls when a feature, or a group of them, is replaced by its nominal median.
+    """What each feature, or a group of them, adds to the score of each event; see `straylight.explain`.
 
-    An occlusion: it asks the detector itself, whatever it is, and takes features one by one, so that of two that say
-    the same neither may seem to matter. Features that never change in training are left out: what a detector makes of
-    one says more about how it was scaled than about the event. Of each event the features are named that matter most,
-    with their values. Images are shown beside a map of their pixels; of more than 24 features of a table those are
-    shown with the largest contributions.
-
-    References:
-        M. D. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV 2014, arXiv:1311.2901
+    Features that never change in training are left out: what a detector makes of one says more about how it was scaled
+    than about the event. Of each event the features are named that add most, with their values. Images are shown beside
+    a map of their pixels; of more than 24 features of a table those are shown with the largest contributions.
 
     Args:
         x: events, `(N, *shape)`.
-        parts: the falls, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
+        parts: what they add, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
         columns: names of the features or groups.
         rows: `(N,)`, what each event is called; without them they are rows, counted from 0.
         constant: `(G,)`, which of them are the same in all training rows.
@@ -102,7 +97,7 @@ def contributions(
     beside.set(ylim=axis.get_ylim())
     beside.set_yticks(range(n), [_reasons(i, shares, columns, values) for i in range(n)], fontsize=7)
     beside.tick_params(length=0)
-    figure.colorbar(image, ax=[axis, beside], label="fall of the score, as a share of its largest", location="left")
+    figure.colorbar(image, ax=[axis, beside], label="added to the score, as a share of the largest", location="left")
     return figure
 
 
@@ -131,7 +126,7 @@ def _maps(
         row, column = np.unravel_index(np.nanargmax(maps[i]), maps[i].shape)
         below.set_xlabel(f"most: pixel\n({row}, {column})", fontsize=6.5)
         bare(above, below, frame=looks[i].colour)
-    bar = figure.colorbar(last, ax=axes, label="fall of the score,\nas a share of its largest", shrink=0.7)
+    bar = figure.colorbar(last, ax=axes, label="added to the score,\nas a share of the largest", shrink=0.7)
     bar.set_ticks([-1, -0.25, 0, 0.25, 1])
     bar.minorticks_off()
     if left_out:
