@@ -28,7 +28,7 @@ commands:
                     `data fetch NAME` fetches one
   report FOLDER     the leaderboard of a sweep, or the numbers of one run; with
                     --retime latency and cost are measured again before
-  score RUN FILE...  scores of new rows, by a finished run
+  score RUN FILE... scores of new rows, by a finished run
   explain RUN FILE  why rows are strange, feature by feature; without FILE the
                     run's own test rows
 
