@@ -35,7 +35,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "batch": set(),  # where the rows' names were before
         "metrics": set(),
     },
-    {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH},
+    {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH | {"onnxruntime"}},
     {"detectors": LIGHTNING, "data": LIGHTNING},
     {"callbacks": LIGHTNING},
     {
