@@ -30,6 +30,7 @@ SMALL = {
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
+    "export.py": ["--only", "pca,hbos"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.

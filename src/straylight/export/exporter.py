@@ -52,6 +52,8 @@ def to_onnx(detector: nn.Module, path: str | Path) -> Exported:
                     verbose=False,
                 )
             largest = _largest(program.exported_program)
+            for node in program.model.graph.all_nodes():
+                node.metadata_props.clear()  # where it came from: folders of this machine
             program.save(str(path), external_data=False)
     return Exported(path, largest)
 
@@ -77,6 +79,9 @@ def to_pt2(detector: nn.Module, path: str | Path) -> Exported:
         with in_a_sentence(detector, to=PROGRAM), quietly(), _collected_once():
             shapes = tuple({0: torch.export.Dim.AUTO} for _ in example)
             program = torch.export.export(predict, tuple(example), dynamic_shapes=shapes, strict=False)
+            for part in program.graph_module.modules():
+                for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+                    node.meta.pop("stack_trace", None)  # folders of this machine
             torch.export.save(program, str(path))
     return Exported(path, _largest(program))
 
