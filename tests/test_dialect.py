@@ -238,7 +238,7 @@ def test_a_table_may_be_packed_and_its_ending_in_any_case(tmp_path, ending, pack
     assert data.name == "mine"
     np.testing.assert_array_equal(all_rows(data)[:, 0], np.float32(np.sort(VALUES)))
     (again,) = Recipe.from_json(data.recipe()).read(path)
-    assert len(again) == N
+    assert again.rows == N
 
 
 def test_a_zip_of_two_files_and_another_packed_format_are_refused(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from given import refused
 from straylight.data import File
-from straylight.errors import ConfigError, DataError
+from straylight.errors import DataError
 from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
 from straylight.rows.batch import Events
@@ -251,8 +251,51 @@ def test_the_file_that_trains_may_lack_the_label(tmp_path):
     data, splits = loaded(one, test_path=str(two), label="y")
     assert (splits.train.y == -1).all() and splits.test.y.tolist() == columns(20)["y"].tolist()
     assert data.columns == ["a", "b", "mass", "w", "run"] and data.recipe()["label"] == "y"
-    assert "'y'" in refused(two, test_path=str(one), label="y")
+    data, splits = loaded(two, test_path=str(one), label="y")
+    assert (splits.test.y == -1).all() and splits.train.y.max() > 0 and len(splits.test) == N
+    assert any("no column 'y': its rows are scored, and nothing is ranked" in notice for notice in data.notices)
+    assert "'z'" in refused(two, test_path=str(one), label="z")
     assert "5 groups" in loaded(two, test_path=str(two), label="y", group="run")[0].notices[0]
+
+
+@pytest.mark.parametrize("categorical", [(), ("run",)])
+@pytest.mark.parametrize("missing", ["error", "median", "indicator", "skip"])
+@pytest.mark.parametrize("unseen", ["error", "other", "skip"])
+def test_rows_of_the_second_file_that_do_not_fit_are_refused_filled_in_or_left_out(
+    tmp_path, missing, unseen, categorical
+):
+    first = columns() | {"s": np.array(["u", "v"] * 40)}
+    second = columns(20) | {"s": np.array(["u", "v"] * 10)}
+    second["a"][3], second["s"][7] = np.nan, "n"
+    options = {"label": "y", "unseen": unseen, "missing": missing, "categorical": categorical, "meta": "b"}
+    one, two = write(tmp_path / "one.parquet", first), write(tmp_path / "two.parquet", second)
+    if missing == "error" or unseen == "error":
+        said = refused(one, test_path=str(two), **options)
+        assert ("row 8: column 's' holds 'n'" if unseen == "error" else "1 of ") in said
+        return
+    data, splits = loaded(one, test_path=str(two), **options)
+    kept = [i for i in range(20) if not (i == 3 and missing == "skip") and not (i == 7 and unseen == "skip")]
+    assert splits.test.meta["b"].tolist() == first["b"][kept].tolist() and splits.test.x.isfinite().all()
+    if unseen == "other":
+        place = data.columns.index("s=u")
+        assert splits.test.x[kept.index(7), place : place + 2].tolist() == [0, 0]
+    assert any("1 row" in notice or "1 of" in notice for notice in data.notices)
+
+
+def test_rows_that_lack_a_value_are_left_out_of_all_splits(tmp_path):
+    table = columns() | {"s": np.array(["u", "v", "", "v"] * 20)}
+    table["a"][::7] = np.nan
+    pq.write_table(
+        pa.table({n: pa.array([v or None for v in c]) if n == "s" else c for n, c in table.items()}),
+        tmp_path / "mine.parquet",
+    )
+    data, splits = loaded(tmp_path / "mine.parquet", label="y", missing="skip", meta="b")
+    whole = ~np.isnan(table["a"]) & (table["s"] != "")
+    assert sorted(b for part in splits for b in part.meta["b"]) == sorted(table["b"][whole])
+    assert any(f"{(~whole).sum()} of 80 rows lack a value and are left out" in notice for notice in data.notices)
+    (part,) = Recipe.from_json(json.loads(json.dumps(data.recipe()))).read(tmp_path / "mine.parquet")
+    np.testing.assert_array_equal(part.kept, np.flatnonzero(whole))
+    assert set(part.reasons) == set(np.flatnonzero(~whole))
 
 
 def test_a_second_file_of_arrays(tmp_path):
@@ -281,8 +324,8 @@ def test_a_category_of_the_second_file_makes_no_feature(tmp_path):
 def read(path, recipe):
     """All events of a file in one piece."""
     parts = list(Recipe.from_json(recipe).read(path))
-    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("x", "y", "context")}
-    return Events.of(**whole)
+    x, context = (torch.cat([getattr(part, name) for part in parts]) for name in ("x", "context"))
+    return Events.of(x, context=context)
 
 
 @pytest.mark.parametrize("missing", ["error", "median", "indicator"])
@@ -295,7 +338,7 @@ def test_a_recipe_makes_the_same_events_of_the_file_it_is_of(tmp_path, missing):
     recipe = json.loads(json.dumps(data.recipe()))
     again = {name: table[name] for name in ("w", "mass", "s", "a")}  # in another order, and without a label
     events = read(write(tmp_path / "new.csv", again), recipe)
-    assert (events.y == -1).all() and recipe["kinds"] == ["nominal", "1", "2"]
+    assert recipe["kinds"] == ["nominal", "1", "2"]
     for part in splits:
         assert torch.equal(part.x, events.x[part.meta["b"]])
         assert torch.equal(part.context, events.context[part.meta["b"]])
@@ -318,10 +361,10 @@ def test_a_recipe_holds_for_arrays(tmp_path):
     "change, said",
     [
         ({"a": None}, "no column 'a'"),
-        ({"a": np.array(["t"] * N)}, "'a' must hold numbers"),
-        ({"a": np.full(N, np.nan)}, "lacks values of column 'a'"),
-        ({"s": np.array(["u", ""] * 40)}, "lacks values of column 's'"),
-        ({"mass": np.full(N, np.nan)}, "'mass', the context"),
+        ({"a": np.array(["t"] * N)}, "row 1: column 'a' holds 't', which is no number"),
+        ({"a": np.full(N, np.nan)}, "row 1: 'a' is missing"),
+        ({"s": np.array(["u", ""] * 40)}, "row 2: 's' is missing"),
+        ({"mass": np.full(N, np.nan)}, "row 1: 'mass' is missing; a density is conditioned on it"),
     ],
 )
 def test_a_file_that_does_not_fit_the_recipe_is_refused(tmp_path, change, said):
@@ -628,7 +671,11 @@ def test_a_run_scores_a_file_whose_columns_stand_in_another_order_and_lack_other
         run.score_file(write(tmp_path / "new.csv", again))
 
 
-def test_a_run_on_other_data_scores_no_file(straylight_train, tmp_path):
+def test_a_run_on_other_data_scores_the_one_array_of_a_file_that_holds_such_events(straylight_train, tmp_path):
     run = Run.open(straylight_train("data=blobs", "detector=knn").run)
-    with pytest.raises(ConfigError, match="data=file"):
+    (tmp_path / "new.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"must hold one array of events of shape \(N, 2\).*data=file"):
         run.score_file(tmp_path / "new.csv")
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    np.savez(tmp_path / "new.npz", X=x, y=np.zeros(5), other=np.zeros((5, 3)))
+    np.testing.assert_array_equal(run.score(tmp_path / "new.npz"), run.score(x))

@@ -48,7 +48,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "cross_validation": LIGHTNING,
         "bar": set(),
     },
-    {"sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}},
+    {"scoring": TORCH, "sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}},
     {"commands": LIGHTNING | HYDRA, "cli": set(), "__main__": set()},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -140,7 +140,8 @@ def test_all_splits_are_filled_with_the_median_of_training_rows_whatever_the_oth
     assert list(data.columns) == names + (["pt is missing", "phi is missing"] if how == "indicator" else [])
     assert data.shape == ((5,) if how == "indicator" else (3,))
     assert data.filled == {"pt": pytest.approx(expected[0]), "phi": pytest.approx(expected[2])}
-    assert data.recipe() == {"columns": list(data.columns), "filled": data.filled}
+    recipe = data.recipe()
+    assert recipe == {"columns": list(data.columns), "filled": data.filled, "missing": how, "medians": data.medians}
 
 
 @lazily

@@ -21,7 +21,7 @@ from straylight.errors import ConfigError, DataError, StraylightError
 from straylight.metrics.conformal import Calibration, benjamini_hochberg
 from straylight.metrics.thresholds import best_f1
 from straylight.rows.batch import Events, Splits
-from straylight.run import Run, _calibration
+from straylight.run import Run
 
 
 class Planted(AnomalyDataModule):
@@ -329,7 +329,7 @@ def test_a_run_of_weighted_and_partly_labelled_rows_is_opened_with_the_calibrati
     found, _, scores, *_ = run(Planted(weighted=True, labels="some"))
     opened = Run.__new__(Run)
     opened.folder, opened.result = tmp_path / "run", {"thresholds": found}
-    calibration = _calibration(opened._calibrating())
+    calibration = opened.judge.calibration
     assert calibration.rows == found[0]["calibration"] and calibration.n == found[0]["calibration_effective"]
     assert calibration.at_fpr(0.05).value == opened.thresholds["quantile"]
     assert benjamini_hochberg(calibration.p_values(scores.score), 0.1).sum() == by_rule(found)["fdr"]["flagged"]

@@ -28,6 +28,7 @@ commands:
                     `data fetch NAME` fetches one
   report FOLDER     the leaderboard of a sweep, or the numbers of one run; with
                     --retime latency and cost are measured again before
+  score RUN FILE...  scores of new rows, by a finished run
   export RUN        a folder that another program uses without Straylight: the
                     detector as ONNX, and a program that scores a file by it
 
@@ -94,7 +95,7 @@ def main() -> None:
             print(f"straylight {__version__}")
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
-        case [("train" | "detectors" | "data" | "report" | "export") as command, *rest]:
+        case [("train" | "detectors" | "data" | "report" | "score" | "export") as command, *rest]:
             told = {}
             if command == "train":
                 told["phases"] = phases = Phases()
@@ -110,7 +111,8 @@ def main() -> None:
                 atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
             print(
-                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report and export.",
+                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report, score and "
+                "export.",
                 file=sys.stderr,
             )
             sys.exit(2)

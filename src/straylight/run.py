@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +21,20 @@ from straylight import config
 from straylight.callbacks.gallery import drawn
 from straylight.callbacks.material import Material
 from straylight.detectors import Detector
+from straylight.detectors.scores import BATCH, scores_of
 from straylight.errors import ConfigError, DataError
-from straylight.files.recipe import Recipe
+from straylight.files.fitting import Lacking, Part, Rules, Tally, Unseen
+from straylight.files.recipe import Recipe, of_arrays
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import read_checkpoint
 from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
-from straylight.metrics.conformal import ROUNDING, Calibration, benjamini_hochberg, held_nominal, needed
-from straylight.metrics.crossed import CrossCalibration
+from straylight.metrics.judge import Judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_UNSET = "it was trained without callbacks.thresholds or without validation rows (data.val_fraction) to set one on."
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -101,50 +103,186 @@ class Run:
         with as_tested(self), torch.no_grad():
             return drawn(name, self.material)
 
-    def score_file(self, path: str | Path, *, batch_size: int = 16384) -> NDArray[np.float32]:
-        """Anomaly scores of the rows of another file, with the columns of the one that the run was trained on, `(N,)`.
-
-        Columns are found by name, in any order; text is encoded and missing values are filled in as in the run. The
-        file is read in chunks, so that it may be larger than memory.
-
-        Raises:
-            ConfigError: if the run's data were not `data=file`.
-            DataError: if the file does not fit.
-        """
-        size = min(batch_size, self.detector.rows_at_once)
-        chunks = self._recipe("give its events to score()").read(path, size)
-        return np.concatenate([self.score(part.x[:], part.context, batch_size=size) for part in chunks])
-
-    def _recipe(self, instead: str) -> Recipe:
-        recipe = self.known.get("recipe", {})  # which runs of earlier versions lack
-        if "features" not in recipe:
-            raise ConfigError(f"{self.folder} was not trained on a file (data=file); {instead}.")
-        try:
-            return Recipe.from_json(recipe)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self.folder}/shape.json cannot be read: its recipe is damaged.") from error
-
-    @torch.inference_mode()
-    def score(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float32]:
+    def score(
+        self,
+        x: Any,
+        context: ArrayLike | None = None,
+        *,
+        batch_size: int = BATCH,
+        missing: Lacking | None = None,
+        unseen: Unseen | None = None,
+    ) -> NDArray[np.float32]:
         """Anomaly scores of events, `(N, *shape)` to `(N,)`, larger is stranger.
 
-        A table with names (of pandas, polars or pyarrow) goes by them, as a file does in `score_file`: its columns may
-        stand in any order, and are encoded, filled in and centred as in the run. An array holds features and context as
-        the run's data set served them.
+        A file, by its path, and a table with names (of pandas, polars or pyarrow) go by names: columns may stand in any
+        order, and are read as the types that they had in training, encoded, filled in and centred as in the run. A file
+        is read in chunks, so that it may be larger than memory. An array holds features and context as the run's data
+        set served them.
+
+        Example: `Run.open(folder).score("new.csv", missing="skip")`.
+
+        Args:
+            x: an array, a table or a path.
+            context: of an array, `(N, C)`.
+            batch_size: rows that are scored together.
+            missing, unseen: what is done about rows that do not fit, see `straylight.files.fitting.Rules`; as the run
+                was trained, if left out. One that is skipped has a NaN.
 
         Raises:
             ConfigError: if the events are not of the shape that the detector was trained on, or the run's data had no
                 names.
-            DataError: if a table lacks a column, or holds what does not fit.
+            DataError: if a column is missing, or a row does not fit and is not skipped.
         """
-        return self._scored(self.detector, *self._events(x, context), batch_size)
+        return self._over(x, context, batch_size, missing, unseen, self.scored)
+
+    def score_file(self, path: str | Path, **options: Any) -> NDArray[np.float32]:
+        """As `score`, of a file."""
+        return self.score(Path(path), **options)
+
+    def p_values(
+        self,
+        x: Any,
+        context: ArrayLike | None = None,
+        *,
+        batch_size: int = BATCH,
+        missing: Lacking | None = None,
+        unseen: Unseen | None = None,
+    ) -> NDArray[np.float64]:
+        """Conformal p-values of events, `(N, *shape)` to `(N,)`, small is strange; see `Calibration`.
+
+        Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples; of a run
+        that calibrated across folds see `straylight.metrics.crossed.CrossCalibration` for how many at most.
+
+        Example: `Run.open(folder).p_values(rows) <= 0.01`.
+
+        Args:
+            x, context, batch_size, missing, unseen: see `score`.
+
+        Raises:
+            ConfigError: if the run has no calibration scores, or see `score`.
+            DataError: if a score is NaN, or see `score`.
+        """
+        self.judge.calibration if not self.judge.folds else None  # noqa: B018, refused before anything is scored
+
+        def judged(part: Part, size: int) -> NDArray[np.float64]:
+            return self.p_of(part, self.scored(part, size), size)
+
+        return self._over(x, context, batch_size, missing, unseen, judged)
+
+    def flag(
+        self,
+        x: Any,
+        rule: str = "quantile",
+        context: ArrayLike | None = None,
+        *,
+        batch_size: int = BATCH,
+        missing: Lacking | None = None,
+        unseen: Unseen | None = None,
+    ) -> NDArray[np.bool_]:
+        """Which events are anomalous by a threshold, `(N, *shape)` to `(N,)` booleans.
+
+        The threshold is one of the run's `thresholds`, or is set now on its calibration rows: `fpr=0.001`,
+        `quantile=0.9`, `fdr=0.05`; or it is a score, `score=3.5`. By `fdr` an event is flagged by all of these events
+        together; by the others each alone.
+
+        Example: `Run.open(folder).flag("new.parquet", "fpr=0.01")`.
+
+        Args:
+            x, context, batch_size, missing, unseen: see `score`.
+            rule: the threshold.
+
+        Returns:
+            booleans; where rows were skipped, a masked array, in which these are masked.
+
+        Raises:
+            ConfigError: if there is no such threshold, too few rows to set it, or see `score`.
+            DataError: if a score is NaN, or see `score`.
+        """
+        cut = self.judge.cut(rule)
+
+        def judged(part: Part, size: int) -> NDArray[np.float64]:
+            scores = self.scored(part, size)
+            p = self.p_of(part, scores, size) if cut.above is None else np.zeros(len(scores))
+            return np.stack([self._sound(scores).astype(np.float64), p], 1)
+
+        scores, p = self._over(x, context, batch_size, missing, unseen, judged, width=2).T
+        flagged = cut.flags(scores, p)
+        gone = np.isnan(scores)
+        return np.ma.MaskedArray(flagged, gone) if gone.any() else flagged
+
+    def parts(
+        self,
+        x: Any,
+        context: ArrayLike | None = None,
+        *,
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+        batch_size: int = BATCH,
+    ) -> Iterator[Part]:
+        """Events and context as the detector takes them, of those rows that fit, in pieces of bounded memory.
+
+        Args:
+            x, context: see `score`.
+            rules: what is done about rows that do not fit; `None` as the run was trained, and for an array, nothing.
+            tally: is told of them.
+            also: further columns of a file or a table, as they are.
+            batch_size: rows that are scored together.
+        """
+        if isinstance(x, str | Path):
+            size = min(batch_size, self.detector.rows_at_once)
+            return self.recipe(Path(x)).read(x, size, rules, tally, also)
+        if hasattr(x, "columns"):
+            kept = self.recipe()
+            return kept.parts([kept.table(x, also)], rules, tally, also)
+        if rules is not None:
+            raise ConfigError(
+                "an array holds features as they were served: missing and unseen are for tables and files."
+            )
+        rows, columns = self._events(x, context)
+        return iter([Part(0, len(rows), rows, columns)])
+
+    def recipe(self, path: Path | None = None) -> Recipe:
+        """What makes events of a table, or of a file; see `Recipe`.
+
+        Raises:
+            ConfigError: if the run's data had no names, and the file does not hold one array of its events.
+        """
+        kept = self.known.get("recipe", {})  # which runs of earlier versions lack
+        if "features" not in kept:
+            if path is not None:
+                return of_arrays(path, kept, self.detector.shape, self.detector.context)
+            raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events as an array.")
+        try:
+            return Recipe.from_json(kept)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.folder}/shape.json cannot be read: its recipe is damaged.") from error
+
+    def _over(
+        self,
+        x: Any,
+        context: ArrayLike | None,
+        batch_size: int,
+        missing: Lacking | None,
+        unseen: Unseen | None,
+        of_part: Callable[[Part, int], NDArray[Any]],
+        width: int | None = None,
+    ) -> NDArray[Any]:
+        """What is found of every part, `(N,)` or `(N, width)`; NaN of the rows that do not fit."""
+        tally = Tally()
+        rules = None if missing is None and unseen is None else Rules.of(missing, unseen, self._trained)
+        parts = self.parts(x, context, rules=rules, tally=tally, batch_size=batch_size)
+        found = [part.spread(of_part(part, batch_size)) for part in parts]
+        where = f"{x}: " if isinstance(x, str | Path) else ""
+        tally.tell(lambda sentence: log.warning(where + sentence))
+        return np.concatenate(found) if found else np.empty((0,) if width is None else (0, width))
+
+    @property
+    def _trained(self) -> str:
+        return str(self.known.get("recipe", {}).get("missing", "error"))
 
     def _events(self, x: Any, context: ArrayLike | None) -> tuple[Tensor, Tensor]:
-        """Events and context as the detector takes them, `(N, *shape)` and `(N, C)`."""
-        if hasattr(x, "columns"):
-            kept = self._recipe("give its events as an array")
-            (events,) = kept.apply([kept.table(x)])
-            return events.x[:], events.context
+        """Events and context of arrays, `(N, *shape)` and `(N, C)`."""
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
         columns = (
             rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, dtype=np.float32))
@@ -156,10 +294,41 @@ class Run:
             )
         return rows, columns
 
-    def _scored(self, detector: Detector, x: Tensor, context: Tensor, batch_size: int) -> NDArray[np.float32]:
-        size = min(batch_size, detector.rows_at_once)
-        parts = zip(x.split(size), context.split(size), strict=True)
-        return torch.cat([detector(*part).float() for part in parts]).numpy() if len(x) else np.empty(0, np.float32)
+    def scored(self, part: Part, batch_size: int = BATCH, detector: Detector | None = None) -> NDArray[np.float32]:
+        """The scores of events as `parts` gives them, `(m,)`, by another detector of the same shape if one is given."""
+        return scores_of(self.detector if detector is None else detector, part.x, part.context, batch_size)
+
+    def p_of(self, part: Part, scores: NDArray[np.float32], batch_size: int = BATCH) -> NDArray[np.float64]:
+        """The p-values of events with these scores, `(N,)`, which of a run that calibrated across folds do not do."""
+        if not self.judge.folds:
+            return self.judge.p_values(self._sound(scores))
+        try:
+            return self.judge.p_values(np.stack([self.scored(part, batch_size, one) for one in self.fold_detectors]))
+        except ValueError as error:
+            raise DataError(f"{error}, so that they can be neither flagged nor passed.") from error
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The thresholds and calibration scores of the run."""
+        place = RunFolder(self.folder)
+        columns = place.columns(place.calibration) if place.calibration.is_file() else None
+        return Judge(str(self.folder), list(self.result.get("thresholds", [])), columns)
+
+    @cached_property
+    def fold_detectors(self) -> list[Detector]:
+        """The detectors that were fitted without a fold each, if it calibrated across folds."""
+        place = RunFolder(self.folder)
+        saved = read_checkpoint(place.folds)
+        place.check_same_run(place.folds, saved.get("run"))
+        place.check_whole(place.folds)
+        found = []
+        for fold in range(len(self.judge.folds)):
+            prefix = f"{fold}."
+            state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+            detector = copy.deepcopy(self.detector)
+            put(detector, state, place.folds)
+            found.append(detector)
+        return found
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -168,116 +337,13 @@ class Run:
         Of several accepted rates each has its number, as `rate=100`. A score must exceed its threshold; infinite is one
         by which nothing may be flagged. The rule `fdr` has none, nor has any that was set across folds.
         """
-        found = {}
-        for entry in self._entries:
-            if (
-                entry["rule"] != "fdr"
-                and "folds" not in entry
-                and (entry["rule"] != "f1" or entry["value"] is not None)
-            ):
-                found[self._name(entry)] = float("inf") if entry["value"] is None else float(entry["value"])
-        return found
+        return self.judge.thresholds
 
-    def p_values(self, x: Any, context: ArrayLike | None = None, *, batch_size: int = 16384) -> NDArray[np.float64]:
-        """Conformal p-values of events, `(N, *shape)` to `(N,)`, small is strange; see `Calibration`.
-
-        Of nominal events at most a fraction a has a p-value of a or less, on average over calibration samples; of a run
-        that calibrated across folds see `straylight.metrics.crossed.CrossCalibration` for how many at most.
-
-        Example: `Run.open(folder).p_values(rows) <= 0.01`.
-
-        Raises:
-            ConfigError: if the run has no calibration scores, or the events are not of its shape.
-            DataError: if a score is NaN.
-        """
-        columns = self._calibrating()
-        if "fold" in columns:
-            return self._across_folds(columns, x, context, batch_size)
-        return _calibration(columns).p_values(self._sound(x, context, batch_size))
-
-    @torch.inference_mode()
-    def _across_folds(
-        self, columns: Mapping[str, Any], x: Any, context: ArrayLike | None, batch_size: int
-    ) -> NDArray[np.float64]:
-        """P-values by the detectors that were fitted without a fold each."""
-        rows, given = self._events(x, context)
-        place = RunFolder(self.folder)
-        saved = read_checkpoint(place.folds)
-        place.check_same_run(place.folds, saved.get("run"))
-        place.check_whole(place.folds)
-        known, new = [], []
-        for fold in np.unique(columns["fold"]):
-            prefix = f"{fold}."
-            state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-            detector = copy.deepcopy(self.detector)
-            put(detector, state, place.folds)
-            known.append(columns["score"][columns["fold"] == fold])
-            new.append(self._scored(detector, rows, given, batch_size))
-        try:
-            return CrossCalibration(known).p_values(new)
-        except ValueError as error:
-            raise DataError(f"{error}, so that they can be neither flagged nor passed.") from error
-
-    def flag(
-        self, x: Any, rule: str = "quantile", context: ArrayLike | None = None, *, batch_size: int = 16384
-    ) -> NDArray[np.bool_]:
-        """Which events are anomalous by one of the run's `thresholds`, `(N, *shape)` to `(N,)` booleans.
-
-        By the rule `fdr` it depends on all of these events together; by the others on each event alone.
-
-        Example: `Run.open(folder).flag(rows, "fpr=0.01")`.
-
-        Raises:
-            ConfigError: if the run has no such rule, had too few rows to set it, or the events are not of its shape.
-            DataError: if a score is NaN.
-        """
-        rates = {entry["rule"]: entry["asked"]["fdr"] for entry in self._entries if entry["rule"] == "fdr"}
-        across = {self._name(entry): entry for entry in self._entries if "folds" in entry and entry.get("fpr")}
-        known = {**self.thresholds, **across, **rates}
-        if rule not in known:
-            known_ones = f"but {', '.join(known)}." if known else f"and no other: {_UNSET}"
-            raise ConfigError(f"{self.folder} has no threshold {rule!r}, {known_ones}")
-        entry = next(entry for entry in self._entries if self._name(entry) == rule)
-        if rule in rates:
-            too_few = (known_rows := entry.get("calibration")) is not None and known_rows < needed(rates[rule])
-            said = f"It takes {needed(rates[rule]):,} nominal calibration rows or more, and there are {known_rows}."
-        elif rule in across:
-            too_few, said = not entry["expected_fpr"], entry["remark"]
-        else:
-            too_few, said = known[rule] == math.inf, entry.get("remark") or "Nothing lies above it."
-        if too_few:
-            raise ConfigError(f"{self.folder} could set no threshold {rule!r}, so that nothing can be flagged. {said}")
-        if rule in rates:
-            return benjamini_hochberg(self.p_values(x, context, batch_size=batch_size), rates[rule])
-        if rule in across:
-            return np.asarray(self.p_values(x, context, batch_size=batch_size) <= entry["fpr"] * ROUNDING)
-        return np.asarray(self._sound(x, context, batch_size) > np.float64(known[rule]))
-
-    def _sound(self, x: Any, context: ArrayLike | None, batch_size: int) -> NDArray[np.float32]:
-        """The scores of events that are to be judged by them."""
-        scores = self.score(x, context, batch_size=batch_size)
+    def _sound(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of events that are to be judged by them."""
         if nans := int(np.isnan(scores).sum()):
             raise DataError(f"{nans} of {len(scores)} events have a NaN score and can be neither flagged nor passed.")
         return scores
-
-    def _name(self, entry: dict[str, Any]) -> str:
-        return _named(entry, sum(one["rule"] == "rate" for one in self._entries) > 1)
-
-    @property
-    def _entries(self) -> list[dict[str, Any]]:
-        return list(self.result.get("thresholds", []))
-
-    def _calibrating(self) -> dict[str, Any]:
-        """The scores that thresholds were set on, and what else is known of their rows."""
-        place = RunFolder(self.folder)
-        if not place.calibration.is_file():
-            raise ConfigError(f"{place} holds no calibration scores ({place.calibration.name}): {_UNSET}")
-        return place.columns(place.calibration)
-
-
-def _calibration(columns: Mapping[str, Any]) -> Calibration:
-    nominal = held_nominal(columns["y"])
-    return Calibration(columns["score"][nominal], columns["weight"][nominal] if "weight" in columns else None)
 
 
 LARGE = 2**22  # numbers in an event of which nothing is said
@@ -313,10 +379,3 @@ def _check_size(place: RunFolder, known: Mapping[str, Any], checkpoint: Path) ->
             f"{place.shape} says that an event has {count:,} numbers, and {checkpoint.name} of {size:,} bytes is of a "
             "smaller one."
         )
-
-
-def _named(threshold: dict[str, Any], several_rates: bool = False) -> str:
-    """What a rule is called; there may be several thresholds at a target FPR, and at an accepted rate."""
-    if threshold["rule"] == "rate" and several_rates:
-        return f"rate={threshold['asked']['accept_hz']:g}"
-    return f"fpr={threshold['asked']['fpr']:g}" if threshold["rule"] == "fpr" else str(threshold["rule"])

@@ -53,7 +53,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         smallest_fpr: the least false-positive rate that thresholds are asked for: as many rows validate as set one in
             the half that calibrates, if that is no more than half of them; `None` leaves it to `val_fraction`.
         missing: what is done about a NaN or an infinity: `error`; `median`, of the training rows; `indicator`, the same
-            with one more column for each feature that some training row lacks.
+            with one more column for each feature that some training row lacks; `skip`, which leaves such rows out.
         overlap: test rows that stand in another split too are named by `report`, and left out of the test by `drop`.
         memory_mb: splits on disk that take no more than this together, in MiB, are read into memory.
         workers: threads that read ahead of training and evaluation where rows are on disk; they change no batch.
@@ -172,7 +172,8 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def recipe(self) -> dict[str, Any]:
         """What it takes to bring new rows into the columns of these, as plain values; kept in the run's folder."""
-        return {"columns": list(self.columns), "filled": self.filled}
+        filling = {"missing": self.missing_values, "medians": self.medians, "filled": self.filled}
+        return {"columns": list(self.columns), **filling}
 
     # what it serves
 
@@ -322,6 +323,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _fill_missing(self, splits: Splits) -> Splits:
         if self.missing_values == "error":
             return splits
+        if self.missing_values == "skip":
+            return self._skip_missing(splits)
         lacks = lacking(splits.train)
         if self.missing_values == "indicator" and lacks.ndim != 1:
             raise DataError(
@@ -343,6 +346,19 @@ class AnomalyDataModule(pl.LightningDataModule):
             names = [self.feature(i) for i in range(len(lacks))]
             self.columns = [*names, *(f"{names[i]} is missing" for i in lacks.nonzero().flatten().tolist())]
         return _with(splits, lambda x: x.map(fill) if isinstance(x, Mapped) else fill(x))
+
+    def _skip_missing(self, splits: Splits) -> Splits:
+        """The splits without rows that lack a value."""
+        kept: dict[int, Events] = {}
+        for part in splits:
+            if id(part) not in kept and len(part):
+                whole = np.concatenate([chunk.flatten(1).isfinite().all(1).numpy() for chunk in part.x.split(CHUNK)])
+                kept[id(part)] = part if whole.all() else part.take(np.flatnonzero(whole))
+        own = {id(part): part for part in splits}
+        rows, left = sum(map(len, own.values())), sum(map(len, kept.values()))
+        if left < rows:
+            self.notice(f"{rows - left:,} of {rows:,} rows lack a value and are left out, as data.missing=skip asks.")
+        return Splits(*(kept.get(id(part), part) for part in splits))
 
     def _into_memory(self, splits: Splits) -> Splits:
         """Splits on disk in memory, if that is allowed to hold them."""
@@ -386,7 +402,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         more = int((bad > 0).sum()) - len(worst)
         raise DataError(
             f"{self.name}: {rows} of {sum(map(len, parts))} rows hold a NaN or an infinity, in {named}"
-            f"{f' and {more} more columns' if more else ''}; remove them, or set data.missing=median."
+            f"{f' and {more} more columns' if more else ''}; set data.missing=median, or data.missing=skip."
         )
 
     def _column(self, i: int) -> str:

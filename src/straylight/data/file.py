@@ -20,9 +20,10 @@ from straylight.data.steps.splits import Places, nominal_only
 from straylight.data.steps.telling import telling
 from straylight.errors import DataError
 from straylight.files.dialect import Dialect
+from straylight.files.fitting import Rules, Tally, Unseen
 from straylight.files.formats import open_file, stem
 from straylight.files.recipe import Recipe
-from straylight.files.resolution import Centre, of_columns, sampled
+from straylight.files.resolution import LOOKED_AT, VALUES, Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, assign, complete, labels
 from straylight.files.source import Source, about, listed
 from straylight.files.table import numbers, texts
@@ -52,7 +53,7 @@ class File(AnomalyDataModule):
     Args:
         path: `.csv` or `.tsv`, also packed as `.gz`, `.xz`, `.bz2` or `.zip`, whose first line names the columns;
             `.parquet`, `.npz`, `.npy`, `.h5`, `.mat`, `.arff`.
-        test_path: a second file of the same columns; the first may lack the label then.
+        test_path: a second file of the same columns; one of the two may lack the label.
         features: columns, or the array that holds the features or events; `None` takes all without another role.
         label: the column that says which rows are nominal; `None` if nobody knows.
         nominal: the label, or labels, of nominal rows; each other one is a kind of anomaly.
@@ -61,6 +62,8 @@ class File(AnomalyDataModule):
         group: the column that tells which rows stay on one side of a split.
         meta: columns that are kept beside the scores and that no detector sees.
         categorical: columns of numbers that are one-hot encoded like text.
+        unseen: what is done about a row of the second file with a category that no training row has; see
+            `straylight.files.fitting.Rules`.
         csv: how a table in text is written; the settings of `straylight.files.dialect.Dialect`.
         common: see `AnomalyDataModule`.
 
@@ -93,6 +96,7 @@ class File(AnomalyDataModule):
         group: str | int | None = None,
         meta: Names = (),
         categorical: Names = (),
+        unseen: Unseen = "other",
         csv: Mapping[str, Any] | None = None,
         **common: Any,
     ) -> None:
@@ -105,7 +109,8 @@ class File(AnomalyDataModule):
         self.features = features if features is None else _names(features)
         self._dialect = Dialect.of(csv)
         self._recipe = Recipe(Roles())
-        self.nominal, self.categorical = nominal, _names(categorical)
+        self.nominal, self.categorical, self.unseen = nominal, _names(categorical), unseen
+        Rules.of(None, unseen)
         self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
 
     @property
@@ -128,7 +133,7 @@ class File(AnomalyDataModule):
         for file in filter(None, (source, tested)):
             file.check_rows(list(roles.features) or [str(roles.array)], self.memory_mb * 2**20)
         table = source.table(roles.others) if roles.others else None
-        others = tested.table(self.roles.others) if tested and self.roles.others else None
+        others = None if tested is None else self._others_tested(tested)
         y, y_tested = self._labels(source, table, tested, others)
         bare = self._bare(source, table, y)
         places = self._all_but_tested(bare) if tested else self.divide(bare.y, bare.meta.get("group"))
@@ -140,7 +145,9 @@ class File(AnomalyDataModule):
         test = self._bare(tested, others, y_tested)
         test = replace(test, context=self._context(tested, others, len(test)))
         self._shared_groups(bare, test)
-        return self._looked_at(splits._replace(test=replace(test, x=self._tested_features(tested, x))), x)
+        x_tested, kept = self._tested_features(tested, x)
+        test = replace(test, x=x_tested)
+        return self._looked_at(splits._replace(test=test if kept is None else test.take(kept)), x)
 
     def recipe(self) -> dict[str, Any]:
         """What turns another file of this kind into events, as plain values: see `Recipe`."""
@@ -149,7 +156,7 @@ class File(AnomalyDataModule):
         return replace(
             self._recipe,
             roles=self.roles,
-            medians=dict(self.medians),
+            medians=self._medians(),
             filled=dict(self.filled),
             columns=list(self.columns),
             csv={name: list(v) if isinstance(v, tuple) else v for name, v in vars(self._dialect).items()},
@@ -157,7 +164,22 @@ class File(AnomalyDataModule):
             kinds=list(self.kinds),
         ).to_json()
 
+    def _medians(self) -> dict[str, float]:
+        """Those of training rows, by which new rows may be filled in even if no training row lacks a value."""
+        if self.medians:
+            return dict(self.medians)
+        x, _ = self.training_sample(max(1, min(LOOKED_AT, VALUES // math.prod(self.shape))))
+        return {self.feature(i): value for i, value in enumerate(np.median(x.flatten(1), 0).tolist())}
+
     # parts of load
+
+    def _others_tested(self, tested: Source) -> pa.Table | None:
+        """What is no feature of the second file, whose rows may have no labels."""
+        label = self.roles.label
+        if label is not None and label not in tested.names:
+            self.notice(f"{tested.path.name} has no column {label!r}: its rows are scored, and nothing is ranked.")
+        names = [name for name in self.roles.others if name != label or name in tested.names]
+        return tested.table(names) if names else None
 
     def _labels(
         self, source: Source, table: pa.Table | None, tested: Source | None, others: pa.Table | None
@@ -244,16 +266,20 @@ class File(AnomalyDataModule):
             self.columns = self._recipe.names
             return self._recipe.features([table], self.notice)
 
-    def _tested_features(self, tested: Source, x: Tensor | Mapped) -> Tensor | Mapped:
-        """The features of all rows of the second file, as those of the first, `x`, were made."""
+    def _tested_features(self, tested: Source, x: Tensor | Mapped) -> tuple[Tensor | Mapped, NDArray | None]:
+        """The features of all rows of the second file, as those of the first, `x`, were made; and which are tested."""
         if self._recipe.types:
+            tally = Tally()
+            rules = Rules.of(None, self.unseen, self.missing_values)
             with about(tested.path):
-                return self._recipe.features(tested.chunks(self.roles.features, CHUNK), self.notice)
+                found = self._recipe.tested(tested.chunks(self.roles.features, CHUNK), rules, tally)
+            tally.tell(self.notice)
+            return found
         values = self._values(tested)
         if values.shape[1:] != x.shape[1:]:
             shapes = tuple(values.shape[1:]), tuple(x.shape[1:])
             raise DataError(f"events of {self.test_path} have the shape {shapes[0]}, and of {self.path} {shapes[1]}.")
-        return values
+        return values, None
 
     def _looked_at(self, splits: Splits, x: Tensor | Mapped) -> Splits:
         """The splits, once it is said what the file's columns are for, and which of them look like something else."""

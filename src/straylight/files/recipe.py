@@ -20,13 +20,14 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.files.dialect import Dialect
+from straylight.files.encoding import FILL, context, encoded
+from straylight.files.fitting import Misfits, Part, Rows, Rules, Tally
 from straylight.files.formats import open_file
-from straylight.files.resolution import LOOKED_AT, Centre, of_columns, sampled
-from straylight.files.roles import Roles, Value, complete
-from straylight.files.source import BYTES, about, listed, meant, tensors
-from straylight.files.table import check_categories, coded, is_text, numbers, parsed, type_name, written_as
+from straylight.files.resolution import LOOKED_AT, of_columns, sampled
+from straylight.files.roles import Roles, Value
+from straylight.files.source import BYTES, Source, about, listed, meant
+from straylight.files.table import check_categories, coded, is_text, numbers, type_name
 from straylight.files.words import is_number
-from straylight.rows.batch import HIDDEN, Events
 from straylight.rows.missing import Missing, filling
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 class Recipe:
     """How columns become events: a number is one feature, a column of K categories is K, one of which is 1.
 
-    A category that no training row holds, and one that is missing, are K zeros. Features that are missing get the
-    median of training rows. A row becomes the same event alone, in whatever chunk, and in a file of another format.
+    A category that no training row holds, and one that is missing, are K zeros, and features that are missing get the
+    median of training rows, if `Rules` say so. A row becomes the same event alone, in whatever chunk, and in a file of
+    another format.
 
     Args:
         roles: which columns are features, in their order, or which array, and which are context.
@@ -48,7 +50,7 @@ class Recipe:
         centres: offset and scale of columns that single precision would not resolve; see `straylight.files.resolution`.
         categories: of those columns that have some, in their order.
         missing: what is done about a value that is missing; see `AnomalyDataModule`.
-        medians: of all features by their names, if what is missing is filled in.
+        medians: of all features by their names.
         filled: those of features that some training row lacks.
         columns: names of the features as served.
         csv: how tables in text are written; see `straylight.files.dialect.Dialect`.
@@ -66,9 +68,11 @@ class Recipe:
         >>> recipe.names
         ['bytes', 'service=http', 'service=smtp']
         >>> new = pa.table({"service": ["smtp", "dns"], "bytes": ["7", "9.5"]})
-        >>> [events.x.tolist() for events in recipe.apply([new], notice=print)]
-        1 row holds a category of column 'service' that no training row has, which is 0 in all of its features.
+        >>> tally = Tally()
+        >>> [part.x.tolist() for part in recipe.parts([new], tally=tally)]
         [[[7.0, 0.0, 1.0], [9.5, 0.0, 0.0]]]
+        >>> print(*tally.sentences())
+        1 row holds a category of column 'service' that no training row has, which is 0 in all of its features.
     """
 
     roles: Roles
@@ -143,52 +147,123 @@ class Recipe:
 
     def features(self, chunks: Iterable[pa.Table], notice: Callable[[str], None]) -> Tensor:
         """The features of all rows in memory, `(N, D)`, NaN where a number is missing: what a data set serves."""
-        parts = [x for _, x in self._encoded(chunks, notice)]
+        tally = Tally()
+        parts = [encoded(self, chunk, None, tally.unseen) for chunk in chunks]
+        tally.tell(notice)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def apply(self, chunks: Iterable[pa.Table], notice: Callable[[str], None] = log.warning) -> Iterator[Events]:
-        """Features and context as training had them, complete, a chunk at a time.
-
-        Args:
-            chunks: tables of `n` rows with the columns of features and context; numbers may be written as text.
-            notice: is told of categories that no training row has, at the end.
-        """
-        for chunk, x in self._encoded(chunks, notice):
-            names = self.names or [str(i) for i in range(x[0].numel())]
-            values = torch.tensor([self.medians.get(name, float("nan")) for name in names])
-            indicate = None
-            if self.missing == "indicator" and self.filled:
-                indicate = torch.tensor([name in self.filled for name in names])
-            x = filling(values.view(x.shape[1:]), indicate)(x)
-            if gone := x.flatten(1).isnan().any(0).nonzero().flatten().tolist():
-                raise _lacks(names[gone[0]])
-            yield Events.of(x, np.full(len(x), HIDDEN), self.context(chunk))
+    def tested(self, chunks: Iterable[pa.Table], rules: Rules, tally: Tally) -> tuple[Tensor, Rows | None]:
+        """As `features`, of rows that others are learnt of, and positions of those that fit; `None` if all do."""
+        parts: list[Tensor] = []
+        kept: list[Rows] = []
+        start = 0
+        for chunk in chunks:
+            misfits = Misfits(rules, start, chunk.num_rows, tally)
+            parts.append(encoded(self, chunk, misfits))
+            fit = misfits.kept()
+            kept.append(start + (np.arange(chunk.num_rows) if fit is None else fit))
+            start += chunk.num_rows
+        fitting = np.concatenate(kept)
+        return torch.cat(parts), None if len(fitting) == start else fitting
 
     def context(self, chunk: pa.Table) -> NDArray[np.float32] | None:
         """The columns of context of some rows, `(n, C)`; `None` if there are none."""
-        columns = [self._number(chunk, name, "context") for name in self.roles.context]
-        return np.stack(columns, 1) if columns else None
+        return context(self, chunk)
 
-    def read(self, path: Path | str, multiple: int = 1) -> Iterator[Events]:
-        """What `apply` makes of a file, a chunk of bounded memory at a time; nothing else of it is needed or read.
+    def parts(
+        self,
+        chunks: Iterable[pa.Table],
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+    ) -> Iterator[Part]:
+        """Features and context as training had them, complete, a chunk at a time, of the rows that fit.
+
+        Args:
+            chunks: tables of `n` rows with the columns of features and context; numbers may be written as text.
+            rules: what is done about rows that do not fit; as the run was trained, if left out.
+            tally: is told of them.
+            also: further columns, as they are.
+
+        Raises:
+            DataError: if a row does not fit, and the rules refuse it.
+        """
+        tally = Tally() if tally is None else tally
+        rules = Rules.of(None, None, self.missing) if rules is None else rules
+        names = self.names or None
+        fill, start = None, 0
+        for chunk in chunks:
+            misfits = Misfits(rules, start, chunk.num_rows, tally)
+            x = encoded(self, chunk, misfits)
+            columns = context(self, chunk, misfits)
+            if names is None:
+                names = [str(i) for i in range(x[0].numel())]
+            if fill is None:
+                fill = self._filling(names, x.shape[1:])
+            if not math.isfinite(float(x.sum())):  # which is sooner found out than which of them are not
+                self._lacking(x, names, misfits)
+                x = fill(x)
+            elif self._indicates:
+                x = fill(x)
+            kept = misfits.kept()
+            given = torch.zeros(len(x), 0) if columns is None else torch.from_numpy(columns)
+            if kept is not None:
+                x, given = x[kept], given[kept]
+            yield Part(start, chunk.num_rows, x, given, kept, misfits.reasons, chunk.select(also) if also else None)
+            start += chunk.num_rows
+
+    def read(
+        self,
+        path: Path | str,
+        multiple: int = 1,
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+    ) -> Iterator[Part]:
+        """What `parts` makes of a file, a chunk of bounded memory at a time; nothing else of it is needed or read.
 
         Args:
             path: a file as `File` takes it, with the same columns, in any order.
             multiple: of which the rows of a chunk are, where so many are not too large.
+            rules, tally, also: see `parts`.
+
+        Raises:
+            DataError: if it lacks columns, or see `parts`.
         """
         path = Path(path)
-        wanted = [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
         with about(path):
             source = open_file(path, dialect=Dialect.of(self.csv))
-            for name in wanted:
-                source.find(name)
-            width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
-            rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
-            chunks = source.chunks(wanted, rows // multiple * multiple or rows)
-            yield from self.apply(chunks, lambda sentence: log.warning(f"{path}: {sentence}"))
+            yield from self.of(source, multiple, rules, tally, also)
 
-    def table(self, frame: Any) -> pa.Table:
-        """The columns of features and context of a table of pandas, polars or pyarrow, by their names.
+    def of(
+        self,
+        source: Source,
+        multiple: int = 1,
+        rules: Rules | None = None,
+        tally: Tally | None = None,
+        also: Sequence[str] = (),
+    ) -> Iterator[Part]:
+        """As `read`, of a file that is open."""
+        wanted, there = list(dict.fromkeys([*self.wanted, *also])), {*source.names, *source.arrays}
+        if len(absent := [name for name in wanted if name not in there]) > 1:
+            raise DataError(
+                f"{source.path} lacks {len(absent):,} of the columns that it must have: "
+                f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
+            )
+        for name in wanted:
+            source.find(name)
+        width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
+        rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
+        chunks = source.chunks(wanted, rows // multiple * multiple or rows)
+        yield from self.parts(chunks, rules, tally, also)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that a row must have, or the array."""
+        return [*(self.roles.features or [str(self.roles.array)]), *self.roles.context]
+
+    def table(self, frame: Any, also: Sequence[str] = ()) -> pa.Table:
+        """The columns of features and context of a table of pandas, polars or pyarrow, by their names, and others.
 
         Raises:
             DataError: if one is not there.
@@ -199,7 +274,7 @@ class Recipe:
             held = frame if isinstance(frame, pa.Table) else pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(f"the table cannot be read ({' '.join(str(error).split())[:200].rstrip('.')}).") from error
-        wanted = [*self.roles.features, *self.roles.context]
+        wanted = list(dict.fromkeys([*self.roles.features, *self.roles.context, *also]))
         if not self.roles.features:
             raise DataError("the run was trained on events of more than one axis; give them as an array.")
         for name in wanted:
@@ -225,58 +300,72 @@ class Recipe:
         rest = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
         return cls(**{"roles": roles, "types": types, **rest})
 
-    def _encoded(self, chunks: Iterable[pa.Table], notice: Callable[[str], None]) -> Iterator[tuple[pa.Table, Tensor]]:
-        """Each chunk with its features, `(n, D)` or `(n, *shape)`, NaN where a number is missing."""
-        unseen: Counter[str] = Counter()
-        for chunk in chunks:
-            if not self.roles.features:
-                x = tensors(chunk[self.roles.array], "float64" if self.centres else "float32")
-                names = [str(i) for i in range(x[0].size)]
-                centre = Centre.of(self.centres, names, x.shape[1:])
-                yield chunk, torch.tensor(centre(x) if centre else x)
-                continue
-            x = np.zeros((chunk.num_rows, len(self.names)), dtype=np.float32)
-            start = 0
-            for name in self.roles.features:
-                if name not in self.categories:
-                    x[:, start] = self._number(chunk, name)
-                    start += 1
-                    continue
-                place = self._places(chunk[name], name)
-                known = np.flatnonzero(place >= 0)
-                x[known, start + place[known]] = 1
-                start += len(self.categories[name])
-                unseen[name] += int((place == -1).sum())
-            yield chunk, torch.from_numpy(x)
-        for name, count in unseen.items():
-            if count:
-                notice(
-                    f"{count:,} row{'s' if count > 1 else ''} hold{'' if count > 1 else 's'} a category of column "
-                    f"{name!r} that no training row has, which is 0 in all of its features."
-                )
+    @property
+    def _indicates(self) -> bool:
+        """Whether further features tell what was missing."""
+        return self.missing == "indicator" and bool(self.filled)
 
-    def _number(self, chunk: pa.Table, name: str, role: str = "") -> NDArray[np.float32]:
-        column = parsed(chunk[name], name)
-        column = complete(column, name, role) if role else column
-        if name in self.centres:
-            return Centre(*self.centres[name])(numbers(column, name, "float64"))
-        return numbers(column, name)
+    def _filling(self, names: Sequence[str], shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What fills in the features of a chunk, `(n, *shape)`."""
+        values = torch.tensor([self.medians.get(name, math.nan) for name in names])
+        indicate = torch.tensor([name in self.filled for name in names]) if self._indicates else None
+        return filling(values.view(*shape), indicate)
 
-    def _places(self, column: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
-        """Where among its categories each row's is, `(n,)`; -1 if it is not there, -2 if it is missing."""
-        values, codes = coded(column)
-        if self.missing == "error" and (codes == -1).any():
-            raise _lacks(name)
-        if type_name(column) != self.types[name]:
-            values = written_as(values, self.types[name])
-        place = {category: i for i, category in enumerate(self.categories[name])}
-        return np.array([*(place.get(value, -1) for value in values), -2])[codes]
+    def _lacking(self, x: Tensor, names: Sequence[str], misfits: Misfits) -> None:
+        """Tell of the rows that lack a number, in features that are no part of a category."""
+        gone = ~x.flatten(1).isfinite().numpy()
+        rows = np.flatnonzero(gone.any(1))
+        if not len(rows):
+            return
+        first = gone[rows].argmax(1)
+        where = dict(zip(rows.tolist(), first.tolist(), strict=True))
+
+        def reason(i: int) -> str:
+            return f"{names[where[i]]!r} is missing"
+
+        if misfits.rules.missing != "median":
+            misfits.leave(rows, reason, FILL, misfits.rules.missing == "error")
+            return
+        if not self.medians:
+            raise DataError(
+                "medians of training rows are not known, since the run was trained by an earlier version; say "
+                "missing=skip, which leaves rows that lack a value without a score."
+            )
+        misfits.fill(rows)
+        known = np.array([name in self.medians for name in names])
+        if len(bare := rows[(gone[rows] & ~known).any(1)]):
+            misfits.leave(bare, reason, FILL, refuse=True)
 
 
-def _lacks(name: str) -> DataError:
-    return DataError(
-        f"the file lacks values of column {name!r}; fill them in, or train with data.missing=median, which does so."
-    )
+def of_arrays(path: Path, kept: Mapping[str, Any], shape: Sequence[int], context: int) -> Recipe:
+    """How the events of a file are read for a run whose data set was none: from its one array of such events.
+
+    Args:
+        path: the file.
+        kept: what the run kept of how values are filled in.
+        shape: of an event, as served; without columns that tell what was missing.
+        context: columns of context, C, which an array `context` of shape (N, C) holds, or columns of that name.
+
+    Raises:
+        DataError: if the file holds no such array, or several.
+    """
+    source = open_file(path)
+    filled, columns = dict(kept.get("filled", {})), list(kept.get("columns", []))
+    indicators = len(filled) if kept.get("missing") == "indicator" else 0
+    wanted = (shape[0] - indicators, *shape[1:])
+    fitting = [name for name, held in source.arrays.items() if tuple(held[1:]) == wanted and name != "context"]
+    given = source.array_columns("context") if context and "context" in source.arrays else ["context"] * context
+    if len(fitting) != 1 or len(given) != context or (context > 1 and "context" not in source.arrays):
+        there = ", ".join(f"{name or 'its array'} {held}" for name, held in source.arrays.items()) or "no array"
+        and_context = f" and an array context of shape (N, {context})" if context else ""
+        raise DataError(
+            f"{path} must hold one array of events of shape (N, {', '.join(map(str, wanted))}){and_context}, since the "
+            f"run was not trained on a file (data=file); it has {there}."
+        )
+    medians = {str(i): value for i, value in enumerate(kept.get("medians", {}).values()) if value is not None}
+    numbered = {str(columns.index(name)): value for name, value in filled.items() if name in columns} or filled
+    roles = Roles(array=fitting[0], context=tuple(given))
+    return Recipe(roles, missing=kept.get("missing", "error"), medians=medians, filled=numbered)
 
 
 def _type(categories: Sequence[str]) -> str:

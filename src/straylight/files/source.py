@@ -104,10 +104,11 @@ class Source:
 
     def rows_of(self, name: str) -> int:
         """The rows of a column or an array."""
-        rows = self._rows(name)
+        rows = self.known_rows(name)
         return self.table([name]).num_rows if rows is None else rows
 
-    def _rows(self, name: str) -> int | None:
+    def known_rows(self, name: str) -> int | None:
+        """The same where it is known without reading them."""
         own, _ = self.find(name)
         return self.columns[own] if own in self.columns else self.arrays[own][0]
 
@@ -212,7 +213,7 @@ class Source:
 
     def _check_rows(self, names: Sequence[str]) -> None:
         """Make sure that columns are there and have equally many rows."""
-        sizes = {name: self._rows(name) or 0 for name in names}
+        sizes = {name: self.known_rows(name) or 0 for name in names}
         if len(set(sizes.values())) > 1:
             few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
             raise DataError(f"{self.path}: {few!r} has {sizes[few]:,} rows, and {many!r} has {sizes[many]:,}.")
@@ -228,7 +229,7 @@ class Source:
 
     def _check_budget(self, names: Sequence[str], held: Callable[[int, int], int], on_disk: bool = False) -> None:
         """Make sure that columns or arrays can be in the file, and that there is room for what rows and width take."""
-        rows = self._rows(names[0])
+        rows = self.known_rows(names[0])
         if rows is None:
             return
         width = sum(math.prod(self.arrays.get(name, ())[1:]) for name in names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -50,23 +51,46 @@ def parsed(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         >>> parsed(pa.chunked_array([["7", " 0.5", None]]), "x").to_pylist()
         [7.0, 0.5, None]
     """
+    values, bad = readable(column)
+    for word in bad.values():
+        raise DataError(f"column {name!r} must hold numbers, as training rows do, and holds {word!r}.")
+    return values
+
+
+def readable(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """As `parsed`, with nothing where a text is no number, and these texts by their rows.
+
+    Each is read by itself: what stands in other rows changes nothing.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> values, bad = readable(pa.chunked_array([["7", "x", None, "true"]]))
+        >>> values.to_pylist(), bad
+        ([7.0, None, None, 1.0], {1: 'x'})
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not is_text(column.type):
-        return column
+        return column, {}
     words = pc.utf8_trim(pc.cast(column, pa.string()), " \t")
+    with suppress(pa.ArrowInvalid):
+        return pc.cast(words, pa.float64()), {}
+    different, codes = coded(words)
+    numbers = [_number(word) for word in different]
+    found = pa.array(numbers, pa.float64()).take(pa.array(codes, mask=codes < 0))
+    wrong = np.array([*(number is None for number in numbers), False], dtype=bool)
+    return pa.chunked_array([found]), {int(i): different[codes[i]] for i in np.flatnonzero(wrong[codes])}
+
+
+def _number(word: str) -> float | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     for kind in (pa.float64(), pa.int64(), pa.bool_()):  # whole numbers may be hexadecimal
-        try:
-            return pc.cast(words, kind)
-        except pa.ArrowInvalid:
-            continue
-    for word in words.drop_null().unique().to_pylist():
-        try:
-            pc.cast(pa.scalar(word), pa.float64())
-        except pa.ArrowInvalid as error:
-            raise DataError(f"column {name!r} must hold numbers, as training rows do, and holds {word!r}.") from error
-    raise AssertionError
+        with suppress(pa.ArrowInvalid):
+            return float(pc.cast(pa.scalar(word), kind).as_py())
+    return None
 
 
 def texts(column: pa.ChunkedArray) -> NDArray:

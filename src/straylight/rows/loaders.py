@@ -6,7 +6,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 from typing import Any, TypeVar
 
 import torch
@@ -214,3 +214,17 @@ def ahead(read: Callable[[Any], T], places: Sequence[Any] | Iterator[Any], worke
             yield ready
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next of which a thread makes meanwhile.
+
+    Example:
+        >>> list(read_ahead(iter("abc")))
+        ['a', 'b', 'c']
+    """
+    over: Any = object()
+    for item in ahead(lambda _: next(items, over), repeat(None), workers=1):
+        if item is over:
+            return
+        yield item

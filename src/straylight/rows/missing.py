@@ -13,7 +13,7 @@ from torch import Tensor
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 
-Missing = Literal["error", "median", "indicator"]
+Missing = Literal["error", "median", "indicator", "skip"]
 SAMPLE = 1_000_000  # training rows on disk that a median is taken over at most
 
 

@@ -1,0 +1,136 @@
+"""What depends on all rows together: ranks, what a false-discovery rate flags, and the strangest rows.
+
+Pieces become a table: file, row, what names the row, score, p-value, flags, rank, and the rest.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from straylight.metrics.conformal import ROUNDING
+from straylight.scoring.columns import FILE, P_VALUE, RANK, ROW, SCORE
+from straylight.scoring.pieces import Told, batches, scores
+from straylight.scoring.ranks import ranks
+from straylight.scoring.wanted import Wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The scores of a file, aside.
+
+    Attributes:
+        path: of the piece.
+        file: what the file is called.
+        told: what is known of its rows.
+    """
+
+    path: Path
+    file: str
+    told: Told
+
+
+@dataclass
+class Whole:
+    """Pieces that make one table.
+
+    Args:
+        pieces: in their order.
+        wanted: what is wanted of each row.
+        scratch: a folder for the ranks of many rows.
+        named: whether each row says its file.
+    """
+
+    pieces: Sequence[Piece]
+    wanted: Wanted
+    scratch: Path
+    named: bool
+
+    def __post_init__(self) -> None:
+        self.rows = sum(piece.told.rows for piece in self.pieces)
+        self.scored = sum(piece.told.scored for piece in self.pieces)
+        self._ranks = ranks(self._scores, self.rows, self.scratch / "ranks.npy")
+        self._p_at = {cut.name: self._discovered(cut.fdr) for cut in self.wanted.cuts if cut.fdr is not None}
+
+    def look(self) -> list[dict[str, Any]]:
+        """Count how many rows of each piece a threshold flags; the strangest rows, first the strangest."""
+        best: list[tuple[int, int, dict[str, Any]]] = []
+        start = 0
+        for piece, table in self._each():
+            for cut in self.wanted.cuts:
+                flags = np.asarray(table[self.wanted.flag(cut)].fill_null(False))
+                piece.told.flagged[cut.name] = piece.told.flagged.get(cut.name, 0) + int(flags.sum())
+            own = table[RANK].fill_null(2**62).to_numpy()
+            near = np.flatnonzero(own <= self.wanted.top)
+            for i in near[np.argsort(own[near], kind="stable")][: self.wanted.top].tolist():
+                best.append((int(own[i]), start + i, table.slice(i, 1).to_pylist()[0]))
+            best = heapq.nsmallest(self.wanted.top, best, key=lambda one: one[:2])
+            start += len(table)
+        return [row for _, _, row in best]
+
+    def parts(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The table, some rows at a time, with all columns or some."""
+        for _, table in self._each():
+            yield table if names is None else table.select(list(names))
+
+    def _each(self) -> Iterator[tuple[Piece, pa.Table]]:
+        start = 0
+        for piece in self.pieces:
+            row = 1
+            for table in batches(piece.path):
+                yield piece, self._finished(table, piece, row, self._ranks[start : start + len(table)])
+                row += len(table)
+                start += len(table)
+
+    def _scores(self) -> Iterator[Any]:
+        for piece in self.pieces:
+            yield from scores(piece.path)
+
+    def _discovered(self, rate: float) -> float:
+        """The largest p-value that is flagged at a false-discovery rate; of p-values there are few different ones."""
+        counts: Counter[float] = Counter()
+        for piece in self.pieces:
+            for table in batches(piece.path, [P_VALUE]):
+                values, times = np.unique(table[P_VALUE].drop_null().to_numpy(), return_counts=True)
+                counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+        values = np.array(sorted(counts))
+        upto = np.cumsum([counts[value] for value in values.tolist()])
+        passing = np.flatnonzero(values <= rate * upto / max(1, self.scored) * ROUNDING)
+        return float(values[passing[-1]]) if len(passing) else -math.inf
+
+    def _finished(self, table: pa.Table, piece: Piece, row: int, rank: Any) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        n = len(table)
+        gone = np.asarray(rank) == 0
+        columns: dict[str, Any] = {}
+        if self.named:
+            columns[FILE] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([piece.file]))
+        columns[ROW] = pa.array(np.arange(row, row + n))
+        at = table.column_names.index(SCORE)
+        for name in table.column_names[: at + 1]:
+            columns[name] = table[name]
+        if P_VALUE in table.column_names:
+            columns[P_VALUE] = table[P_VALUE]
+        for cut in self.wanted.cuts:
+            if cut.above is not None:
+                flags = pc.greater(pc.cast(table[SCORE], pa.float64()), pa.scalar(float(cut.above)))
+            else:
+                limit = self._p_at[cut.name] if cut.fdr is not None else (cut.p or 0.0) * ROUNDING
+                flags = pc.less_equal(table[P_VALUE], pa.scalar(limit))
+            columns[self.wanted.flag(cut)] = flags
+        columns[RANK] = pa.array(np.asarray(rank), mask=gone)
+        for name in table.column_names[at + 1 :]:
+            columns.setdefault(name, table[name])
+        return pa.table(columns)

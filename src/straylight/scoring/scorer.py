@@ -1,0 +1,141 @@
+"""What scores the rows of a file: a run, or an exported folder, in torch or in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from straylight.detectors import Ensemble
+from straylight.detectors.scores import BATCH, scores_of
+from straylight.errors import ConfigError
+from straylight.files.dialect import Dialect
+from straylight.files.fitting import Part, Rules, Tally
+from straylight.files.formats import open_file
+from straylight.files.recipe import Recipe
+from straylight.files.source import Source
+from straylight.rows.batch import HIDDEN, Batch
+from straylight.rows.loaders import read_ahead
+from straylight.run import Run
+from straylight.scoring.runtime import WORTH, Function, faster, onnx
+
+Scores = NDArray[np.float32]
+
+
+class Scorer:
+    """Scores rows as a run does.
+
+    Args:
+        run: the run.
+        runtime: `torch`; `onnx`, in which the detector's graph scores, once it was seen to score the first rows as
+            torch does; or `auto`, the faster one where they agree, if there are rows enough.
+        scratch: a place for a graph.
+        threads: that it may use.
+        explained: of a part and a number K, the names of the K features that contribute most, and their contributions,
+            `(m, K)` each.
+    """
+
+    def __init__(self, run: Run, runtime: str = "torch", scratch: Path | None = None, threads: int = 1) -> None:
+        self.run, self.judge, self.runtime = run, run.judge, runtime
+        self._scratch, self._threads = scratch, threads
+        self._function: Function | None = None
+        self._recipes: dict[Path, Recipe] = {}
+
+    @property
+    def trained(self) -> str:
+        """What was done about values that were missing in training."""
+        return str(self.run.known.get("recipe", {}).get("missing", "error"))
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its scores from those of another."""
+        return {"run": self.run.folder.name, "made": self.run.known.get("run"), "runtime": self.runtime}
+
+    def opened(self, path: Path) -> Source:
+        """A file of new rows."""
+        recipe = self.run.recipe(path)
+        self._recipes[path] = recipe
+        return open_file(path, dialect=Dialect.of(recipe.csv))
+
+    def recipe_of(self, source: Source) -> Recipe:
+        """How the events of a file are read that was opened here."""
+        return self._recipes[source.path]
+
+    def identifiers(self, source: Source) -> list[str]:
+        """The columns of a file that name its rows: those of `data.meta` that it has, and its own index."""
+        meta = self.run.known.get("recipe", {}).get("meta", [])
+        return [name for name in dict.fromkeys([*meta, *sorted(source.index)]) if name in source.columns]
+
+    @property
+    def others(self) -> set[str]:
+        """Columns that training had for something else, of which nothing is said where they are not used."""
+        kept = self.run.known.get("recipe", {})
+        return {kept[name] for name in ("label", "weight", "group") if kept.get(name)}
+
+    def parts(self, source: Source, rules: Rules, tally: Tally, also: Sequence[str]) -> Iterator[Part]:
+        """Its rows as the detector takes them."""
+        size = min(BATCH, self.run.detector.rows_at_once)
+        return read_ahead(self.recipe_of(source).of(source, size, rules, tally, also))
+
+    def scores(self, part: Part, members: bool = False) -> tuple[Scores, NDArray[np.float32] | None]:
+        """The scores of a part, `(m,)`, and of an ensemble's members, `(m, M)`, if they are wanted.
+
+        Raises:
+            ConfigError: if members are wanted of what has none.
+        """
+        if members:
+            return self._of_members(part)
+        if self._function is None:
+            self._function = self._chosen(part.x, part.context)
+        return self._function(part.x, part.context), None
+
+    def _chosen(self, x: Tensor, context: Tensor) -> Function:
+        def torch_scores(x: Tensor, context: Tensor) -> Scores:
+            return scores_of(self.run.detector, x, context)
+
+        if self.runtime == "torch" or not len(x) or (self.runtime == "auto" and len(x) < WORTH):
+            return torch_scores
+        assert self._scratch is not None
+        if self.runtime == "onnx":
+            return onnx(self.run, self._scratch, x, context, self._threads)
+        try:
+            other = onnx(self.run, self._scratch, x, context, self._threads)
+        except ConfigError:
+            return torch_scores
+        return faster(torch_scores, other, x, context)
+
+    @torch.inference_mode()
+    def _of_members(self, part: Part) -> tuple[Scores, NDArray[np.float32]]:
+        detector, n = self.run.detector, len(part.x)
+        if not isinstance(detector, Ensemble):
+            raise ConfigError(f"{type(detector).__name__} has no members: --members is for detector=ensemble.")
+        hidden, one = torch.full((1,), HIDDEN).expand(n), torch.ones(1).expand(n)
+        batch = Batch(part.x, hidden, part.context, one, torch.arange(n)).to(detector.device)
+        scored = detector.predict_step(batch, 0)
+        assert scored.members is not None
+        return scored.score.cpu().numpy(), scored.members.cpu().numpy()
+
+    def p_values(self, part: Part, scores: Scores) -> NDArray[np.float64]:
+        """Conformal p-values of a part, `(m,)`."""
+        return self.run.p_of(part, scores)
+
+    def explained(self, part: Part, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The K features that contribute most, and their contributions, `(m, K)` each."""
+        raise NotImplementedError
+
+
+def scorer_of(folder: Path, runtime: str, scratch: Path, threads: int, trust: Collection[str] = ()) -> Scorer:
+    """What scores rows as a run does, whose folder this is.
+
+    Args:
+        folder: of the run.
+        runtime: `torch`, `onnx`, or `auto`.
+        scratch: a place for a graph.
+        threads: that may compute.
+        trust: see `Run.open`.
+    """
+    return Scorer(Run.open(folder, trust=trust), runtime, scratch, threads)
