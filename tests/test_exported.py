@@ -119,7 +119,12 @@ def test_a_table_is_scored_without_us(name, straylight_train, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "style"),
-    [("indicator", {}), ("median", {"separator": ";", "decimal": ",", "encoding": "latin-1"}), ("error", {})],
+    [
+        ("indicator", {}),
+        ("skip", {}),
+        ("median", {"separator": ";", "decimal": ",", "encoding": "latin-1"}),
+        ("error", {}),
+    ],
 )
 def test_a_file_is_read_as_it_was_in_training(missing, style, straylight_train, tmp_path) -> None:
     whole = {"ratio": [f"{i}.5" for i in range(300)], "service": ["dns", "café"] * 150} if missing == "error" else {}
@@ -242,6 +247,10 @@ def test_a_file_that_does_not_fit_gets_a_sentence(own, said, straylight_train, t
     scores, told = alone(tmp_path / "exported", new)
     assert not scores and told.startswith("Error: ") and said in told and told.count("\n") == 1
 
+    new.write_text("bytes\n")
+    assert alone(tmp_path / "exported", new)[1] == f"Error: {new} holds no rows\n"
+    assert "No such file" in alone(tmp_path / "exported", "nowhere.csv")[1]
+    new = table(Path("new.csv"), 10, **{key: values[:10] for key, values in whole.items()})
     new.write_text(new.read_text() + "1,2\n")
     assert alone(tmp_path / "exported", new)[1].startswith("Error: ")
 

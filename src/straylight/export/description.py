@@ -19,6 +19,7 @@ from straylight.metrics.conformal import held_nominal
 #: What tells a folder of ours, and which rules its `model.json` follows.
 MARK, FORMAT = "straylight export", 1
 PACKAGES = ("straylight", "torch", "numpy", "onnx", "onnxruntime")
+NO_SCORE = "nan"  # stands for what is missing, by which a row has none
 #: What is kept of a run's record.
 OF_RESULT = ("run", "status", "detector", "data", "seed", "config_hash", "contamination", "thresholds")
 
@@ -62,7 +63,7 @@ def inputs(recipe: Recipe | None, shape: Sequence[int], context: int) -> list[di
     A column has a `name` and a `type`:
 
     * `number`: `(value - offset) / scale` in double precision, and then float32; `missing` stands for one that is
-      missing or infinite, and where it is null there must be none.
+      missing or infinite; where it is null there must be none, and by `"nan"` such a row has no score.
     * `category`: as many columns as its `width`, 0 but for the one whose place `categories` tells, which is 1; none is
       where the category is not in the table, nor where it is missing. In a `numeric` column 7 and 7.0 are the same.
     * `indicator`: 1 where a `number` of that name was missing, else 0.
@@ -73,17 +74,13 @@ def inputs(recipe: Recipe | None, shape: Sequence[int], context: int) -> list[di
         shape: of one event.
         context: C.
     """
-    tabular = recipe is not None and bool(recipe.roles.features)
-    x = _columns(recipe) if recipe is not None and tabular else [_array(recipe, shape)]
-    found = [_tensor("x", shape, x)]
-    if context:
-        own = (
-            [_number(recipe, name, None) for name in recipe.roles.context]
-            if recipe is not None and tabular
-            else [{"name": "context", "type": "array", "offset": 0.0, "scale": 1.0, "missing": None}]
-        )
-        found.append(_tensor("context", [context], own))
-    return found
+    if recipe is None or not recipe.roles.features:
+        found = [_tensor("x", shape, [_array(recipe, shape)])]
+        own = [{"name": "context", "type": "array", "offset": 0.0, "scale": 1.0, "missing": None}]
+    else:
+        found = [_tensor("x", shape, _columns(recipe))]
+        own = [_number(recipe, name, NO_SCORE if recipe.missing == "skip" else None) for name in recipe.roles.context]
+    return [*found, _tensor("context", [context], own)] if context else found
 
 
 def _tensor(name: str, shape: Sequence[int], of: list[dict[str, Any]]) -> dict[str, Any]:
@@ -91,11 +88,11 @@ def _tensor(name: str, shape: Sequence[int], of: list[dict[str, Any]]) -> dict[s
 
 
 def _columns(recipe: Recipe) -> list[dict[str, Any]]:
-    fills = recipe.missing != "error"
+    stands = {"error": None, "skip": NO_SCORE}.get(recipe.missing, 0.0)  # for a category
     found = []
     for name in recipe.roles.features:
         if name not in recipe.categories:
-            found.append(_number(recipe, name, recipe.medians.get(name) if fills else None))
+            found.append(_number(recipe, name, recipe.medians.get(name) if stands == 0.0 else stands))
             continue
         numeric = not is_text_type(recipe.types.get(name, "string"))
         words = [_as_number(text) if numeric else text for text in recipe.categories[name]]
@@ -107,7 +104,7 @@ def _columns(recipe: Recipe) -> list[dict[str, Any]]:
                 "width": len(words),
                 "numeric": numeric,
                 "categories": table,
-                "missing": 0.0 if fills else None,
+                "missing": stands,
             }
         )
     if recipe.missing == "indicator":
@@ -116,7 +113,7 @@ def _columns(recipe: Recipe) -> list[dict[str, Any]]:
     return found
 
 
-def _number(recipe: Recipe, name: str, missing: float | None) -> dict[str, Any]:
+def _number(recipe: Recipe, name: str, missing: float | str | None) -> dict[str, Any]:
     offset, scale = recipe.centres.get(name, (0.0, 1.0))
     return {"name": name, "type": "number", "offset": offset, "scale": scale, "missing": missing}
 
@@ -133,8 +130,10 @@ def _array(recipe: Recipe | None, shape: Sequence[int]) -> dict[str, Any]:
     if recipe.centres:
         offsets, scales = zip(*(recipe.centres.get(name, (0.0, 1.0)) for name in names), strict=True)
         whole |= {"offset": each(offsets), "scale": each(scales)}
-    if recipe.missing == "median" and all(name in recipe.medians for name in names):
+    if recipe.missing == "median" and all(recipe.medians.get(name) is not None for name in names):
         whole["missing"] = each([recipe.medians[name] for name in names])
+    elif recipe.missing == "skip":
+        whole["missing"] = NO_SCORE
     return whole
 
 

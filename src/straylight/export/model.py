@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from straylight.errors import ConfigError, DataError
 from straylight.export.calibration import p_values
@@ -89,8 +90,8 @@ class Model:
         if hasattr(x, "columns"):
             if self.recipe is None:
                 raise ConfigError(f"{self.folder} was not trained on a file (data=file); give its events as an array.")
-            (events,) = self.recipe.apply([self.recipe.table(x)])
-            x, context = events.x[:], events.context
+            parts = self.recipe.parts([self.recipe.table(x)])
+            return np.concatenate([part.spread(self._scores(part.x, part.context, batch_size)) for part in parts])
         rows = torch.as_tensor(np.asarray(x, dtype=np.float32))
         columns = rows.new_zeros(len(rows), 0)
         if context is not None:
@@ -100,9 +101,12 @@ class Model:
                 f"This graph scores events of shape {self.detector.shape} with {self.detector.context} columns of "
                 f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
+        return self._scores(rows, columns, batch_size)
+
+    def _scores(self, x: Tensor, context: Tensor, batch_size: int) -> NDArray[np.float32]:
         size = max(1, min(batch_size, self.detector.rows_at_once))
-        parts = zip(rows.split(size), columns.split(size), strict=True)
-        found = [run(self._session, *part) for part in parts] if len(rows) else []
+        parts = zip(x.split(size), context.split(size), strict=True)
+        found = [run(self._session, *part) for part in parts] if len(x) else []
         return np.concatenate([np.empty(0, np.float32), *found])
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ def encoded(known, values, style):
         return gone
     if known["missing"] is None and gone.any():
         raise ValueError(f"{known['name']!r} lacks the value of row {int(np.argwhere(gone)[0, 0]) + 1}")
-    return x if known["missing"] is None else np.where(gone, known["missing"], x)
+    return x if known["missing"] is None else np.where(gone, np.asarray(known["missing"], np.float32), x)
 
 
 def read(paths, style):
@@ -42,6 +42,8 @@ def read(paths, style):
         for _ in range(style["skip"]):
             file.readline()
         lines = [line for line in csv.reader(file, delimiter=style["delimiter"], quotechar=style["quote"]) if line]
+    if len(lines) <= style["header"]:
+        raise ValueError(f"{paths[0]} holds no rows")
     head = lines.pop(0) if style["header"] else [str(i) for i in range(len(lines[0]))]
     return dict(zip(head, zip(*lines, strict=True), strict=True))
 
@@ -53,14 +55,17 @@ def scores(folder, paths):
         raise ValueError(f"there is no {known['name']!r}, but {', '.join(held)}")
     given = [[encoded(k, held[k["name"]], model["csv"]) for k in tensor["of"]] for tensor in model["inputs"]]
     given = [np.concatenate(parts, 1, dtype=np.float32) for parts in given]
+    lacking = sum(np.isnan(x).reshape(len(x), -1).any(1) for x in given)  # where such rows are to have no score
     session = onnxruntime.InferenceSession(folder / model["graph"]["file"])
     for start in range(0, len(given[0]), n := model["graph"]["rows_at_once"]):
         part = {tensor["name"]: x[start : start + n] for tensor, x in zip(model["inputs"], given, strict=True)}
-        yield from session.run(None, part)[0]
+        yield from np.where(lacking[start : start + n], np.nan, session.run(None, part)[0])
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     try:
         print("score", *scores(Path(__file__).parent, sys.argv[1:]), sep="\n")
-    except (IndexError, OSError, ValueError) as error:
-        sys.exit(f"Error: {' '.join(map(str, error.args))}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"Error: {error}")
