@@ -29,7 +29,8 @@ from straylight.job.train import quiet
 from straylight.run import Run
 
 PARTICLES = ["data=toy_trigger", "data.layout=particles", "data.background=2000", "data.signal=100"]
-DATA = {"multiplicity": PARTICLES, "sum_pt": PARTICLES}
+SEARCHED = ["data=digits", "trainer.limit_test_batches=1", "trainer.limit_val_batches=1"]  # a search for each row
+DATA = {"multiplicity": PARTICLES, "sum_pt": PARTICLES, "anogan": SEARCHED}
 LARGE = 1024  # events of the larger batch
 
 

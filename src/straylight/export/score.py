@@ -53,9 +53,9 @@ def scores(folder, paths):
     held = read(paths, model["csv"])
     for known in [known for tensor in model["inputs"] for known in tensor["of"] if known["name"] not in held]:
         raise ValueError(f"there is no {known['name']!r}, but {', '.join(held)}")
-    given = [[encoded(k, held[k["name"]], model["csv"]) for k in tensor["of"]] for tensor in model["inputs"]]
-    given = [np.concatenate(parts, 1, dtype=np.float32) for parts in given]
-    lacking = sum(np.isnan(x).reshape(len(x), -1).any(1) for x in given)  # where such rows are to have no score
+    parts = [[encoded(k, held[k["name"]], model["csv"]) for k in tensor["of"]] for tensor in model["inputs"]]
+    given = [np.concatenate(part, 1, dtype=np.float32) for part in parts]
+    lacking = np.any([np.isnan(x).reshape(len(x), -1).any(1) for x in given], 0)  # such rows have no score
     session = onnxruntime.InferenceSession(folder / model["graph"]["file"])
     for start in range(0, len(given[0]), n := model["graph"]["rows_at_once"]):
         part = {tensor["name"]: x[start : start + n] for tensor, x in zip(model["inputs"], given, strict=True)}
