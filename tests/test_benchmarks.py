@@ -32,9 +32,10 @@ SMALL = {
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "export.py": ["--only", "pca,hbos"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
+    "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.
-STARTING = {"sweep.py", "large_data.py"}
+STARTING = {"sweep.py", "large_data.py", "score.py"}
 
 
 def test_every_benchmark_is_tested() -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -48,9 +49,8 @@ LEFT_OUT = {"straylight data fetch mnist": "fetches", "straylight train data=mni
 
 
 def of(program: str) -> list[str]:
-    return [
-        c for c in ALL if c.split()[0].removeprefix(".venv/bin/") == program or c.startswith(f"PYTHONPATH=. {program}")
-    ]
+    starts = (f"PYTHONPATH=. {program}", f"cat new.csv '|' {program}")
+    return [c for c in ALL if c.split()[0].removeprefix(".venv/bin/") == program or c.startswith(starts)]
 
 
 OURS = [c for c in of("straylight") if c not in LEFT_OUT]
@@ -139,7 +139,7 @@ def written() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", OURS)
 def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
-    words = shlex.split(command.removeprefix("PYTHONPATH=. "))
+    words = shlex.split(command.removeprefix("PYTHONPATH=. ").removeprefix("cat new.csv '|' "))
     words = ["detector=hbos" if w == "..." else w for w in words]
     if "-m" in words and "detector=hbos" in words and not any("," in w for w in words):
         words.append("seed=0,1")
@@ -173,8 +173,26 @@ def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
                 assert "AUROC" in ended.out
         case "report" | "data" | "detectors" | "export":
             listed(words, monkeypatch, capfd)
+        case "score":
+            if "--help" not in words:
+                mine(desk)
+            with Path("mine.csv").open("rb") as file:
+                monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=file))
+                listed(words, monkeypatch, capfd)
+            out = words[words.index("-o") + 1] if "-o" in words else "-"
+            assert out == "-" or list(Path().glob(out))
         case other:
             raise AssertionError(f"there is a command straylight {other} that is not tested here")
+
+
+def mine(desk) -> None:
+    """A run on `mine.csv`, and new rows."""
+    own = next(c for c in OURS if "hydra.run.dir=outputs/mine" in c)
+    assert desk(*shlex.split(own)[2:], "data.val_fraction=0.5").status == 0
+    head, *rows = Path("mine.csv").read_text().splitlines()
+    Path("days").mkdir()
+    for name, some in {"new": rows, "days/mon": rows[:50], "days/tue": rows[50:]}.items():
+        Path(f"{name}.csv").write_text("\n".join([head, *some]))
 
 
 def listed(words: list[str], monkeypatch, capfd) -> None:

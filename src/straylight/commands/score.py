@@ -5,32 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
-from straylight.files.fitting import Lacking, Rules, Unseen
-from straylight.metrics.judge import Cut
+from straylight.loading import loading
 from straylight.phases import Phases
-from straylight.scoring.inputs import Input, gathered
-from straylight.scoring.pieces import Told
-from straylight.scoring.runtime import RUNTIMES, set_device, set_threads
-from straylight.scoring.scorer import Scorer, scorer_of
-from straylight.scoring.shown import show_top
-from straylight.scoring.target import STDOUT, Target
-from straylight.scoring.wanted import Wanted
-from straylight.scoring.work import Report, score_files
-from straylight.sweep.lease import leased
 
-TOP = 10  # of the strangest rows, where nothing is written
-EVERY_S = {True: 0.5, False: 10.0}  # between two lines, in a terminal and elsewhere
-NONE = "none"
+if TYPE_CHECKING:
+    from straylight.scoring.pieces import Told
+    from straylight.scoring.work import Report
+
+STDOUT = "-"
+MISSING, UNSEEN, RUNTIMES = ("error", "median", "skip"), ("error", "other", "skip"), ("torch", "onnx", "auto")
 EXAMPLES = """\
 examples:
   straylight score outputs/mine new.csv -o scores.parquet
@@ -43,9 +32,15 @@ examples:
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
     given = _parser().parse_args(arguments)
+    for name, value in {"--top": given.top, "--explain": given.explain, "--threads": given.threads}.items():
+        if value is not None and value < (name == "--threads"):
+            _refuse(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}")
     phases = Phases()
+    phases(f"opening {given.run}")
     try:
-        report = _score(given, phases)
+        with loading():
+            from straylight.scoring.command import score
+        report = score(given, phases)
     except StraylightError as error:
         phases.done()
         say(f"Error: {error}", error=True)
@@ -77,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--explain", type=int, default=0, metavar="K", help="the K features of each row that contribute most")
     add("--keep", default="", metavar="A,B", help="columns of the input that stand beside the scores")
     add("--members", action="store_true", help="the scores of an ensemble's members")
-    add("--missing", choices=get_args(Lacking), help="a value that is missing: refuse the file, fill the median of "
+    add("--missing", choices=MISSING, help="a value that is missing: refuse the file, fill the median of "
         "training rows in, or leave the row without a score; as in training, if left out")  # fmt: skip
-    add("--unseen", choices=get_args(Unseen), help="a category that training did not have; other (the usual): none of "
+    add("--unseen", choices=UNSEEN, help="a category that training did not have; other (the usual): none of "
         "them")  # fmt: skip
     add("--runtime", choices=RUNTIMES, default="torch", help="auto: the faster one, where scores agree")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
@@ -93,99 +88,12 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        sentence = message.replace("unrecognized arguments:", "there is no option")
-        say(f"Error: {sentence}; straylight score --help says what can be typed.", error=True)
-        sys.exit(2)
+        _refuse(message.replace("unrecognized arguments:", "there is no option"))
 
 
-def _score(given: argparse.Namespace, phases: Phases) -> Report:
-    for name, value in {"--top": given.top, "--explain": given.explain, "--threads": given.threads}.items():
-        if value is not None and value < (name == "--threads"):
-            raise ConfigError(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}.")
-    target = Target.of(given.output)
-    threads = set_threads(given.threads)
-    phases(f"opening {given.run}")
-    with _scratch(target) as scratch:
-        inputs = gathered(given.files, sys.stdin.buffer, scratch, target.folder)
-        scorer = scorer_of(given.run, given.runtime, scratch, threads, trust=given.trust)
-        set_device(scorer.run, given.device)
-        top = given.top if given.top is not None else 0 if given.output else TOP
-        wanted = Wanted(
-            cuts=tuple(_cuts(given.threshold, scorer, phases)),
-            rules=Rules.of(given.missing, given.unseen, scorer.trained),
-            keep=tuple(name for name in given.keep.split(",") if name),
-            members=given.members,
-            explain=given.explain,
-            top=top,
-        )
-        watch = _Watch(phases, len(inputs))
-        return score_files(scorer, inputs, target, wanted, scratch, watch.progress, watch.done)
-
-
-def _cuts(asked: Sequence[str] | None, scorer: Scorer, phases: Phases) -> Iterator[Cut]:
-    """The thresholds that are asked for; if none are, those of the run by which something can be flagged."""
-    if asked is not None:
-        yield from (scorer.judge.cut(name) for name in dict.fromkeys(asked) if asked != [NONE])
-        return
-    for entry in scorer.judge.entries:
-        try:
-            yield scorer.judge.cut(scorer.judge.called(entry))
-        except ConfigError as error:
-            phases.keep(str(error))
-
-
-@contextmanager
-def _scratch(target: Target) -> Iterator[Path]:
-    """A folder for what is not done yet, beside the output, where whoever starts again after a kill finds it."""
-    place = target.scratch
-    if place is None:
-        with TemporaryDirectory(prefix="straylight-") as folder:
-            yield Path(folder)
-        return
-    made = [folder for folder in (place.parent, *place.parents) if not folder.exists()]
-    interrupted = False
-    try:
-        with leased(place, alone=True, what="command that scores to the same place"):
-            for left in place.glob("writing.*"):
-                left.unlink()
-            try:
-                yield place
-            except KeyboardInterrupt:
-                interrupted = True
-                raise
-            finally:
-                if not interrupted:
-                    for left in place.iterdir():
-                        if not left.name.startswith(".lease"):
-                            left.unlink()
-    finally:
-        for folder in dict.fromkeys([place, *made]):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-class _Watch:
-    """Says how far it is: rows a second, and the time that is left where the number of rows is known."""
-
-    def __init__(self, phases: Phases, files: int) -> None:
-        self._phases, self._files, self._number = phases, files, 1
-        self._start = self._said = time.monotonic()
-
-    def progress(self, given: Input, done: int, rows: int | None) -> None:
-        now = time.monotonic()
-        if now - self._said < EVERY_S[self._phases.live]:
-            return
-        self._said = now
-        speed = done / max(1e-9, now - self._start)
-        which = f"file {self._number} of {self._files}, " if self._files > 1 else ""
-        left = f" of {rows:,} rows, {(rows - done) / speed:,.0f} s left" if rows else " rows"
-        self._phases(f"scoring {which}{given.shown}: {done:,}{left}, {speed:,.0f} a second")
-
-    def done(self, given: Input, told: Told) -> None:
-        self._number += 1
-        self._start = time.monotonic()
-        for notice in told.notices:
-            self._phases.keep(f"{given.shown}: {notice}")
+def _refuse(sentence: str) -> NoReturn:
+    say(f"Error: {sentence}; straylight score --help says what can be typed.", error=True)
+    sys.exit(2)
 
 
 def _show(report: Report, given: argparse.Namespace) -> None:
@@ -203,6 +111,8 @@ def _show(report: Report, given: argparse.Namespace) -> None:
     if report.drift is not None:
         say(report.drift.sentence(), error=error)
     if report.top:
+        from straylight.scoring.shown import show_top
+
         show_top(report.top, error=error)
 
 

@@ -244,18 +244,27 @@ class Recipe:
         also: Sequence[str] = (),
     ) -> Iterator[Part]:
         """As `read`, of a file that is open."""
-        wanted, there = list(dict.fromkeys([*self.wanted, *also])), {*source.names, *source.arrays}
-        if len(absent := [name for name in wanted if name not in there]) > 1:
-            raise DataError(
-                f"{source.path} lacks {len(absent):,} of the columns that it must have: "
-                f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
-            )
-        for name in wanted:
-            source.find(name)
+        wanted = self.columns_of(source, also)
         width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
         rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
         chunks = source.chunks(wanted, rows // multiple * multiple or rows)
         yield from self.parts(chunks, rules, tally, also)
+
+    def columns_of(self, source: Source, also: Sequence[str] = ()) -> list[str]:
+        """The columns of a file that are read, and others.
+
+        Raises:
+            DataError: if it lacks some.
+        """
+        names, there = list(dict.fromkeys([*self.wanted, *also])), {*source.names, *source.arrays}
+        if len(absent := [name for name in names if name not in there]) > 1:
+            raise DataError(
+                f"{source.path} lacks {len(absent):,} of the columns that it must have: "
+                f"{listed([repr(name) for name in absent])}; it has {listed(source.names)}."
+            )
+        for name in names:
+            source.find(name)
+        return names
 
     @property
     def wanted(self) -> list[str]:

@@ -67,8 +67,8 @@ def write_piece(
         source = scorer.opened(given.path)
         names, recipe = scorer.identifiers(source), scorer.recipe_of(source)
         told.notices += ignored(source.names, {*recipe.wanted, *names, *wanted.keep, *scorer.others})
-        rows = source.known_rows(recipe.wanted[0])
         also = list(dict.fromkeys([*names, *wanted.keep]))
+        rows = source.known_rows(recipe.columns_of(source, also)[0])
         schema = None
         for part in scorer.parts(source, wanted.rules, tally, also):
             table = of_part(scorer, part, wanted, also)

@@ -17,7 +17,6 @@ from straylight.errors import ConfigError
 from straylight.export import ExportError, compared
 from straylight.run import Run
 
-RUNTIMES = ("torch", "onnx", "auto")
 WORTH = 200_000  # rows from which on it is worth finding out which is faster
 Function = Callable[[Tensor, Tensor], NDArray[np.float32]]
 

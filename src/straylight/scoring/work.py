@@ -23,6 +23,7 @@ from straylight.scoring.scorer import Scorer
 from straylight.scoring.target import LEDGER, Target
 from straylight.scoring.wanted import Wanted
 
+PART = ".part"  # after the name of a file that is not whole yet
 Progress = Callable[[Input, int, int | None], None]
 Done = Callable[[Input, Told], None]
 
@@ -93,7 +94,7 @@ class _Work:
 
     def aside(self, path: Path) -> Path:
         """Where a file is written before it takes its place, in a folder that goes when all is done."""
-        return self.scratch / f"writing.{path.name}"
+        return self.scratch / f"{path.name}{PART}"
 
     def write(self, whole: Whole, path: Path, ending: str, enter: Callable[[Path], None] = lambda aside: None) -> None:
         """Write a table, which is in its place once it has reached the disk."""

@@ -1,0 +1,124 @@
+"""What `straylight score` asks for, done: opened, scored in a folder of its own, and watched."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from straylight.errors import ConfigError
+from straylight.files.fitting import Rules
+from straylight.metrics.judge import Cut
+from straylight.phases import Phases
+from straylight.scoring.inputs import Input, gathered
+from straylight.scoring.pieces import Told
+from straylight.scoring.runtime import set_device, set_threads
+from straylight.scoring.scorer import Scorer, scorer_of
+from straylight.scoring.target import Target
+from straylight.scoring.wanted import Wanted
+from straylight.scoring.work import PART, Report, score_files
+from straylight.sweep.lease import leased
+
+TOP = 10  # of the strangest rows, where nothing is written
+EVERY_S = {True: 0.5, False: 10.0}  # between two lines, in a terminal and elsewhere
+NONE = "none"
+
+
+def score(given: argparse.Namespace, phases: Phases) -> Report:
+    """Score what is asked for.
+
+    Args:
+        given: as `straylight.commands.score` parses it.
+        phases: is told how far it is.
+
+    Raises:
+        ConfigError: if it is asked wrongly.
+        DataError: if the files do not fit.
+    """
+    target = Target.of(given.output)
+    threads = set_threads(given.threads)
+    with _scratch(target) as scratch:
+        inputs = gathered(given.files, sys.stdin.buffer, scratch, target.folder)
+        scorer = scorer_of(given.run, given.runtime, scratch, threads, trust=given.trust)
+        set_device(scorer.run, given.device)
+        top = given.top if given.top is not None else 0 if given.output else TOP
+        wanted = Wanted(
+            cuts=tuple(_cuts(given.threshold, scorer, phases)),
+            rules=Rules.of(given.missing, given.unseen, scorer.trained),
+            keep=tuple(name for name in given.keep.split(",") if name),
+            members=given.members,
+            explain=given.explain,
+            top=top,
+        )
+        watch = _Watch(phases, len(inputs))
+        return score_files(scorer, inputs, target, wanted, scratch, watch.progress, watch.done)
+
+
+def _cuts(asked: Sequence[str] | None, scorer: Scorer, phases: Phases) -> Iterator[Cut]:
+    """The thresholds that are asked for; if none are, those of the run by which something can be flagged."""
+    if asked is not None:
+        yield from (scorer.judge.cut(name) for name in dict.fromkeys(asked) if asked != [NONE])
+        return
+    for entry in scorer.judge.entries:
+        try:
+            yield scorer.judge.cut(scorer.judge.called(entry))
+        except ConfigError as error:
+            phases.keep(str(error))
+
+
+@contextmanager
+def _scratch(target: Target) -> Iterator[Path]:
+    """A folder for what is not done yet, beside the output, where whoever starts again after a kill finds it."""
+    place = target.scratch
+    if place is None:
+        with TemporaryDirectory(prefix="straylight-") as folder:
+            yield Path(folder)
+        return
+    made = [folder for folder in (place.parent, *place.parents) if not folder.exists()]
+    interrupted = False
+    try:
+        with leased(place, alone=True, what="command that scores to the same place"):
+            for left in place.glob(f"*{PART}"):
+                left.unlink()
+            try:
+                yield place
+            except KeyboardInterrupt:
+                interrupted = True
+                raise
+            finally:
+                if not interrupted:
+                    for left in place.iterdir():
+                        if not left.name.startswith(".lease"):
+                            left.unlink()
+    finally:
+        for folder in dict.fromkeys([place, *made]):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+class _Watch:
+    """Says how far it is: rows a second, and the time that is left where the number of rows is known."""
+
+    def __init__(self, phases: Phases, files: int) -> None:
+        self._phases, self._files, self._number = phases, files, 1
+        self._start = self._said = time.monotonic()
+
+    def progress(self, given: Input, done: int, rows: int | None) -> None:
+        now = time.monotonic()
+        if now - self._said < EVERY_S[self._phases.live]:
+            return
+        self._said = now
+        speed = done / max(1e-9, now - self._start)
+        which = f"file {self._number} of {self._files}, " if self._files > 1 else ""
+        left = f" of {rows:,} rows, {(rows - done) / speed:,.0f} s left" if rows else " rows"
+        self._phases(f"scoring {which}{given.shown}: {done:,}{left}, {speed:,.0f} a second")
+
+    def done(self, given: Input, told: Told) -> None:
+        self._number += 1
+        self._start = time.monotonic()
+        for notice in told.notices:
+            self._phases.keep(f"{given.shown}: {notice}")
