@@ -179,7 +179,7 @@ def test_the_strangest_rows_are_listed_with_their_scores(ran) -> None:
     assert [int(r["rank"]) for r in strangest] == list(range(1, 101)) and len(rows) == 200
     assert [np.float32(r["score"]) for r in strangest] == sorted(score.values(), reverse=True)[:100]
     assert [np.float32(r["score"]) for r in rows[100:]] == sorted(score.values())[:100]
-    assert all(score[int(r["row"])] == np.float32(r["score"]) and kind[int(r["row"])] == r["kind"] for r in rows)
+    assert all(score[int(r["index"])] == np.float32(r["score"]) and kind[int(r["index"])] == r["kind"] for r in rows)
     assert {"x1", "x2"} <= set(rows[0])
 
 
@@ -557,7 +557,8 @@ def test_the_projector_has_a_line_of_labels_for_every_point(run_of_twenty_epochs
     assert vectors.relative_to(folder).as_posix() in config and labels.relative_to(folder).as_posix() in config
     points = np.loadtxt(vectors, delimiter="\t")
     lines = labels.read_text().splitlines()
-    assert lines[0].split("\t")[:3] == ["kind", "score", "row"]
+    assert lines[0].split("\t") == ["kind", "score", "index", "file", "row", "digit"]
+    assert all(len(line.split("\t")) == 6 for line in lines)
     assert points.shape == (len(lines) - 1, 8) and len(points) <= 5000
     (sprite,) = folder.rglob("sprite.png")
     with Image.open(sprite) as picture:

@@ -77,6 +77,31 @@ def test_extremes_of_images_are_framed_by_kind_and_counted() -> None:
     assert texts(figure) == counts
 
 
+def test_the_strangest_are_called_by_their_names() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    called = ([f"id s{i}" for i in range(30)], [f"id o{i}" for i in range(30)])
+    given = ((np.ones(30), np.ones(30)), (np.ones(30, int), np.zeros(30, int)))
+    left, right = figures.extremes(x[:30], x[30:], *given, names=called).axes[:2]
+    for axis, own in ((left, "s"), (right, "o")):
+        told = dict(zip(axis.get_yticks(), (tick.get_text() for tick in axis.get_yticklabels()), strict=True))
+        assert 8 <= len(told) <= 12 and told == {i: f"id {own}{i}  {i + 1}" for i in told}
+    images = np.random.default_rng(0).uniform(size=(60, 1, 8, 8))
+    titles = [axis.get_title() for axis in figures.extremes(images[:30], images[30:], *given, names=called).axes[:2]]
+    assert titles[0].endswith("first id s0, id s1, id s2") and titles[1].endswith("first id o0, id o1, id o2")
+    with pytest.raises(ValueError, match="a name each"):
+        figures.extremes(x[:30], x[30:], *given, names=(called[0][:3], called[1]))
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 8, 8)])
+def test_reconstructions_are_called_by_their_names(shape) -> None:
+    x = np.random.default_rng(0).uniform(size=(3, *shape))
+    figure = figures.reconstructions(x, x, [0, 0, 1], [1, 2, 3], names=["id a", "row 2", "id c"])
+    titles = [axis.get_title() for axis in figure.axes[:3]]
+    assert [title[:4] for title in titles] == ["id a", "row ", "id c"]
+    with pytest.raises(ValueError, match="as many names"):
+        figures.reconstructions(x, x, [0, 0, 1], [1, 2, 3], names=["id a"])
+
+
 def test_extremes_of_rows_are_standard_deviations_from_ordinary_ones() -> None:
     strange, ordinary = rows(100, 30, 1), rows(100, 30, 2)
     strange[:, 3] += 10
@@ -245,9 +270,11 @@ def test_contributions_are_shares_of_the_largest_of_each_event() -> None:
 
 def test_contributions_name_the_row_and_the_features_that_matter_most_with_their_values() -> None:
     x, parts = np.arange(8.0).reshape(2, 4), np.array([[1.0, 3.0, -9.0, 2.0], [-1.0, -2.0, 0.0, -3.0]])
-    figure = rendered(figures.contributions(x, parts, [7, 8], [1, 0], KINDS, list("abcd"), rows=[812, 30_000]))
+    figure = rendered(
+        figures.contributions(x, parts, [7, 8], [1, 0], KINDS, list("abcd"), rows=["row 812", "id 30000"])
+    )
     axis, beside = figure.axes[:2]
-    assert [t.get_text().split("  ")[0] for t in axis.get_yticklabels()] == ["row 812", "row 30000"]
+    assert [t.get_text().split("  ")[0] for t in axis.get_yticklabels()] == ["row 812", "id 30000"]
     assert [t.get_text() for t in beside.get_yticklabels()] == ["b = 1, d = 3", "none alone"]
     assert beside.get_ylim() == axis.get_ylim()
 

@@ -16,6 +16,7 @@ TORCH, LIGHTNING, HYDRA = {"torch"}, {"torch", "pytorch_lightning"}, {"hydra", "
 FLOORS: list[dict[str, set[str]]] = [
     {
         "errors": set(),
+        "extras": set(),
         "checks": set(),
         "atomic": set(),
         "result": set(),
@@ -44,6 +45,8 @@ FLOORS: list[dict[str, set[str]]] = [
         "habits": set(),
         "job": LIGHTNING | HYDRA | {"pydantic"},
         "run": TORCH | {"omegaconf", "pydantic"},
+        "parts": LIGHTNING | HYDRA,
+        "pyfunc": set(),
         "study": LIGHTNING,
         "cross_validation": LIGHTNING,
         "bar": set(),

@@ -77,9 +77,24 @@ def test_images_are_those_torchvision_reads_and_sums_those_it_knows(root):
         theirs = getattr(datasets, type(data).__name__)
         test = theirs(str(root), train=False, download=False)
         assert torch.equal(data.splits.test.x[:, 0], test.data / 255)
+        trained = theirs(str(root), train=True, download=False)
+        for part in (data.splits.train, data.splits.val, data.splits.reserve):
+            assert torch.equal(part.x[:, 0], trained.data[part.origin.rows() - 1] / 255)
+            assert part.origin.file([0]).to_pylist() == [str(data.files()[0])]
         assert data.splits.test.meta[data.column].tolist() == test.targets.tolist()
         known = {(f"{theirs.mirrors[0]}{name}", f"md5:{md5}") for name, md5 in theirs.resources}
         assert {(remote.url, remote.hash) for remote in data.remotes} == known
+
+
+def test_images_know_their_file_and_their_number_in_it(root):
+    from torchvision import datasets
+
+    raw = {train: datasets.MNIST(str(root), train=train, download=False).data / 255 for train in (True, False)}
+    data = ContaminatedMNIST(root=str(root), reserve_fraction=0.1)
+    for part in data.splits:
+        for i in np.flatnonzero(part.y.numpy() == 0):
+            (path,), (row,) = part.origin.file([i]).to_pylist(), part.origin.rows([i]).tolist()
+            assert torch.equal(part.x[i, 0], raw[path == str(data.files()[0])][row - 1])
     assert list(FashionMNIST.classes) == datasets.FashionMNIST.classes
 
 

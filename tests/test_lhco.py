@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,11 @@ def test_contamination_is_as_found_none_or_what_is_asked_for(fraction, folder) -
     drawn = torch.cat([train.context, train.x], 1)[train.y == 1].numpy()
     assert {row.tobytes() for row in drawn} <= pool and len({row.tobytes() for row in drawn}) == wanted
     assert same(test, "innerdata_test")
+    for part in (train, test):  # each row is the one of the file that it says it is
+        files, numbers = part.origin.file().to_pylist(), part.origin.rows().tolist()
+        there = {path: rows(Path(path).stem) for path in set(files)}
+        expected = np.array([there[path][n - 1] for path, n in zip(files, numbers, strict=True)], dtype=np.float32)
+        assert np.array_equal(part.x.numpy(), expected[:, 1:5]) and np.array_equal(part.y.numpy(), expected[:, 5])
 
 
 def test_more_signal_than_there_is_is_refused(folder) -> None:

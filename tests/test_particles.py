@@ -205,6 +205,8 @@ def test_groups_stay_on_one_side(grouped, reserve) -> None:
         for i in np.flatnonzero(part.y.numpy() == 0):
             place = row_of[part.x[i : i + 1].numpy().tobytes()]
             assert part.meta["group"][i] == group[place] and part.meta["process"][i] == process[place]
+            assert part.origin.rows([i]).tolist() == [place + 1]
+            assert part.origin.file([i]).to_pylist() == [str(grouped / BACKGROUND)]
         assert (part.meta["process"][part.y.numpy() > 0] == -1).all()
     of_signals = np.concatenate([part.meta["group"][part.y.numpy() > 0] for part in data.splits])
     assert not np.intersect1d(of_signals, group).size
@@ -291,6 +293,14 @@ def test_files_split_before_keep_their_splits(folder, shape, reserve) -> None:
     if not reserve:
         assert np.array_equal(test.x[:][test.y == 1].numpy(), events(60, 1)[..., :3].reshape(-1, 57))
     assert adc(folder, use=[]).load().test.x[:].shape == (130, 57)
+    for name, part in {"X_train": train, "X_val": val, "X_test": test}.items():  # rows are counted in their array
+        of, numbers = np.array(part.origin.file().to_pylist()), part.origin.rows()
+        own = part.y.numpy() == 0
+        assert set(of[own]) == {f"{folder / BACKGROUND}/{name}"}
+        assert np.array_equal(part.x[:][own].numpy(), parts[name].reshape(-1, 57)[numbers[own] - 1])
+        signal = events(60, 1)[..., :3].reshape(-1, 57)
+        first = ~own & (of == str(folder / FILES["a"]))
+        assert np.array_equal(part.x[:][first].numpy(), signal[numbers[first] - 1])
 
 
 def test_a_background_of_data_alone_is_split_by_seed(folder) -> None:

@@ -198,6 +198,14 @@ def compared(root, subset, seed, monkeypatch):
     wanted = Counter(zip(*expected, [t.decode().rstrip(".") for t in target], strict=True))
     got = sum((as_rows(p.x.numpy(), data.columns, p.meta["attack"], features) for p in data.splits), Counter())
     assert got == wanted
+    raw, attacks = parsed(root / FILE)
+    for part in data.splits:  # each row is the one of the file that it says it is
+        row = part.origin.rows() - 1
+        assert [attack.decode().rstrip(".") for attack in attacks[row]] == part.meta["attack"].tolist()
+        sent = raw[row, list(COLUMNS).index("src_bytes")].astype(float)
+        sent = sent if subset in ("SA", "all") else np.log(sent + 0.1)
+        np.testing.assert_allclose(part.x[:, list(data.columns).index("src_bytes")], sent, rtol=1e-5)
+        assert set(part.origin.file().to_pylist()) <= {str(root / FILE)}
     return data
 
 
@@ -295,6 +303,8 @@ def test_houses_of_one_neighbourhood_are_nominal(houses):
     np.testing.assert_array_equal(everyone[order, 1], 7 * np.arange(50))
     np.testing.assert_array_equal(y[order], np.arange(50) >= 40)
     assert set(data.splits.train.meta["neighborhood"]) == {"CollgCr"}
+    for part in HousePrices(root=str(houses), nominal="NAmes", anomalous="NoRidge").splits:
+        assert part.x[:, 0].tolist() == (999 + part.origin.rows()).tolist()
     data = HousePrices(root=str(houses), nominal=["CollgCr"], anomalous=["NAmes", "NoRidge"], features=["SalePrice"])
     assert data.kinds == ("nominal", "NAmes", "NoRidge") and Counter(data.splits.test.y.tolist()) == {
         0: 20,

@@ -40,6 +40,9 @@ NEEDED = ("detector", "data", "optimizer", "trainer", "paths")
 #: Keys that we read ourselves beside those that a target takes.
 OURS: Mapping[str, Mapping[str, Any]] = {"trainer": {"timeout_s": PositiveFloat | None}}
 
+#: What is built for a target and never set.
+GIVEN = ("shape", "context", "optimizer")
+
 
 class Main(BaseModel, extra="allow"):
     """The values of `conf/train.yaml` itself."""
@@ -256,6 +259,8 @@ def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
         ) from error
     if target is None:
         raise ConfigError(f"{key}._target_={node['_target_']!r} names nothing that can be imported from here.")
+    if said := lacks(node):
+        raise ConfigError(said)
     takes, open_ended = _parameters(target)
     takes |= OURS.get(key, {})
     for name, value in node.items():
@@ -283,6 +288,19 @@ def _check_target(key: str, node: dict[str, Any]) -> Iterator[str]:
                 yield str(name)
                 continue
             _refuse(f"{key}.{name}", error)
+
+
+def takes(node: Mapping[str, Any]) -> list[str]:
+    """The names that a node has or that what it names takes."""
+    named, _ = _parameters(pydoc.locate(str(node.get("_target_"))))
+    keys = [str(key) for key in node if not str(key).startswith("_")]
+    return list(dict.fromkeys([*keys, *(name for name in named if name not in GIVEN)]))
+
+
+def lacks(node: Mapping[str, Any]) -> str | None:
+    """What to say if what a node names needs packages that are not installed; `None` if it has them."""
+    found: Any = pydoc.locate(str(node.get("_target_")))
+    return found.lacks() if hasattr(found, "lacks") else None
 
 
 def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:

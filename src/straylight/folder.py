@@ -6,22 +6,25 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from straylight.atomic import table_run, write_json, write_table
 from straylight.documents import read_json, read_yaml
 from straylight.errors import ConfigError
 from straylight.result import Result, odd
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
 EXPORTED = "export"
 CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
 INSIDE = frozenset(
-    {".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv", EXPORTED}
+    {".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv", "wandb", EXPORTED}
 )
 #: What a run leaves behind, and must not be taken for that of another one in the same folder.
 LEFT = (
@@ -166,6 +169,7 @@ class RunFolder:
                 for emptied in (*folder.glob("*/*"), *folder.glob("*"), folder):
                     with suppress(OSError):  # which holds something else, and stays
                         emptied.rmdir()
+            shutil.rmtree(self.path / "wandb", ignore_errors=True)
         self.forget_aside()
 
     @property
@@ -264,8 +268,17 @@ class RunFolder:
         """Write columns as Parquet that bears the run's id."""
         write_table(path, columns, self.run)
 
-    def columns(self, path: Path) -> dict[str, Any]:
-        """The columns of a Parquet file of this run, as numpy arrays, by name.
+    def columns(self, path: Path, wanted: Callable[[str], bool] | None = None) -> dict[str, Any]:
+        """The columns of a Parquet file of this run, as numpy arrays, by name; all of them, or those that are wanted.
+
+        Raises:
+            ConfigError: if it is damaged, or of another run.
+        """
+        table = self.table(path, wanted)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def table(self, path: Path, wanted: Callable[[str], bool] | None = None) -> pa.Table:
+        """The same as a table of Arrow.
 
         Raises:
             ConfigError: if it is damaged, or of another run.
@@ -273,12 +286,14 @@ class RunFolder:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                names = [name for name in file.schema_arrow.names if wanted is None or wanted(name)]
+                table = file.read(names).select(names)  # which takes `meta.x` for a part of `meta`
         except (OSError, ValueError) as error:  # Arrow's are of these
             raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         self.check_same_run(path, table_run(table))
         self.check_whole(path)
-        return {name: table[name].to_numpy() for name in table.column_names}
+        return table
 
     def read(self) -> Result | None:
         """What `result.json` says; `None` if it is not there. One that cannot be used is a run that failed, and why."""

@@ -12,7 +12,7 @@ Config = Mapping[str, Any]
 
 #: What the Trainer is given by us, and where it is asked for.
 OURS = {
-    "logger": "choose one by logger=tensorboard, csv, both or none",
+    "logger": "choose one by logger=tensorboard, csv, both, wandb, mlflow or none",
     "callbacks": "add one as callbacks.NAME, with its _target_",
     "enable_checkpointing": "callbacks.checkpoint=null leaves checkpoints out",
     "default_root_dir": "a run's folder is hydra.run.dir",

@@ -30,8 +30,10 @@ from straylight.job.checkpoints import read_checkpoint
 from straylight.job.kept import as_tested, data_of, material_of
 from straylight.job.train import load, put
 from straylight.metrics.judge import Judge
+from straylight.report.card import of_folder
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,27 @@ class Run:
         place.check_same_run(checkpoint, load(detector, checkpoint))
         place.check_whole(checkpoint)
         return cls(place.path, cfg, detector, known, result)
+
+    @property
+    def rows(self) -> pa.Table:
+        """The rows of its test with their scores, as it wrote them: `index`, `score`, `y`, `kind` and what names them.
+
+        A table of Arrow: `run.rows.to_pandas()`, `polars.from_arrow(run.rows)`. `docs/runs.md` says what its columns
+        are.
+
+        Example: `Run.open(folder).rows.sort_by([("score", "descending")]).slice(0, 10)`, the ten strangest.
+
+        Raises:
+            ConfigError: if the run kept no scores, or they are damaged.
+        """
+        place = RunFolder(self.folder)
+        if not place.scores.is_file():
+            raise ConfigError(f"{place} holds no scores of test rows ({place.scores.name}): its test has not ended.")
+        return place.table(place.scores)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `straylight.report.card`."""
+        return of_folder(self.folder)
 
     @cached_property
     def material(self) -> Material:
@@ -311,7 +334,8 @@ class Run:
     def judge(self) -> Judge:
         """The thresholds and calibration scores of the run."""
         place = RunFolder(self.folder)
-        columns = place.columns(place.calibration) if place.calibration.is_file() else None
+        wanted = {"index", "score", "y", "weight", "fold"}.__contains__
+        columns = place.columns(place.calibration, wanted) if place.calibration.is_file() else None
         return Judge(str(self.folder), list(self.result.get("thresholds", [])), columns)
 
     @cached_property

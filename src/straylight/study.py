@@ -18,14 +18,19 @@ from torch import Tensor
 
 from straylight.bar import Bar, in_notebook
 from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
+from straylight.callbacks.extremes import extremes
+from straylight.callbacks.scored import Scores, columns_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet, silent
+from straylight.parts import parts
 from straylight.phases import Phases
+from straylight.report.card import STRANGEST, card
 from straylight.report.details import layers
 from straylight.report.leaderboard import Row, rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 
@@ -50,6 +55,11 @@ class Study:
         self.scores, self.y, self.kinds, self.thresholds = run.scores, run.y, run.kinds, run.thresholds
         self._gallery = gallery
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: see `straylight.report.card`."""
+        listed = extremes(self.material, STRANGEST) if len(self.material.shape) == 1 else ""
+        return card(self.result, listed)
+
     @property
     def x(self) -> Tensor:
         """The test rows in the data's own units, `(N, *shape)`, in the order of the scores."""
@@ -59,6 +69,23 @@ class Study:
     def meta(self) -> dict[str, NDArray[Any]]:
         """What else is known of the test rows, such as the digit, by name, `(N,)` each."""
         return {name: column[self.material.index] for name, column in self.data.splits.test.meta.items()}
+
+    @property
+    def rows(self) -> pa.Table:
+        """The test rows: `index`, `score`, `y`, `kind` and what names them, as in a run's `scores.parquet`.
+
+        Example:
+            >>> from straylight.data import Digits
+            >>> from straylight.detectors import KNN
+            >>> data = Digits()
+            >>> study(KNN(data.shape), data, progress=False).rows.column_names
+            ['index', 'score', 'y', 'kind', 'file', 'row', 'digit']
+        """
+        import pyarrow as pa
+
+        run = self.material
+        scores = Scores(run.index, run.scores, run.y, run.members)
+        return pa.table(columns_of(scores, self.kinds, self.data.splits.test))
 
     @property
     @torch.no_grad()
@@ -106,24 +133,29 @@ class Study:
 
 
 def study(
-    detector: Detector,
-    data: AnomalyDataModule,
+    detector: Detector | str,
+    data: Any,
     *,
+    seed: int = 0,
     epochs: int = 100,
     f1: bool = False,
     callbacks: Sequence[pl.Callback] = (),
     accelerator: str = "cpu",
     threads: int = 1,
     progress: bool = True,
+    **settings: Any,
 ) -> Study:
     """Train a detector, test the epoch of least validation loss, and measure: a `straylight train` in memory.
 
-    With `pytorch_lightning.seed_everything(seed)` before the detector is built, and the same `seed` for the data, it
-    ends with the scores of the command, bit for bit.
+    What is named is built as the command builds it, so that `study("vae", "mine.csv", label="attack", latent=4)` ends
+    with the scores of `straylight train detector=vae data=file data.path=mine.csv data.label=attack detector.latent=4`,
+    bit for bit; what is built already does so with `pytorch_lightning.seed_everything(seed)` before.
 
     Args:
-        detector: built for `data.shape`.
-        data: serves the events.
+        detector: the name of one, such as `vae`; or one that is built for `data.shape`.
+        data: a table of pandas, polars or pyarrow, or an array of numpy, see `straylight.data.Frame`; the path of a
+            file; the name of a data set, such as `digits`; or a data set that is built.
+        seed: of splits, initial weights, shuffling and noise of what is named.
         epochs: of training.
         f1: whether to set a threshold by the labels of validation, too.
         callbacks: more of them, of Lightning or your own; one of ours takes the place of its like.
@@ -131,8 +163,21 @@ def study(
         threads: of torch on the CPU in the meantime; for the small networks here one is fastest.
         progress: whether it says what it does: below a notebook's cell by a bar that goes when all is done, in a
             terminal by one line, elsewhere by lines on standard error.
+        settings: of what is named: those of the detector (`latent=4`), of the data set (`label="attack"`,
+            `nominal="ok"`, `categorical=["port"]`, `train_fraction=0.8`) and of the optimiser (`lr=1e-3`), as the
+            config calls them. Of a table in memory also `test`, a second one that is tested as it is, and `name`, and
+            `label` may be the labels themselves.
+
+    Raises:
+        ConfigError: if there is no such detector, data set or setting, or a value does not fit.
+        DataError: if the data do not.
 
     Example:
+        >>> import numpy as np
+        >>> random = np.random.default_rng(0)
+        >>> rows, strange = np.r_[random.normal(size=(300, 4)), random.normal(6, 1, (30, 4))], np.arange(330) > 299
+        >>> study("knn", rows, label=strange, k=5, progress=False).metric("auroc")
+        1.0
         >>> from straylight.data import Blobs
         >>> from straylight.detectors import KNN
         >>> data = Blobs(seed=0)
@@ -140,6 +185,8 @@ def study(
         1.0
     """
     quiet()
+    chosen = parts(detector, data, seed, settings)
+    data = chosen.data
     gallery, tell = Gallery(), _telling(progress)
     ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
     if tell is not None:
@@ -151,11 +198,13 @@ def study(
         if tell is not None:
             tell(f"reading {type(data).__name__}")
         data.setup()  # some are called by what they hold
-        record = Record(folder, {"detector": type(detector).__name__, "data": data.name, "seed": data.seed})
+        network = chosen.detector()
+        called = detector if isinstance(detector, str) else type(detector).__name__
+        record = Record(folder, {"detector": called, "data": data.name, "seed": data.seed})
         watchers = [*kept, *callbacks, Checkpoint(folder), gallery, record]
         trainer = silent(folder, watchers, epochs, accelerator)
-        fit_and_test(trainer, detector, data)
-    return Study(detector.eval(), data, record.written, gallery)
+        fit_and_test(trainer, network, data)
+    return Study(network.eval(), data, record.written, gallery)
 
 
 def _telling(progress: bool) -> Bar | Phases | None:

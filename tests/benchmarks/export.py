@@ -29,7 +29,7 @@ from straylight.job.train import quiet
 from straylight.run import Run
 
 PARTICLES = ["data=toy_trigger", "data.layout=particles", "data.background=2000", "data.signal=100"]
-SEARCHED = ["data=digits", "trainer.limit_test_batches=1", "trainer.limit_val_batches=1"]  # a search for each row
+SEARCHED = ["data=digits", "+trainer.limit_test_batches=1", "+trainer.limit_val_batches=1"]  # a search for each row
 DATA = {"multiplicity": PARTICLES, "sum_pt": PARTICLES, "anogan": SEARCHED}
 LARGE = 1024  # events of the larger batch
 
@@ -37,8 +37,12 @@ LARGE = 1024  # events of the larger batch
 def trained(name: str, folder: Path) -> Run:
     """A run of a detector, two epochs long."""
     lean = ["callbacks=numbers", "callbacks.latency=null", "logger=none", "trainer.max_epochs=2"]
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        train([f"detector={name}", *DATA.get(name, ["data=digits"]), *lean, f"hydra.run.dir={folder}"])
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            train([f"detector={name}", *DATA.get(name, ["data=digits"]), *lean, f"hydra.run.dir={folder}"])
+    except SystemExit as end:
+        raise RuntimeError(said.getvalue()) from end
     return Run.open(folder)
 
 
@@ -51,6 +55,11 @@ def seconds(call: Callable[[], object], rounds: int) -> float:
         call()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
+
+
+def shown(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -79,7 +88,7 @@ def main() -> None:
             cells = []
             for rows, unit in ((x[:1].numpy(), 1e6), (x.numpy(), 1e3)):
                 bare, ours = (seconds(lambda r=rows, m=m: m.score(r), options.rounds) for m in (run, model))
-                cells.append(f"{bare * unit:.3g}, {ours * unit:.3g}")
+                cells.append(f"{shown(bare * unit)}, {shown(ours * unit)}")
             ratios.append(ours / bare)
             worst = max(one.difference for one in made.findings)
             size = made.files["model.onnx"] / 1e3

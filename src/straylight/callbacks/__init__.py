@@ -11,9 +11,12 @@ from straylight.callbacks.figures import Figures
 from straylight.callbacks.gallery import Gallery
 from straylight.callbacks.interrupt import Interrupt
 from straylight.callbacks.latency import Latency
+from straylight.callbacks.mlflow_log import MLflowLog
 from straylight.callbacks.progress import Progress
 from straylight.callbacks.ranking import Ranking
 from straylight.callbacks.record import Record
 from straylight.callbacks.results_hdf5 import ResultsHDF5
 from straylight.callbacks.tensorboard import TensorBoard
 from straylight.callbacks.thresholds import Thresholds
+from straylight.callbacks.tracker import Tracker
+from straylight.callbacks.wandb_log import WandbLog

@@ -125,7 +125,8 @@ def reconstructions(run: Material) -> Figure | None:
     if image or plane:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
     before, after = (part.float().cpu().numpy() for part in (x, out))
-    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.features)
+    called = run.called(places)
+    return figures.reconstructions(before, after, run.y[places], run.scores[places], run.kinds, run.features, called)
 
 
 def extremes(run: Material) -> Figure | None:
@@ -139,6 +140,7 @@ def extremes(run: Material) -> Figure | None:
         (run.y[strangest], run.y[ordinary]),
         run.kinds,
         run.features,
+        (run.called(strangest), run.called(ordinary)),
     )
 
 
@@ -166,9 +168,9 @@ def contributions(run: Material) -> Figure | None:
     score = run.score(x, context).astype(np.float64)
     without = run.score(replaced.view(-1, *run.shape), context.repeat_interleave(len(groups), 0)).reshape(n, -1)
     names = run.features if size == 1 else [name.rpartition(" ")[0] for name in run.features[::size]]
-    falls, numbers = score[:, None] - without, run.index[places].tolist()
+    falls = score[:, None] - without
     return figures.contributions(
-        x.numpy(), falls, score, run.y[places], run.kinds, names, rows=numbers, constant=constant
+        x.numpy(), falls, score, run.y[places], run.kinds, names, rows=run.called(places), constant=constant
     )
 
 

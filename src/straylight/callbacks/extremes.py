@@ -21,15 +21,20 @@ def write(material: Material, path: Path) -> None:
 
 
 def extremes(material: Material, most: int) -> str:
-    """CSV of the strangest and the most ordinary rows: rank among them, row of the split, score, kind, features."""
+    """CSV of the strangest and the most ordinary rows: rank among them, position in the split, score, kind, what names
+    them, features.
+    """
     file = io.StringIO(newline="")
     out = csv.writer(file)
-    out.writerow(["end", "rank", "row", "score", "kind", *material.features])
-    for end, places in zip(("strangest", "ordinary"), material.extremes(most), strict=True):
-        for rank, (place, features) in enumerate(zip(places, material.events(places).tolist(), strict=True), 1):
+    ends = material.extremes(most)
+    out.writerow(["end", "rank", "index", "score", "kind", *material.named(ends[0][:0]), *material.features])
+    for end, places in zip(("strangest", "ordinary"), ends, strict=True):
+        names = list(zip(*material.named(places).values(), strict=True)) or [()] * len(places)
+        rows = zip(places, names, material.events(places).tolist(), strict=True)
+        for rank, (place, called, features) in enumerate(rows, 1):
             score = np.format_float_positional(material.scores[place], trim="-", unique=True)
             kind = kind_name(int(material.y[place]), material.kinds)
-            out.writerow([end, rank, int(material.index[place]), score, kind, *features])
+            out.writerow([end, rank, int(material.index[place]), score, kind, *called, *features])
     return file.getvalue()
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from straylight.callbacks.scored import Scores, split_of
+from straylight.callbacks.scored import Scores, names_of, split_of
+from straylight.rows.origin import written
 
 Places = NDArray[np.intp]
 TRIED = 64  # rows that tell how long scoring takes
@@ -35,6 +36,7 @@ class Material:
     Attributes:
         scores: `(N,)`, larger is stranger.
         y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        members: the scores of an ensemble's members, `(N, M)`; None of any other detector.
         kinds: names of the labels.
         weight: `(N,)` event weights; None is one each.
         module: the detector.
@@ -53,7 +55,7 @@ class Material:
         measured: Mapping[str, Any] | None = None,
         losses: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     ) -> None:
-        self.scores, self.y, self.weight = scores.score, scores.y, weight
+        self.scores, self.y, self.weight, self.members = scores.score, scores.y, weight, scores.members
         self.kinds = tuple(getattr(data, "kinds", ()))
         self.module, self.data = module, data
         self.measured, self.losses = measured or {}, losses or {}
@@ -132,14 +134,33 @@ class Material:
         """The first column beside the events that sorts them otherwise than their kinds do, into at most 24."""
         meta = getattr(split_of(self.data, "test"), "meta", {})
         for name, column in meta.items():
+            if name == "group" or np.ndim(column) != 1:
+                continue
             values = np.asarray(column)[self.index]
+            if values.dtype == object:  # some of which may be missing
+                values = np.array(["" if value is None else str(value) for value in values])
             found = np.unique(values[:SEEN])
-            if name == "group" or not 2 <= len(found) <= CLASSES:
+            if not 2 <= len(found) <= CLASSES:
                 continue
             kinds, labels = len(np.unique(self.y[:SEEN])), self.y[:SEEN]
             if len(set(zip(values[:SEEN].tolist(), labels.tolist(), strict=True))) > kinds or len(found) < kinds:
                 return Classes(name, values)
         return None
+
+    def called(self, places: Places) -> list[str]:
+        """What a person calls these rows: by their id, by their number in the file, or by that in the test split."""
+        origin = getattr(split_of(self.data, "test"), "origin", None)
+        if origin is None:
+            return [f"row {row}" for row in self.index[places].tolist()]
+        return list(origin.called(self.index[places]))
+
+    def named(self, places: Places) -> dict[str, list[str]]:
+        """All that names these rows, as text, nothing where it is missing, by the names of tables of scores."""
+        found = names_of(split_of(self.data, "test"), self.index[places])
+        return {
+            name: ["" if value is None else written(value) for value in column.to_pylist()]
+            for name, column in found.items()
+        }
 
     def extremes(self, most: int) -> tuple[Places, Places]:
         """Places of the strangest rows, the strangest first, and of the most ordinary, up to so many of each, disjoint.

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks.cost import Layers
-from straylight.callbacks.scored import Scores, TestScores, kinds_of, measured, split_of
+from straylight.callbacks.scored import Scores, TestScores, columns_of, kinds_of, measured, split_of
 from straylight.folder import RunFolder
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
@@ -60,15 +60,8 @@ class Record(TestScores):
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if not trainer.is_global_zero:
             return
-        import pyarrow as pa
-
-        kinds = kinds_of(trainer)
-        names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
-        kind = pa.DictionaryArray.from_arrays(pa.array((scores.y + 1).astype("int32")), pa.array(names))
-        columns = {"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind}
-        if scores.members is not None:
-            columns |= {f"member_{m}": scores.members[:, m] for m in range(scores.members.shape[1])}
-        self.folder.write_columns(self.folder.scores, columns)
+        test = split_of(getattr(trainer, "datamodule", None), "test")
+        self.folder.write_columns(self.folder.scores, columns_of(scores, kinds_of(trainer), test))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer, pl_module, "ok")

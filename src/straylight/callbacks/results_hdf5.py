@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from straylight.atomic import replacing
-from straylight.callbacks.scored import Scores, TestScores
+from straylight.callbacks.scored import Scores, TestScores, names_of, split_of
 from straylight.folder import run_of
+from straylight.rows.origin import plain, written
 
 log = logging.getLogger(__name__)
 ROWS = 16384  # written at a time
@@ -24,6 +25,9 @@ class ResultsHDF5(TestScores):
     reconstruct; `BKG_scores`, `SIG_scores`, `BKG_index`, `SIG_index`, `(N,)`. Anomalies stand kind after kind:
     `SIG_kind` holds each one's name, and `kinds/NAME/input`, `predicted`, `scores` show one kind without a copy. Rows
     whose labels nobody knows are `DATA_*` instead.
+
+    What names the rows, as in `scores.parquet`, stands in the groups `BKG_rows`, `SIG_rows` and `DATA_rows`, `(N,)`
+    each: numbers as they are, if none is missing or NaN can stand for it, and all else as text, times as ISO 8601.
 
     References:
         E. Govorkova et al., LHC physics dataset for unsupervised New Physics detection at 40 MHz, Sci. Data 9 (2022)
@@ -63,6 +67,8 @@ class ResultsHDF5(TestScores):
     ) -> None:
         index = scores.index[places]
         file[f"{prefix}_index"], file[f"{prefix}_scores"] = index, scores.score[places]
+        for name, column in names_of(split_of(trainer.datamodule, "test"), index).items():  # type: ignore[attr-defined]
+            _keep(file.require_group(f"{prefix}_rows"), name.replace("/", "_"), column)
         shape = (len(index), *module.shape)
         reconstructs = hasattr(module, "reconstruct")
         if not reconstructs:
@@ -97,3 +103,16 @@ class ResultsHDF5(TestScores):
                     view = h5py.VirtualLayout((last - first, *whole.shape[1:]), whole.dtype)
                     view[:] = h5py.VirtualSource(".", whole.name, whole.shape)[first:last]
                     group.create_virtual_dataset(what, view)
+
+
+def _keep(group: Any, name: str, column: Any) -> None:
+    """A column of Arrow's as HDF5 has it."""
+    import h5py
+    import pyarrow.types as types
+
+    number = types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type)
+    if number and not (column.null_count and not types.is_floating(column.type)):
+        group[name] = plain(column)
+        return
+    values = ["" if value is None else written(value) for value in column.to_pylist()]
+    group.create_dataset(name, data=values, dtype=h5py.string_dtype())

@@ -56,6 +56,25 @@ def kinds_of(trainer: pl.Trainer) -> tuple[str, ...]:
     return tuple(getattr(getattr(trainer, "datamodule", None), "kinds", ()))
 
 
+def names_of(split: Any, index: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """What names some rows of a split, by their positions, see `Events.named`; nothing where nobody knows."""
+    named = getattr(split, "named", None)
+    return named(index) if callable(named) else {}
+
+
+def columns_of(scores: Scores, kinds: Sequence[str], split: Any) -> dict[str, Any]:
+    """What `scores.parquet` holds of rows of a split, `(N,)` each: scores, labels, what names them, and members."""
+    import pyarrow as pa
+
+    names = ["hidden", *kinds] + [str(k) for k in range(len(kinds), int(scores.y.max(initial=0)) + 1)]
+    kind = pa.DictionaryArray.from_arrays(pa.array((scores.y + 1).astype("int32")), pa.array(names))
+    columns = {"index": scores.index, "score": scores.score, "y": scores.y, "kind": kind}
+    columns |= names_of(split, scores.index)
+    if scores.members is not None:
+        columns |= {f"member_{m}": scores.members[:, m] for m in range(scores.members.shape[1])}
+    return columns
+
+
 def weights_of(trainer: pl.Trainer, index: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """The weights of these test rows, `(N,)`; `None` where all are one, or the data module has none."""
     return weights_of_split(split_of(getattr(trainer, "datamodule", None), "test"), index)

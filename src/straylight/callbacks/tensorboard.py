@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from straylight.callbacks.material import Material
 from straylight.callbacks.scored import AfterTest, Scores, said
+from straylight.callbacks.tracker import Tracker
 
 log = logging.getLogger(__name__)
 DIMENSIONS = 50  # of a code; one of more is given by its principal components
@@ -56,7 +57,8 @@ class TensorBoard(AfterTest):
         columns = {
             "kind": [look(int(label), run.kinds).name for label in run.y[places]],
             "score": [f"{score:.6g}" for score in run.scores[places]],
-            "row": [str(row) for row in run.index[places]],
+            "index": [str(row) for row in run.index[places]],
+            **run.named(places),
         }
         if run.classes is not None:
             columns[run.classes.name] = [str(value) for value in run.classes.values[places]]
@@ -77,10 +79,12 @@ class TensorBoard(AfterTest):
 
 
 def log_png(trainer: pl.Trainer, tag: str, png: bytes, width: int, height: int) -> None:
-    """A picture to the Trainer's TensorBoard loggers, the file as it is; their writer would decode and encode it."""
+    """A picture to the Trainer's loggers that show some, the file as it is; a writer would decode and encode it."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     for logger in trainer.loggers:
+        if isinstance(logger, Tracker):
+            logger.log_png(tag, png, trainer.global_step)
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
             summary = Summary(value=[Summary.Value(tag=tag, image=image)])

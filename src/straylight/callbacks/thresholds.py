@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from straylight.atomic import replacing
 from straylight.callbacks.folds import refitted
-from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, scored_by, split_of, weights_of
+from straylight.callbacks.scored import Scores, TestScores, gather, kinds_of, names_of, scored_by, split_of, weights_of
 from straylight.detectors import FittedDetector
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder
@@ -89,7 +89,7 @@ class Thresholds(TestScores):
         if self.cross is not None:
             log.info(settable(self.rules, len(split_of(data, "train")), "training")[0])
             return
-        if not (rows := _effective(getattr(serve(), "events", None))):
+        if not (rows := _effective(_calibrated(trainer))):
             log.warning(NOTHING)
             self._told = True
             return
@@ -118,6 +118,7 @@ class Thresholds(TestScores):
         if trainer.is_global_zero and self.folder is not None:
             columns = {"index": scores.index, "score": scores.score, "y": scores.y}
             columns |= {} if weight is None else {"weight": weight}
+            columns |= names_of(_calibrated(trainer), scores.index)
             self.folder.write_columns(self.folder.calibration, columns)
 
     # calibration on training rows
@@ -159,6 +160,7 @@ class Thresholds(TestScores):
             number = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
             index, score = np.concatenate(rows), np.concatenate(scores)
             columns = {"index": index, "score": score, "y": np.full(len(index), HIDDEN), "fold": number}
+            columns |= names_of(data.splits.train, index)
             self.folder.write_columns(self.folder.calibration, columns)
             buffer = io.BytesIO()  # torch's own writer ends the process where the disk is full
             torch.save({"state_dict": states, "run": self.folder.run}, buffer)
@@ -176,6 +178,12 @@ class Thresholds(TestScores):
                 self.found = self.cuts.applied(scores.score, scores.y, kinds_of(trainer), weight)
         except ValueError as error:
             raise StraylightError(f"{type(module).__name__} applies no threshold: {error}.") from error
+
+
+def _calibrated(trainer: pl.Trainer) -> Events | None:
+    """The rows that calibrate."""
+    serve = getattr(getattr(trainer, "datamodule", None), "calibration_dataloader", None)
+    return None if serve is None else getattr(serve(), "events", None)
 
 
 def _effective(events: Events | None) -> float:

@@ -14,11 +14,12 @@ from straylight import config
 from straylight.callbacks.figures import Figures
 from straylight.callbacks.pictures import Drawn, current, draw, marks_of
 from straylight.callbacks.tensorboard import log_png
+from straylight.callbacks.tracker import Tracker
 from straylight.console import say
 from straylight.errors import StraylightError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.kept import as_tested, data_of, material_of
-from straylight.job.logs import call
+from straylight.job.logs import call, tracked
 from straylight.job.train import quiet
 from straylight.report.choice import NAMES, Only, complete
 from straylight.run import Run
@@ -106,7 +107,7 @@ def _keep(folder: RunFolder, done: Drawn, there: Collection[str]) -> None:
 
 
 class _Writers:
-    """The TensorBoard loggers that a run had, opened when there is a picture for them."""
+    """The loggers that a run had and that show pictures, opened when there is a picture for them."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -121,10 +122,17 @@ class _Writers:
         import pytorch_lightning as pl
 
         chosen: Any = self.run.cfg.get("logger") or {}
-        built = [config.build(self.run.cfg, f"logger.{name}") for name in chosen if chosen[name] is not None]
-        call(built, RunFolder(self.run.folder), self.run.result)
-        return [logger for logger in built if isinstance(logger, pl.loggers.TensorBoardLogger)]
+        there = [name for name in chosen if chosen[name] is not None and not config.lacks(chosen[name])]
+        built = [config.build(self.run.cfg, f"logger.{name}") for name in there]
+        folder = RunFolder(self.run.folder)
+        call(built, folder, self.run.result)
+        again = tracked(self.run.cfg, folder, self.run.result, again=True)
+        return [
+            logger
+            for logger in built
+            if isinstance(logger, pl.loggers.TensorBoardLogger) or (isinstance(logger, Tracker) and logger.find(again))
+        ]
 
     def close(self) -> None:
         for logger in self.trainer.loggers if self.trainer is not None else ():
-            logger.experiment.close()
+            logger.close() if isinstance(logger, Tracker) else logger.experiment.close()

@@ -6,6 +6,7 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
 from straylight.data.digits import ContaminatedDigits, Digits
 from straylight.data.file import File
+from straylight.data.frame import Frame
 from straylight.data.gaussians import Gaussians
 from straylight.data.generated import Generated
 from straylight.data.house_prices import HousePrices
@@ -30,6 +31,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "File",
+    "Frame",
     "Gaussians",
     "Generated",
     "HousePrices",

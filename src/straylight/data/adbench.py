@@ -8,6 +8,7 @@ import numpy as np
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
 
 SOURCE = "https://github.com/Minqi824/ADBench/raw/3dac8221081e190f157d78e93bfa8867f90d0965/adbench/datasets/Classical/"
 
@@ -68,14 +69,15 @@ class ADBench(Stored):
     def load(self) -> Splits:
         self.require()
         x, y = _read(self.path)
+        origin = Origin.of(self.path, len(x))
         if self.max_rows is not None and len(x) > self.max_rows:
             rows = np.sort(np.random.default_rng([self.seed, 3]).permutation(len(x))[: self.max_rows])
-            x, y = x[rows], y[rows]
+            x, y, origin = x[rows], y[rows], origin.take(rows)
         if y.max(initial=0) > 1:
             self.kinds = ("nominal", *(str(k) for k in range(1, int(y.max()) + 1)))
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and named as such
             x = x.astype(np.float32)
-        return self.split(Events.of(x, y))
+        return self.split(Events.of(x, y, origin=origin))
 
 
 def _find(root: Path, name: str) -> Path:

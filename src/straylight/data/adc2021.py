@@ -10,7 +10,6 @@ import torch
 
 from straylight import checks
 from straylight.data.particles import FEATURES, PARTICLES, particles
-from straylight.data.steps.contamination import joined
 from straylight.data.steps.splits import nominal_only
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
@@ -99,16 +98,16 @@ class ADC2021(Stored):
             self.notice("a simulation in the layout of ADC2021: results on it are not ADC2021 results.")
         strange = [self._labelled(events, kind) for kind, parts in enumerate(signals, 1) for events in parts.values()]
         if "all" in background:
-            return self.split(joined(*_grouped([background["all"], *strange])))
+            return self.split(Events.cat(*_grouped([background["all"], *strange])))
         if absent := [part for part in ("train", "val", "test") if part not in background]:
             raise DataError(f"{first} was split before, but holds no X_{absent[0]}.")
         train, val, test = (background[part] for part in ("train", "val", "test"))
         if not strange:
             return Splits(train, val, test, test.take([]))
-        signal = joined(*_grouped(strange))
+        signal = Events.cat(*_grouped(strange))
         places = nominal_only(signal.y, seed=self.seed, reserve=self.reserve_fraction, group=signal.meta.get("group"))
         aside = places.of(signal)
-        return Splits(train, val, joined(test, aside.test), aside.reserve)
+        return Splits(train, val, Events.cat(test, aside.test), aside.reserve)
 
     def _labelled(self, events: Events, kind: int) -> Events:
         y = torch.tensor([kind], dtype=torch.int8).expand(len(events))

@@ -12,6 +12,7 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.corruption import blackout, noise, rotated
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
 
 Corruption = Callable[[Tensor, np.random.Generator], Tensor]
 CORRUPTIONS: dict[str, Corruption] = {"rotated": rotated, "noise": noise, "blackout": blackout}
@@ -45,6 +46,9 @@ class Contaminated(AnomalyDataModule):
         >>> [len(part) for part in data.load()], data.kinds
         ([80, 5, 15, 0], ('nominal', 'rotated', 'noise', 'blackout'))
     """
+
+    #: Where the images come from, if they lie in files; known when `images` was asked.
+    origin: Origin | None = None
 
     def __init__(
         self,
@@ -95,7 +99,8 @@ class Contaminated(AnomalyDataModule):
             part = slice(start, start + count)
             x[part], y[part] = CORRUPTIONS[kind](x[part], rng), k
             start += count
-        return Events.of(x, y, meta={"digit": digit[rows], "corruption": np.array(self.kinds)[y]})
+        origin = None if self.origin is None else self.origin.take(rows)
+        return Events.of(x, y, meta={"digit": digit[rows], "corruption": np.array(self.kinds)[y]}, origin=origin)
 
 
 def _portions(n: int, shares: Sequence[float]) -> list[int]:

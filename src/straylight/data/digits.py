@@ -11,6 +11,9 @@ from straylight.data.base import AnomalyDataModule
 from straylight.data.contaminated import Contaminated
 from straylight.data.steps.splits import one_class, one_class_name
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
+
+SOURCE = "sklearn/datasets/data/digits.csv.gz"  # a file of scikit-learn's
 
 
 class Digits(AnomalyDataModule):
@@ -46,7 +49,7 @@ class Digits(AnomalyDataModule):
     def load(self) -> Splits:
         images, digit = _digits()
         y, self.kinds = one_class(digit, self.nominal, [str(d) for d in range(10)])
-        return self.split(Events.of(images, y, meta={"digit": digit}))
+        return self.split(Events.of(images, y, meta={"digit": digit}, origin=Origin.of(SOURCE, len(y))))
 
 
 class ContaminatedDigits(Contaminated):
@@ -79,6 +82,7 @@ class ContaminatedDigits(Contaminated):
 
     def images(self) -> tuple[Tensor, np.ndarray]:
         images, digit = _digits()
+        self.origin = Origin.of(SOURCE, len(digit))
         return torch.from_numpy(images).float() / 16, digit
 
 

@@ -26,9 +26,10 @@ from straylight.files.recipe import Recipe
 from straylight.files.resolution import LOOKED_AT, VALUES, Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, assign, complete, labels
 from straylight.files.source import Source, about, listed
-from straylight.files.table import numbers, texts
+from straylight.files.table import numbers
 from straylight.rows.batch import HIDDEN, Events, Splits
 from straylight.rows.mapped import CHUNK, Mapped
+from straylight.rows.origin import Origin, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,8 @@ class File(AnomalyDataModule):
         context: columns that a density is conditioned on.
         weight: the column of event weights.
         group: the column that tells which rows stay on one side of a split.
-        meta: columns that are kept beside the scores and that no detector sees.
+        meta: columns that are kept beside the scores and that no detector sees: ids, times, names, of any type with one
+            value a row, or none. The first in which no two rows are alike says what a row is called in figures.
         categorical: columns of numbers that are one-hot encoded like text.
         unseen: what is done about a row of the second file with a category that no training row has; see
             `straylight.files.fitting.Rules`.
@@ -118,8 +120,8 @@ class File(AnomalyDataModule):
         return stem(self.path)
 
     def load(self) -> Splits:
-        source = open_file(self.path, dialect=self._dialect)
-        tested = None if self.test_path is None else open_file(self.test_path, dialect=self._dialect)
+        source = self._source(self.path)
+        tested = None if self.test_path is None else self._source(self.test_path)
         asked = self.roles
         if tested and asked.label is not None and asked.label in tested.names and asked.label not in source.names:
             asked = asked._replace(label=None)  # nobody knows of the rows that train
@@ -128,7 +130,7 @@ class File(AnomalyDataModule):
         if left:
             self.notice(
                 f"{listed([repr(name) for name in left])} of {self.path.name} ha{'ve' if left[1:] else 's'} no "
-                "role, and no detector sees it."
+                f"role, and no detector sees it; data.meta=[{','.join(left[:3])}] keeps it beside the scores."
             )
         for file in filter(None, (source, tested)):
             file.check_rows(list(roles.features) or [str(roles.array)], self.memory_mb * 2**20)
@@ -173,6 +175,9 @@ class File(AnomalyDataModule):
 
     # parts of load
 
+    def _source(self, path: Path) -> Source:
+        return open_file(path, dialect=self._dialect)
+
     def _others_tested(self, tested: Source) -> pa.Table | None:
         """What is no feature of the second file, whose rows may have no labels."""
         label = self.roles.label
@@ -200,16 +205,18 @@ class File(AnomalyDataModule):
         """What the rows are but for their features."""
         r = self.roles
         rows = source.rows_of(r.features[0] if r.features else str(r.array))
+        with about(source.path):
+            names = [] if table is None else [name for name in r.meta if name in table.column_names]
+            columns = source.naming(None if table is None else table.select(names), r.features)
         if table is None:
-            return Events.of(np.empty((rows, 0)), _unknown(rows))
+            origin = Origin.of(source.path, rows, columns)
+            return Events.of(np.empty((rows, 0)), _unknown(rows), origin=origin)
         if table.num_rows != rows:
             raise DataError(
                 f"{source.path}: {table.column_names[0]!r} has {table.num_rows:,} rows, and the features have {rows:,}."
             )
         with about(source.path):
-            meta = {name: _plain(table[name]) for name in r.meta if name in table.column_names}
-            if r.group is not None:
-                meta["group"] = _plain(complete(table[r.group], r.group, "group"))
+            meta = {} if r.group is None else {"group": plain(complete(table[r.group], r.group, "group"))}
             weight = None if r.weight is None else numbers(complete(table[r.weight], r.weight, "weight"), r.weight)
             return Events.of(
                 np.empty((rows, 0)),
@@ -217,6 +224,7 @@ class File(AnomalyDataModule):
                 None,
                 None if weight is None else np.array(weight),
                 meta,
+                Origin.of(source.path, rows, columns),
             )
 
     def _centre_context(self, table: pa.Table | None, train: NDArray) -> None:
@@ -358,14 +366,3 @@ def _unknown(rows: int) -> Tensor:
 
 def _names(given: Names) -> tuple[str, ...]:
     return tuple(map(str, [given] if isinstance(given, str | int) else given))
-
-
-def _plain(column: pa.ChunkedArray) -> NDArray:
-    """A column as numpy has it: numbers and times as they are, text and what float64 does not hold as objects."""
-    import pyarrow.types as types
-
-    if column.null_count and types.is_integer(column.type):
-        return np.array(column.to_pylist(), dtype=object)
-    if types.is_temporal(column.type) or types.is_boolean(column.type) or types.is_integer(column.type):
-        return column.to_numpy()
-    return numbers(column, "", "float64") if types.is_floating(column.type) else texts(column)

@@ -14,6 +14,7 @@ from straylight.files.roles import Roles
 from straylight.files.source import about, meant
 from straylight.files.table import texts
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
 
 COURSE = "house_prices.csv", ("Neighborhood", "LotArea", "SalePrice", "OverallCond")
 REPOSITORY = "aai-institute/tfl-training-practical-anomaly-detection/d7c59c354d90c4ad35df9378edb3394fc7b1bd01"
@@ -92,6 +93,7 @@ class HousePrices(Stored):
                 )
         label = {**dict.fromkeys(self.nominal, 0), **{name: 1 + i for i, name in enumerate(self.anomalous)}}
         rows = np.flatnonzero(np.isin(where, list(label)))
+        origin = Origin.of(path, len(table)).take(rows)
         table, where = table.take(rows), where[rows]
         y = np.array([label[name] for name in where])
         places = self.divide(y)
@@ -101,4 +103,4 @@ class HousePrices(Stored):
             )
         self.columns = recipe.names
         x = recipe.features([table], self.notice)
-        return places.of(Events.of(x, y, meta={"neighborhood": where}))
+        return places.of(Events.of(x, y, meta={"neighborhood": where}, origin=origin))

@@ -15,6 +15,7 @@ from straylight.files.roles import Roles
 from straylight.files.source import about
 from straylight.files.table import texts
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,7 +150,7 @@ class KDDCup99(Stored):
 
     def load(self) -> Splits:
         self.require()
-        table, attack = self._chosen()
+        table, attack, origin = self._chosen()
         kind = {name: kind for kind, names in ATTACKS.items() for name in names.split()}
         if strange := set(attack) - set(kind) - {"normal"}:
             raise DataError(f"{self.root / FILE} holds an attack {min(strange)!r}, which is not of the KDD Cup.")
@@ -164,32 +165,36 @@ class KDDCup99(Stored):
                 table, Roles(tuple(table.column_names)), places.train, missing=self.missing_values, notice=self.notice
             )
         self.columns = recipe.names
-        return places.of(Events.of(recipe.features([table], self.notice), y, meta=meta))
+        x = recipe.features([table], self.notice)
+        return places.of(Events.of(x, y, meta=meta, origin=origin))
 
-    def _chosen(self) -> tuple[pa.Table, NDArray]:
-        """The subset's columns and each row's attack without its full stop, `(N,)`."""
+    def _chosen(self) -> tuple[pa.Table, NDArray, Origin]:
+        """The subset's columns, each row's attack without its full stop, `(N,)`, and where the rows come from."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         table = _read(self.root / FILE)
+        origin = Origin.of(self.root / FILE, len(table))
         if self.subset == "SA":
             normal = pc.equal(table["attack"], "normal.").to_numpy()
             attacks = np.flatnonzero(~normal)
             if not len(attacks):
                 raise DataError(f"{self.root / FILE} holds no attacks, of which SA draws {DRAWN:,}.")
             drawn = np.random.RandomState(self.seed).randint(0, len(attacks), DRAWN)
-            table = table.take(np.concatenate([np.flatnonzero(normal), attacks[drawn]]))
+            rows = np.concatenate([np.flatnonzero(normal), attacks[drawn]])
+            table, origin = table.take(rows), origin.take(rows)
         elif self.subset != "all":
-            table = table.filter(pc.equal(table["logged_in"], 1))
+            wanted = pc.equal(table["logged_in"], 1)
             if self.subset != "SF":
-                table = table.filter(pc.equal(table["service"], self.subset))
+                wanted = pc.and_(wanted, pc.equal(table["service"], self.subset))
+            table, origin = table.filter(wanted), origin.take(np.flatnonzero(wanted.to_numpy()))
             chosen = [*LOGGED, *(["service"] if self.subset == "SF" else []), "attack"]
             table = table.select(sorted(chosen, key=[*COLUMNS, "attack"].index))
             for name in LOGGED:
                 logarithm = pc.ln(pc.add(pc.cast(table[name], pa.float64()), 0.1))
                 table = table.set_column(table.column_names.index(name), name, logarithm)
         attack = np.array([name.rstrip(".") if name else name for name in texts(table["attack"])], dtype=object)
-        return table.drop_columns("attack"), attack
+        return table.drop_columns("attack"), attack, origin
 
 
 def _read(path: Path) -> pa.Table:

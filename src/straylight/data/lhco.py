@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from straylight.data.steps.contamination import joined
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin
 
 SOURCE = "https://github.com/HEPML-AnomalyDetection/CATHODE/raw/3d4c0c5d4bd940723cb9de486998ed80ad472b71"
 CHECKSUMS = {
@@ -66,10 +66,10 @@ class LHCO(Stored):
         self.require()
         sources = {"signal": ("inner",), "sidebands": ("outer",), "both": ("inner", "outer")}[self.region]
         return Splits(
-            train=joined(*(self._rows(f"{source}data_train") for source in sources)),
-            val=joined(*(self._rows(f"{source}data_val") for source in sources)),
+            train=Events.cat(*(self._rows(f"{source}data_train") for source in sources)),
+            val=Events.cat(*(self._rows(f"{source}data_val") for source in sources)),
             test=self._rows("innerdata_test"),
-            reserve=joined(self._rows("innerdata_extrasig_train"), self._rows("innerdata_extrasig_val")),
+            reserve=Events.cat(self._rows("innerdata_extrasig_train"), self._rows("innerdata_extrasig_val")),
         )
 
     def _path(self, name: str) -> Path:
@@ -93,4 +93,4 @@ class LHCO(Stored):
             wrong = int((inside != name.startswith("inner")).sum())
             where = "outside" if name.startswith("inner") else "inside"
             raise DataError(f"{path}: rows with mjj {where} {LOW} to {HIGH} TeV do not belong there ({wrong} rows).")
-        return Events.of(rows[:, 1:-1], label.astype(np.int64), context=rows[:, :1])
+        return Events.of(rows[:, 1:-1], label.astype(np.int64), context=rows[:, :1], origin=Origin.of(path, len(rows)))

@@ -14,6 +14,7 @@ from straylight.data.steps.splits import one_class, one_class_name
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
+from straylight.rows.origin import Origin, Rows
 
 
 def _zipped(mirror: str, folder: str, sums: dict[str, str]) -> list[Remote]:
@@ -89,7 +90,7 @@ class MNIST(Stored):
         given = [self.nominal] if isinstance(self.nominal, int | str) else self.nominal
         numbers: list[Any] = [self.classes.index(c) if c in self.classes else c for c in given]
         y, self.kinds = one_class(label, numbers, self.classes)
-        return Events.of(x, y, meta={self.column: label})
+        return Events.of(x, y, meta={self.column: label}, origin=Origin.of(images, len(x)))
 
 
 class FashionMNIST(MNIST):
@@ -150,6 +151,7 @@ class ContaminatedMNIST(Contaminated, Stored):
     def images(self) -> tuple[Tensor, np.ndarray]:
         self.require()
         (train, digits), (test, more_digits) = (read(*self.files()[:2]), read(*self.files()[2:]))
+        self.origin = Origin([Rows(str(self.files()[0]), len(train)), Rows(str(self.files()[2]), len(test))])
         return torch.cat([train, test]), np.concatenate([digits, more_digits])
 
 

@@ -3,6 +3,7 @@
 `N` events; `P` = 19 particles of `F` = 3 features, pT [GeV], eta and phi.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from straylight.files.cache import converted
 from straylight.files.hdf5 import own
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
+from straylight.rows.origin import Origin
 
 LAYOUT = (("MET", 1), ("electron", 4), ("muon", 4), ("jet", 10))
 PARTICLES = tuple(f"{kind} {n}" if most > 1 else kind for kind, most in LAYOUT for n in range(1, most + 1))
@@ -40,7 +42,11 @@ def particles(path: Path) -> dict[str, Events]:
         if (folder / f"{part}.npy").is_file():
             names = {name for name in COLUMNS.values() if (folder / f"{part}.{name}.npy").is_file()}
             meta = {name: np.load(folder / f"{part}.{name}.npy") for name in sorted(names)}
-            found[part] = Events.of(Mapped.open(folder / f"{part}.npy"), meta=meta)
+            x = Mapped.open(folder / f"{part}.npy")
+            found[part] = Events.of(x, meta=meta, origin=Origin.of(path, len(x)))
+    if len(found) > 1:  # the rows of each part are counted by themselves
+        arrays = {part: name for name, part in PARTS.items()}
+        found = {p: replace(e, origin=Origin.of(f"{path}/{arrays[p]}", len(e))) for p, e in found.items()}
     return found
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,9 +96,13 @@ def context(recipe: Recipe, chunk: pa.Table, misfits: Misfits | None = None) -> 
         if misfits is not None:
             gone = np.flatnonzero(~np.isfinite(values))
             advice = "a density is conditioned on it: fill it in, or say missing=skip."
-            misfits.leave(gone, lambda _, name=name: f"{name!r} is missing", advice, misfits.rules.missing != "skip")
+            misfits.leave(gone, partial(_missing, name), advice, misfits.rules.missing != "skip")
         columns.append(values)
     return np.stack(columns, 1) if columns else None
+
+
+def _missing(name: str, row: int) -> str:
+    return f"{name!r} is missing"
 
 
 def _places(recipe: Recipe, column: pa.ChunkedArray, name: str) -> tuple[NDArray[np.int64], _Words]:
@@ -126,6 +131,6 @@ def _unfit(name: str, place: NDArray[np.int64], words: _Words, misfits: Misfits)
     if misfits.rules.missing == "median":
         misfits.fill(missing)
     else:
-        misfits.leave(missing, lambda _: f"{name!r} is missing", FILL, misfits.rules.missing == "error")
+        misfits.leave(missing, partial(_missing, name), FILL, misfits.rules.missing == "error")
     if len(unseen):
         misfits.unseen(name, unseen, words.__getitem__)

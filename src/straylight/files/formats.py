@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 BLOCK = 2**22  # of text that is read together
+SPOILED_WHOLE = r"^\s*[+-]?0[0-9xX]"  # of a name that was read as a whole number
+SPOILED = r"^\s*[+-]?(0[0-9][0-9]*|[0-9]{16,})\s*$"  # and as a number
 GROUPS = 4  # of rows of Parquet that are looked into for a sample
 
 
@@ -109,6 +111,19 @@ class Text(Source):
         """A table as it was read, with texts as they are meant."""
         return table
 
+    def _as_written(self, columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        # `007` and a whole number that float64 does not hold are names and no numbers
+        lost = {name: SPOILED_WHOLE for name, held in columns.items() if pa.types.is_integer(held.type)}
+        lost |= {name: SPOILED for name, held in columns.items() if pa.types.is_floating(held.type)}
+        if not lost:
+            return columns
+        text = pa.concat_tables(self._pieces(list(lost)))
+        spoiled = [n for n, p in lost.items() if pc.any(pc.match_substring_regex(text[n], p)).as_py()]
+        return {**columns, **{name: text[name] for name in spoiled}}
+
     def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
         import pyarrow.csv
@@ -149,6 +164,17 @@ class Text(Source):
         )
 
 
+def _ranges(index: Sequence[Any], rows: int) -> dict[str, range]:
+    """What pandas says of numbers of rows that it has written no column of; nothing of plain ones, from 0 on."""
+    found = {}
+    for level, said in enumerate(index):
+        if isinstance(said, dict) and {"start", "stop", "step"} <= said.keys() and said["step"]:
+            numbers = range(*(int(said[key]) for key in ("start", "stop", "step")))
+            if len(numbers) == rows and (said.get("name") or numbers != range(rows)):
+                found[said.get("name") or f"__index_level_{level}__"] = numbers
+    return found
+
+
 class Parquet(Source):
     """Parquet, with plain columns."""
 
@@ -160,7 +186,9 @@ class Parquet(Source):
 
         with pyarrow.parquet.ParquetFile(self.path) as file:
             names, rows, said = file.schema_arrow.names, file.metadata.num_rows, file.schema_arrow.pandas_metadata
-        self.index = frozenset(name for name in (said or {}).get("index_columns", []) if isinstance(name, str))
+        index = (said or {}).get("index_columns", [])
+        self.index = frozenset(name for name in index if isinstance(name, str))
+        self.ranges = _ranges(index, rows)
         self._check_names(names)
         self.columns = dict.fromkeys(names, rows)
 

@@ -25,9 +25,12 @@ from straylight.files.cache import converted
 from straylight.files.resolution import Centre
 from straylight.files.table import is_numeric, numbers
 from straylight.rows.mapped import Mapped
+from straylight.rows.origin import kept, single_valued
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from straylight.rows.origin import Column
 
 BYTES = 2**25  # of a file that are read together where it is read in pieces
 ORDER = 90  # bytes that a row takes beside its features while it is split, as measured
@@ -44,6 +47,7 @@ class Source:
         columns: the names of its columns, with their rows; `None` of text, whose rows are counted when it is read.
         arrays: the names of its arrays of two axes or more, with their shapes.
         index: the columns that number its rows, where it says so.
+        ranges: numbers of its rows that it has no column of, but says, by their names.
 
     Raises:
         DataError: if it cannot be read.
@@ -58,6 +62,7 @@ class Source:
         self.columns: dict[str, int | None] = {}
         self.arrays: dict[str, tuple[int, ...]] = {}
         self.index: frozenset[str] = frozenset()
+        self.ranges: dict[str, range] = {}
         with self._damage_named():
             self._look()
         self._places = {
@@ -120,6 +125,27 @@ class Source:
         self._check_budget(names, lambda rows, width: 8 * rows * width)
         with self._damage_named():
             return pa.concat_tables(self._pieces(names))
+
+    def naming(self, table: pa.Table | None, features: Sequence[str] = ()) -> dict[str, Column]:
+        """What names the rows: columns that were read of it, and those by which the file itself numbers its rows.
+
+        Args:
+            table: the columns, in memory; `None` if there are none.
+            features: columns that say something else already.
+
+        Raises:
+            DataError: if one of the columns holds what cannot stand beside a score.
+        """
+        read = {} if table is None else {name: kept(name, table[name]) for name in table.column_names}
+        found: dict[str, Column] = dict(self._as_written(read))
+        for name in [name for name in self.columns if name in self.index and name not in found]:
+            if name not in features and single_valued((column := self.table([name])[name]).type):
+                found[name] = kept(name, column)
+        return {**found, **{name: numbers for name, numbers in self.ranges.items() if name not in found}}
+
+    def _as_written(self, columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+        """Columns without what was lost while they were read."""
+        return columns
 
     def chunks(self, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """Columns, those of arrays too, and whole arrays as columns of tensors, so many rows at a time.

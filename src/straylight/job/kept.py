@@ -60,7 +60,7 @@ def material_of(run: Run, data: Any) -> Material:
     place = RunFolder(run.folder)
     if not place.scores.is_file():
         raise ConfigError(f"{place} holds no scores ({place.scores.name}), of which figures are drawn.")
-    columns = place.columns(place.scores)
+    columns = place.columns(place.scores, lambda name: name in Scores._fields or name.startswith("member_"))
     members = [columns[name] for name in columns if name.startswith("member_")]
     scores = Scores(columns["index"], columns["score"], columns["y"], np.stack(members, 1) if members else None)
     if (changed := _changed(run, data, scores)) is not None:

@@ -20,7 +20,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
 from straylight.job.ddp import DDP, environment
-from straylight.job.logs import call, conclude, go_on
+from straylight.job.logs import begin, call, closing, conclude, go_on, tracked
 from straylight.stopping import STOP
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,15 @@ def train(
         folder.write_shape({"shape": data.shape, "context": data.context, "kinds": data.kinds, "recipe": data.recipe()})
         if resume:
             go_on(trainer.loggers)
-    fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
-    record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
-    if not trainer.is_global_zero:
-        return {}
-    folder.checkpoint("interrupt").unlink(missing_ok=True)
-    result = record.written if record is not None else {}
-    conclude(trainer.loggers, cfg, result)
+        begin(trainer.loggers, tracked(cfg, folder, {"seed": cfg.seed, **fields}, again=resume))
+    with closing(trainer.loggers):
+        fit_and_test(trainer, detector, data, to_go_on_from(folder, trainer.max_epochs) if resume else None)
+        record = next((c for c in trainer.callbacks if isinstance(c, Record)), None)  # type: ignore[attr-defined]
+        if not trainer.is_global_zero:
+            return {}
+        folder.checkpoint("interrupt").unlink(missing_ok=True)
+        result = record.written if record is not None else {}
+        conclude(trainer.loggers, cfg, result)
     return result
 
 

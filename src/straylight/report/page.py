@@ -17,6 +17,7 @@ from straylight.report.details import BRIEF, FULL, headed, large, timed
 from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
 from straylight.report.runs import write_parquet
 from straylight.report.sheet import Cell, Column, Sheet, ranged
+from straylight.report.strangest import strangest
 from straylight.runtimes import BEST, MARK, SHARED
 
 SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
@@ -79,6 +80,9 @@ def show_run(folder: Path, console: Console | None = None, details: bool = False
             say(shown)
             if details:
                 say("")
+    for shown in strangest(folder) if details else ():
+        say(shown)
+        say("")
     for key, label in (("parameters", "parameters"), ("duration_s", "seconds"), ("command", "command")):
         if key in result:
             say(f"{label}: {result[key]}")

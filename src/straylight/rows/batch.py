@@ -15,6 +15,7 @@ from torch import Tensor
 
 from straylight.errors import DataError
 from straylight.rows.mapped import Mapped
+from straylight.rows.origin import Origin, beside, column_name, own
 
 HIDDEN = -1  # the label of a row whose label is not served
 
@@ -152,7 +153,9 @@ class Events:
         y: `(N,)` whole numbers, 0 nominal, 1..K the kind of anomaly; -1 in all rows if nobody knows.
         context: `(N, C)` float32.
         weight: `(N,)` float32.
-        meta: named columns of `N` values that callbacks and figures look up by index and no detector sees.
+        meta: named columns of `N` values that callbacks and figures look up by index and no detector sees; those that
+            a file names its rows by are among them, and are read from it when somebody asks.
+        origin: where the rows come from; `None` if they were generated, or nobody said.
     """
 
     x: Tensor | Mapped
@@ -160,6 +163,7 @@ class Events:
     context: Tensor
     weight: Tensor
     meta: Mapping[str, np.ndarray]
+    origin: Origin | None = None
 
     @classmethod
     def of(
@@ -169,6 +173,7 @@ class Events:
         context: Any = None,
         weight: Any = None,
         meta: Mapping[str, np.ndarray] | None = None,
+        origin: Origin | None = None,
     ) -> Events:
         """Build from arrays or tensors; what is left out is nominal, without context and of weight one.
 
@@ -190,6 +195,8 @@ class Events:
         context = torch.zeros(n, 0) if context is None else torch.as_tensor(context, dtype=torch.float32)
         weights = torch.ones(1).expand(n) if weight is None else torch.as_tensor(weight, dtype=torch.float32)
         sizes = {"y": labels.shape, "context": context.shape[:-1], "weight": weights.shape}
+        if origin is not None:
+            sizes["origin"] = torch.Size((len(origin),))
         for name, shape in {**sizes, **{k: np.shape(v)[:1] for k, v in (meta or {}).items()}}.items():
             if shape != (n,):
                 raise DataError(f"Events of {n} rows need as many values of {name!r}, not of shape {tuple(shape)}.")
@@ -202,22 +209,100 @@ class Events:
             raise DataError("The context holds a NaN or an infinity.")
         if weight is not None and not (weights.isfinite().all() and (weights >= 0).all() and (not n or weights.any())):
             raise DataError("Event weights must be finite, not negative, and not all zero.")
-        return cls(x, kinds, context, weights, {} if meta is None else meta)
+        return cls(x, kinds, context, weights, beside({} if meta is None else meta, origin), origin)
 
     def take(self, rows: Any) -> Events:
         """The rows at these positions, in this order."""
         positions = np.asarray(rows, dtype=np.int64)
         places = torch.from_numpy(positions)
+        x = self.x.take(positions) if isinstance(self.x, Mapped) else self.x.index_select(0, places)
+        origin = self.origin
+        if origin is not None:  # where rows lie on disk, one array says which they are and where they come from
+            origin = origin.take(rows, x.rows if _same_places(self) and isinstance(x, Mapped) else None)
         return Events(
-            self.x.take(positions) if isinstance(self.x, Mapped) else self.x.index_select(0, places),
+            x,
             taken(self.y, places),
             self.context.index_select(0, places),
             taken(self.weight, places),
-            {name: column[positions] for name, column in self.meta.items()},
+            beside({name: column[positions] for name, column in own(self.meta).items()}, origin),
+            origin,
         )
+
+    @classmethod
+    def cat(cls, *parts: Events) -> Events:
+        """The rows of several, one after the other; of `meta` the columns that all of them have.
+
+        Where they come from is known if it is of all of them.
+
+        Example:
+            >>> len(Events.cat(Events.of(np.zeros((3, 2))), Events.of(np.ones((2, 2)))))
+            5
+        """
+        parts = tuple(part for part in parts if len(part)) or parts[:1]
+        if len(parts) == 1:
+            return parts[0]
+        rows = [part.x for part in parts]
+        x = Mapped.cat(rows) if any(isinstance(x, Mapped) for x in rows) else torch.cat(rows)  # type: ignore[arg-type]
+        known = [part.origin for part in parts if part.origin is not None]
+        shared = isinstance(x, Mapped) and all(map(_same_places, parts))
+        origin = Origin.cat(known, x.rows if shared else None) if len(known) == len(parts) else None  # type: ignore[union-attr]
+        columns = [own(part.meta) if origin is not None else part.meta for part in parts]
+        return cls(
+            x,
+            _column([part.y for part in parts]),
+            torch.cat([part.context for part in parts]),
+            _column([part.weight for part in parts]),
+            beside(
+                {
+                    name: np.concatenate([column[name] for column in columns])
+                    for name in columns[0]
+                    if all(name in column for column in columns)
+                },
+                origin,
+            ),
+            origin,
+        )
+
+    def named(self, index: Any = None) -> dict[str, Any]:
+        """What names some rows beside their scores, `(n,)` each, under the names of `straylight.rows.origin`.
+
+        The file and the row in it, where they are known, the columns of `data.meta`, and those of the data set's own,
+        such as the digit, that Parquet has a type for; not the group.
+
+        Args:
+            index: positions of the rows, `(n,)`; `None` for all.
+
+        Example:
+            >>> events = Events.of(np.zeros((3, 2)), meta={"digit": np.array([7, 8, 9]), "y": np.array(list("abc"))})
+            >>> {name: column.to_pylist() for name, column in events.named([2, 0]).items()}
+            {'digit': [9, 7], 'meta.y': ['c', 'a']}
+        """
+        import pyarrow as pa
+
+        rows = slice(None) if index is None else np.asarray(index)
+        found = {} if self.origin is None else self.origin.columns(index)
+        for name, column in own(self.meta).items():
+            if name == "group" or np.ndim(column) != 1 or column_name(name) in found:
+                continue
+            try:
+                found[column_name(name)] = pa.array(np.asarray(column)[rows])
+            except (pa.ArrowException, TypeError, ValueError):  # of a data set that keeps objects of its own there
+                continue
+        return found
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def _same_places(events: Events) -> bool:
+    """Whether the positions by which rows are read are those that say where they come from."""
+    return isinstance(events.x, Mapped) and events.origin is not None and events.x.rows is events.origin.places
+
+
+def _column(parts: list[Tensor]) -> Tensor:
+    """Values one after the other; a single number, seen N times, if it is the same in all."""
+    same = all(part.stride(0) == 0 for part in parts) and len({part[0].item() for part in parts}) == 1
+    return parts[0][:1].expand(sum(map(len, parts))) if same else torch.cat(parts)
 
 
 def taken(column: Tensor, places: Tensor) -> Tensor:

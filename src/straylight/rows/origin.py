@@ -1,8 +1,8 @@
 """Where rows come from: which file, which row of it, and what the file itself calls them.
 
 A file's rows are named once, by columns of the whole file; a split keeps the positions of its own rows and looks names
-up when somebody asks. Positions take four bytes a row; of rows that lie on disk they are those by which they are read
-anyway, and take nothing.
+up when somebody asks. Positions that rise take a bit for each row of the file, others four bytes a row; of rows that
+lie on disk they are those by which they are read anyway, and take nothing.
 
 What is written of a row stands in columns of these names, in `scores.parquet`, `calibration.parquet`, `results.h5`,
 `extremes.csv` and in what `straylight score` writes:
@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     #: A column of all rows of a file; numbers that follow each other need no room.
-    Column = pa.ChunkedArray | range
+    Column: TypeAlias = pa.ChunkedArray | range
 
 FILE, ROW = "file", "row"
 PREFIX = "meta."
@@ -82,6 +82,7 @@ class Origin:
     Args:
         files: laid end to end.
         places: positions of the split's rows in them, `(N,)` integers; `None` for all.
+        shared: whether somebody else keeps these positions anyway.
 
     Example:
         >>> import pyarrow as pa
@@ -93,9 +94,20 @@ class Origin:
         (['id c'], ['row 1'])
     """
 
-    def __init__(self, files: Sequence[Rows], places: NDArray[Any] | None = None) -> None:
-        self.files, self.places = tuple(files), places
+    def __init__(self, files: Sequence[Rows], places: NDArray[Any] | None = None, *, shared: bool = False) -> None:
+        self.files = tuple(files)
         self._starts = np.concatenate([[0], np.cumsum([file.count for file in files], dtype=np.int64)])
+        self._len = int(self._starts[-1]) if places is None else len(places)
+        self._bits = None if places is None or shared else _packed(places, int(self._starts[-1]))
+        self._places = places if self._bits is None else None
+
+    @property
+    def places(self) -> NDArray[Any] | None:
+        """Positions of the rows in the files laid end to end, `(N,)`; `None` for all."""
+        if self._bits is None:
+            return self._places
+        there = np.unpackbits(self._bits, count=int(self._starts[-1])).view(bool)
+        return np.flatnonzero(there).astype(_small(len(there)), copy=False)
 
     @classmethod
     def of(cls, file: Path | str, count: int, columns: Mapping[str, Column] | None = None) -> Origin:
@@ -106,26 +118,28 @@ class Origin:
     def cat(cls, parts: Sequence[Origin], places: NDArray[Any] | None = None) -> Origin:
         """The rows of several, one after the other; `places` if they are known."""
         files = [file for part in parts for file in part.files]
+        shared = places is not None
         if places is None:
             small, start, found = _small(sum(file.count for file in files)), 0, []
             for part in parts:
-                own = np.arange(len(part), dtype=small) if part.places is None else part.places
-                found.append(own.astype(small, copy=False) + small(start))
+                known = part.places
+                own = np.arange(len(part), dtype=small) if known is None else known
+                found.append((own + start).astype(small, copy=False))
                 start += int(part._starts[-1])
             places = np.concatenate(found)
-        return cls(files, places)
+        return cls(files, places, shared=shared)
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self.places is None else len(self.places)
+        return self._len
 
     def take(self, rows: ArrayLike, places: NDArray[Any] | None = None) -> Origin:
         """The rows at these positions of the split, in this order; `places` if they are known."""
-        if places is None:
-            chosen = np.asarray(rows)
-            chosen = chosen if len(chosen) else chosen.astype(np.int64)
-            places = chosen if self.places is None else self.places[chosen]
-            places = places.astype(_small(int(self._starts[-1])), copy=False)
-        return Origin(self.files, places)
+        if places is not None:
+            return Origin(self.files, places, shared=True)
+        chosen, known = np.asarray(rows), self.places
+        chosen = chosen if len(chosen) else chosen.astype(np.int64)
+        own = chosen if known is None else known[chosen]
+        return Origin(self.files, own.astype(_small(int(self._starts[-1])), copy=False))
 
     # what rows are called
 
@@ -223,14 +237,12 @@ class Origin:
 
     def _found(self, index: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of rows in the files laid end to end, and the number of the file of each."""
+        known = self.places
         if index is None:
-            at = np.arange(len(self)) if self.places is None else self.places.astype(np.int64)
+            at = np.arange(len(self)) if known is None else known.astype(np.int64)
         else:
-            at = (
-                np.asarray(index, dtype=np.int64)
-                if self.places is None
-                else self.places[np.asarray(index)].astype(np.int64)
-            )
+            at = np.asarray(index, dtype=np.int64)
+            at = at if known is None else known[at].astype(np.int64)
         if len(self.files) == 1:
             return at, np.broadcast_to(np.int64(0), at.shape)
         return at, np.searchsorted(self._starts, at, side="right") - 1
@@ -359,6 +371,15 @@ def _taken(column: Column, at: NDArray[np.int64]) -> pa.ChunkedArray:
     if isinstance(column, range):
         return pa.chunked_array([pa.array(column.start + column.step * at)])
     return column.take(pa.array(at))
+
+
+def _packed(places: NDArray[Any], rows: int) -> NDArray[np.uint8] | None:
+    """Positions among so many rows as a bit for each of these; `None` if they do not rise, or take less as they are."""
+    if 8 * places.nbytes <= rows or not (places[1:] > places[:-1]).all():
+        return None
+    there = np.zeros(rows, dtype=bool)
+    there[places] = True
+    return np.packbits(there)
 
 
 def _small(n: int) -> type[np.int32] | type[np.int64]:

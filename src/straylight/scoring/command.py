@@ -95,9 +95,9 @@ def _scratch(target: Target) -> Iterator[Path]:
                         if not left.name.startswith(".lease"):
                             left.unlink()
     finally:
-        for folder in dict.fromkeys([place, *made]):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        for empty in dict.fromkeys([place, *made]):
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()
 
 
 class _Watch:

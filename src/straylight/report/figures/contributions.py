@@ -31,7 +31,7 @@ def contributions(
     kinds: Names = (),
     columns: Names = (),
     *,
-    rows: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
     constant: ArrayLike | None = None,
 ) -> Figure:
     """By how much the score of each event falls when a feature, or a group of them, is replaced by its nominal median.
@@ -49,7 +49,7 @@ def contributions(
         x: events, `(N, *shape)`.
         parts: the falls, `(N, G)`, in units of the score; for images `(N, D)`, a pixel each.
         columns: names of the features or groups.
-        rows: `(N,)`, what each event's row in its data set is; without them they are counted from 0.
+        rows: `(N,)`, what each event is called; without them they are rows, counted from 0.
         constant: `(G,)`, which of them are the same in all training rows.
 
     Raises:
@@ -69,15 +69,14 @@ def contributions(
             f"{labels.shape}, and must fit each other"
         )
     same = np.zeros(found.shape[1], bool) if constant is None else np.asarray(constant, bool)
-    numbers = range(n) if rows is None else rows
-    if same.shape != found.shape[1:] or len(numbers) != n:
+    who = [f"row {row}" for row in range(n)] if rows is None else list(rows)
+    if same.shape != found.shape[1:] or len(who) != n:
         raise ValueError(
-            f"{len(numbers)} numbers of rows and {len(same)} features, constant or not, do not fit {found.shape}"
+            f"{len(who)} names of rows and {len(same)} features, constant or not, do not fit {found.shape}"
         )
     if same.all():
         raise ValueError("every feature is the same in all training rows, so that none can be told to matter")
     looks = [look(int(label), kinds) for label in labels]
-    who = [f"row {row}" for row in numbers]
     found[:, same] = np.nan
     left_out = f"{int(same.sum())} constant {{}} left out" if same.any() else ""
     if is_image(events.shape[1:]):

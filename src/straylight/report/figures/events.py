@@ -19,6 +19,8 @@ from straylight.report.figures.style import COLOURS, FEATURES, NOMINAL, Names, b
 
 Array = NDArray[np.float64]
 ACROSS = 10  # images in a row of a grid
+FIRST = 3  # images that are named
+NAMED = 12  # rows of a table that are
 APART = 16  # pixels; smaller images of a manifold would run into each other
 
 
@@ -71,6 +73,7 @@ def extremes(
     labels: tuple[ArrayLike, ArrayLike],
     kinds: Names = (),
     columns: Names = (),
+    names: tuple[Names, Names] | None = None,
 ) -> Figure:
     """The strangest and the most ordinary events: images as grids, rows as tables, each marked with its kind's colour.
 
@@ -82,6 +85,7 @@ def extremes(
         ordinary: `(N, *shape)`, the most ordinary first.
         scores: of both, `(N,)` each.
         labels: of both, `(N,)` each, -1 unknown, 0 nominal, 1..K the kind of anomaly.
+        names: of both, `(N,)` each, what the events are called; a few of them are written beside their ranks.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(20, 3))
@@ -93,6 +97,9 @@ def extremes(
     both = list(zip(halves, map(np.asarray, scores), map(np.asarray, labels), strict=True))
     if any(len(x) != len(s) or len(x) != len(y) or not len(x) for x, s, y in both):
         raise ValueError("the strangest and the most ordinary events need a score and a label each")
+    called = names or ((), ())
+    if names and any(len(own) != len(x) for own, (x, _, _) in zip(called, both, strict=True)):
+        raise ValueError("the strangest and the most ordinary events need a name each, or none")
     titles = [
         f"the {len(x):,} {what}, score {short(float(s.min()))} to {short(float(s.max()))}"
         for (x, s, _), what in zip(both, ("strangest", "most ordinary"), strict=True)
@@ -100,10 +107,12 @@ def extremes(
     figure, axes = panels(1, 2, width=5.0, height=5.2)
     if is_image(halves[0].shape[1:]):
         shades = pixels(np.concatenate(halves))
-        for axis, title, (_, _, y), part in zip(axes, titles, both, np.split(shades, [len(halves[0])]), strict=True):
-            show(axis, framed(part, ACROSS, [look(int(label), kinds).colour for label in y]), title)
+        parts = np.split(shades, [len(halves[0])])
+        for axis, title, own, (_, _, y), part in zip(axes, titles, called, both, parts, strict=True):
+            first = f"\nfirst {', '.join(style.cut(name) for name in own[:FIRST])}" if own else ""
+            show(axis, framed(part, ACROSS, [look(int(label), kinds).colour for label in y]), title + first)
     else:
-        _tables(figure, axes, titles, both, columns)
+        _tables(figure, axes, titles, both, columns, called)
     for label, drawn in present(np.concatenate([y for _, _, y in both]), kinds):
         count = " / ".join(str(int((y == label).sum())) for _, _, y in both)
         axes[0].scatter([], [], marker="s", s=30, color=drawn.colour, label=f"{drawn.name}: {count}")
@@ -116,13 +125,14 @@ def _tables(
     titles: Sequence[str],
     both: Sequence[tuple[Array, Array, NDArray[np.int64]]],
     columns: Names,
+    names: tuple[Names, Names],
 ) -> None:
     flat = [x.reshape(len(x), -1) for x, _, _ in both]
     mean, scale = flat[1].mean(0), flat[1].std(0)
     scale = np.where(scale > 0, scale, np.maximum(flat[0].std(0), 1e-12))
     off = [(x - mean) / scale for x in flat]
     places = style.telling(np.abs(np.nan_to_num(off[0])).mean(0))
-    for axis, title, part, (_, _, y) in zip(axes, titles, off, both, strict=True):
+    for axis, title, part, own, (_, _, y) in zip(axes, titles, off, names, both, strict=True):
         colours = [look(int(label)).colour for label in y]
         image = axis.imshow(part[:, places], cmap="RdBu_r", vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
         at, beside_it = np.full(len(part), -0.015), axis.get_yaxis_transform()
@@ -130,12 +140,21 @@ def _tables(
         axis.tick_params(axis="y", pad=6)
         axis.set_title(title, fontsize=9)
         style.name_features(axis, columns, places)
-        axis.set_ylabel("rank")
+        if own:
+            ticks = range(0, len(own), -(-len(own) // NAMED))
+            axis.set_yticks(ticks, [f"{style.cut(own[i])}  {i + 1}" for i in ticks], fontsize=7)
+        axis.set_ylabel("name, rank" if own else "rank")
     figure.colorbar(image, ax=axes, label="standard deviations from ordinary events", location="left")
 
 
 def reconstructions(
-    x: ArrayLike, out: ArrayLike, y: ArrayLike, scores: ArrayLike, kinds: Names = (), columns: Names = ()
+    x: ArrayLike,
+    out: ArrayLike,
+    y: ArrayLike,
+    scores: ArrayLike,
+    kinds: Names = (),
+    columns: Names = (),
+    names: Names = (),
 ) -> Figure:
     """Pairs of an event and its reconstruction, and their squared difference: images; a plane with lines
     from events to reconstructions; else features as points and lines.
@@ -145,6 +164,7 @@ def reconstructions(
         out: `(N, *shape)`, their reconstructions.
         y: `(N,)` labels, whose colours frame the events.
         scores: `(N,)`, written above each.
+        names: `(N,)`, what the events are called, written there, too; points of a plane are too many.
 
     Example:
         >>> figure = reconstructions([[0.0, 1.0, 2.0]], [[0.1, 0.8, 2.0]], [0], [0.05])
@@ -158,8 +178,10 @@ def reconstructions(
             f"events, reconstructions, labels and scores are of shapes {before.shape}, {after.shape}, {labels.shape}, "
             f"{s.shape}, and must fit each other"
         )
+    if names and len(names) != len(s):
+        raise ValueError(f"{len(s)} events need as many names, or none, and not {len(names)}")
     if is_image(before.shape[1:]):
-        return _image_pairs(before, after, labels, s, kinds)
+        return _image_pairs(before, after, labels, s, kinds, names)
     flat, back = before.reshape(len(s), -1), after.reshape(len(s), -1)
     if flat.shape[1] == 2:
         return _arrows(flat, back, labels, kinds, columns)
@@ -171,7 +193,8 @@ def reconstructions(
         axis.vlines(at, flat[i], back[i], color="0.75", lw=1)
         axis.plot(at, flat[i], "o", ms=3, color=drawn.colour, label="event, in its kind's colour")
         axis.plot(at, back[i], "_", ms=7, mew=1.5, color="black", label="reconstruction")
-        axis.set_title(f"{drawn.name}, score {short(s[i])}, mean squared error {short(errors[i])}", fontsize=8)
+        who = f"{style.cut(names[i])}: " if names else ""
+        axis.set_title(f"{who}{drawn.name}, score {short(s[i])}, mean squared error {short(errors[i])}", fontsize=8)
         if len(at) <= FEATURES:
             style.name_features(axis, columns, at)
         if i % 2 == 0:
@@ -196,7 +219,7 @@ def _arrows(x: Array, out: Array, labels: NDArray[np.int64], kinds: Names, colum
     return beside(figure, axis)
 
 
-def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Names) -> Figure:
+def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array, kinds: Names, names: Names) -> Figure:
     n = len(scores)
     error = ((x - out) ** 2).mean(1)
     figure, axes = panels(3, n, width=1.05, height=1.25)
@@ -206,7 +229,8 @@ def _image_pairs(x: Array, out: Array, labels: NDArray[np.int64], scores: Array,
         above.imshow(shades[i], interpolation="nearest")
         middle.imshow(shades[n + i], interpolation="nearest")
         last = below.imshow(error[i], cmap="magma", vmin=0, vmax=most, interpolation="nearest")
-        above.set_title(f"score\n{short(scores[i])}", fontsize=7)
+        who = f"{style.cut(names[i], 14)}\n" if names else ""
+        above.set_title(f"{who}score\n{short(scores[i])}", fontsize=7)
         below.set_xlabel(f"error\n{short(float(error[i].mean()))}", fontsize=7)
         style.bare(above, middle, below, frame=look(int(labels[i]), kinds).colour)
     for axis, name in zip(axes[::n], ("input", "reconstruction", "squared error"), strict=True):
