@@ -40,6 +40,7 @@ SMALL = {
         "--detectors",
         "pca,autoencoder,isolation_forest",
     ],
+    "export.py": ["--only", "pca,hbos"],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }

@@ -36,7 +36,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "batch": set(),  # where the rows' names were before
         "metrics": set(),
     },
-    {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH},
+    {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH | {"onnxruntime"}},
     {"detectors": LIGHTNING, "data": LIGHTNING, "explain": TORCH},
     {"callbacks": LIGHTNING},
     {

@@ -171,7 +171,7 @@ def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
                 assert ended.result["status"] == "ok" and not ended.result["metrics"]
             else:
                 assert "AUROC" in ended.out
-        case "report" | "data" | "detectors" | "explain":
+        case "report" | "data" | "detectors" | "explain" | "export":
             listed(words, monkeypatch, capfd)
         case "score":
             if "--help" not in words:

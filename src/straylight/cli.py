@@ -31,6 +31,8 @@ commands:
   score RUN FILE... scores of new rows, by a finished run
   explain RUN FILE  why rows are strange, feature by feature; without FILE the
                     run's own test rows
+  export RUN        a folder that another program uses without Straylight: the
+                    detector as ONNX, and a program that scores a file by it
 
   straylight COMMAND --help says more. --version prints the version.
 
@@ -95,7 +97,7 @@ def main() -> None:
             print(f"straylight {__version__}")
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
-        case [("train" | "detectors" | "data" | "report" | "score" | "explain") as command, *rest]:
+        case [("train" | "detectors" | "data" | "report" | "score" | "explain" | "export") as command, *rest]:
             told = {}
             if command == "train":
                 told["phases"] = phases = Phases()
@@ -111,8 +113,8 @@ def main() -> None:
                 atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
             print(
-                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report, "
-                "score and explain.",
+                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report, score, "
+                "explain and export.",
                 file=sys.stderr,
             )
             sys.exit(2)

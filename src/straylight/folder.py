@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
+EXPORTED = "export"
 CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
 INSIDE = frozenset(
-    {".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv", "wandb"}
+    {".hydra", ASIDE, f"{ASIDE}.new", ".sweeps", "checkpoints", "figures", "tensorboard", "csv", "wandb", EXPORTED}
 )
 #: What a run leaves behind, and must not be taken for that of another one in the same folder.
 LEFT = (
@@ -38,6 +39,10 @@ LEFT = (
     "figures/**/extremes.csv",
     "csv/metrics.csv",
     "csv/hparams.yaml",
+    *(
+        f"{EXPORTED}/{name}"
+        for name in ("model.onnx", "model.pt2", "model.json", "parity.json", "score.py", "README.md")
+    ),
 )
 #: And what of that stands in a folder of TensorBoard's, which bears a name of the run's own.
 EVENTS = ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt", "*/*/*.tsv", "*/*/sprite.png")

@@ -12,6 +12,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.parts import Parts
+from straylight.nn.searching import places
 
 Aggregate = Literal["total", "feature"]
 
@@ -97,8 +98,8 @@ class ECOD(FittedDetector):
 
     def _tails(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         n, values = self.ordered.shape[1], rows.T.contiguous()
-        below = torch.searchsorted(self.ordered, values)  # strictly
-        up_to = torch.searchsorted(self.ordered, values, right=True)
+        below = places(self.ordered, values, traced=self.traced)  # strictly
+        up_to = places(self.ordered, values, right=True, traced=self.traced)
         if len(self.cumulative):
             left, right = self.cumulative.gather(1, up_to), 1 - self.cumulative.gather(1, below)
         else:

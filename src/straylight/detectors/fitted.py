@@ -10,6 +10,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.base import Detector
 from straylight.detectors.trial import try_score
+from straylight.nn import turns
 from straylight.rows.batch import Batch, Group
 
 
@@ -63,11 +64,7 @@ class FittedDetector(Detector):
     def in_turns(self, rows: Tensor, numbers: int, most: int = 2**62) -> Iterator[Tensor]:
         """Rows in parts of no more than `most` for which as many float64 numbers each stay within the budget."""
         tall = max(1, min(most, int(self.budget_mb * 2**20 / (8 * max(1, numbers)))))
-        if torch.compiler.is_compiling():  # a graph is of one turn
-            torch._check(rows.shape[0] <= tall)
-            return iter((rows,))
-        if torch.jit.is_tracing():
-            self.turn = min(tall, vars(self).get("turn", tall))  # see `straylight.export.traced`
+        if turns.one(self, rows, tall):
             return iter((rows,))
         return iter(rows.split(tall)) if len(rows) else iter((rows,))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.parts import Parts
+from straylight.nn.searching import places
 
 Widths = Literal["static", "dynamic"]
 
@@ -100,5 +101,5 @@ class HBOS(FittedDetector):
 
     def _bin(self, values: Tensor) -> Tensor:
         """0 below, 1..K in the bins, K + 1 above, `(D, B)` to the same; the last bin has its upper edge."""
-        place = torch.searchsorted(self.edges, values, right=True)
+        place = places(self.edges, values, right=True, traced=self.traced)
         return torch.where(values == self.edges[:, -1:], self.edges.shape[1] - 1, place)

@@ -95,7 +95,7 @@ class LocalOutlierFactor(FittedDetector):
     def _nearest(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances of the k nearest training rows and their places, twice `(B, k)`."""
         memory = self.neighbours.memory
-        if not rows.is_cpu or rows.shape[1] > FEW:
+        if self.neighbours.traced or not rows.is_cpu or rows.shape[1] > FEW:
             return self.neighbours.nearest(rows.double(), k)
         if self._tree is None or self._tree[0] is not memory:
             self._tree = memory, cKDTree(memory[:, :-1].numpy())

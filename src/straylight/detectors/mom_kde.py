@@ -45,6 +45,7 @@ class MoMKDE(KDE):
         checks.counts("detector", blocks=blocks)
         self.blocks = blocks
         self.register_buffer("dealt_to", torch.tensor(blocks))
+        self._dealt = blocks  # the same, known without waiting for a device
 
     def arrange(self, weight: Tensor) -> None:
         n = len(weight)
@@ -61,9 +62,15 @@ class MoMKDE(KDE):
         self.memory = self.memory[order.flatten()]
         self.log_weight = (dealt / dealt.sum(1, keepdim=True)).log().flatten()
         self.dealt_to = torch.tensor(blocks, device=weight.device)
+        self._dealt = blocks
 
     def merge(self, exponents: Tensor) -> Tensor:
-        blocks = int(self.dealt_to)
-        each = (exponents + self.log_weight).view(len(exponents), blocks, -1).logsumexp(2)
+        blocks = self._dealt
+        each = (exponents + self.log_weight).unflatten(1, (blocks, -1)).logsumexp(2)
         ordered = each.sort(1).values
-        return torch.logaddexp(ordered[:, (blocks - 1) // 2], ordered[:, blocks // 2]) - math.log(2)
+        middle = torch.stack([ordered[:, (blocks - 1) // 2], ordered[:, blocks // 2]], 1)
+        return middle.logsumexp(1) - math.log(2)  # ONNX's translation of logaddexp overflows
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._dealt = int(self.dealt_to)

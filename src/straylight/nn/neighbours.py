@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from straylight import checks
+from straylight.nn import turns
 
 Metric = Literal["euclidean", "manhattan", "cosine"]
 
@@ -50,6 +51,8 @@ class Neighbours(nn.Module):
     centre: Tensor
     reach: Tensor
 
+    #: Whether it is put into a graph, which cannot go by what its numbers are; see `straylight.nn.turns`.
+    traced = False
     EXTRA = 8  # candidates beyond k that are ranked again
     TALL, WIDE = 512, 65536  # rows asked about and rows kept that are looked at together, at most
 
@@ -84,6 +87,8 @@ class Neighbours(nn.Module):
         """
         if k > len(self.memory):
             raise ValueError(f"{k} neighbours cannot be found among {len(self.memory)} rows")
+        if self.traced:
+            return self._in_a_graph((self._unit(rows, kept=False) - self.centre).clamp(-LARGEST, LARGEST), k)
         if not len(rows):
             return rows.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=rows.device)
         rows = (self._unit(rows.detach(), kept=False) - self.centre).clamp(-LARGEST, LARGEST)
@@ -105,12 +110,28 @@ class Neighbours(nn.Module):
             distances = distances / 2 if self.metric == "cosine" else distances.sqrt()
         return distances, places
 
+    def _in_a_graph(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances and places by operations that do not depend on the numbers, in double precision."""
+        memory, exact = self.memory[:, :-1].double(), rows.double()
+        q = min(k + self.EXTRA, len(memory))
+        width = rows.shape[1] if self.metric == "manhattan" else 3
+        turns.one(self, rows, int(self.budget_mb * 2**20 / (8 * (len(memory) * width + q * rows.shape[1]))))
+        if self.metric == "manhattan":
+            near, found = (exact[:, None] - memory).abs().sum(2).topk(k, dim=1, largest=False)
+            return near.to(rows.dtype), found
+        squared = torch.addmm(memory.square().sum(1), exact, memory.T, alpha=-2)  # less |x|^2, one for all
+        found = squared.topk(q, dim=1, largest=False).indices
+        squared = (memory[found] - exact[:, None]).square().sum(2)
+        squared, order = squared.topk(k, dim=1, largest=False)
+        distances = squared / 2 if self.metric == "cosine" else squared.sqrt()
+        return distances.to(rows.dtype), found.gather(1, order)
+
     def _unit(self, rows: Tensor, kept: bool) -> Tensor:
         if self.metric != "cosine":
             return rows
         length = rows.double().norm(dim=1, keepdim=True)
         empty = length == 0
-        own = [empty & (not kept), empty & kept]
+        own = [torch.zeros_like(empty), empty] if kept else [empty, torch.zeros_like(empty)]
         return torch.cat([rows / torch.where(empty, 1, length), *own], 1).to(rows.dtype)
 
     def _products(self, rows: Tensor, k: int, memory: Tensor, room: Tensor, wide: int) -> tuple[Tensor, Tensor]:
