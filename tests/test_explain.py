@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ import torch
 
 from fitting import fitted
 from straylight import cli
+from straylight.commands.explain import _numbers as numbers
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import (
     AAE,
@@ -44,7 +46,7 @@ from straylight.detectors import (
 )
 from straylight.errors import ConfigError, DataError
 from straylight.explain import Explainer, Nominal, contributions, features_of
-from straylight.explain.events import Named, chosen, numbers
+from straylight.explain.events import Named, chosen
 from straylight.explain.gradients import integrated_gradients
 from straylight.explain.nearest import centre
 from straylight.explain.shapley import shapley
@@ -513,7 +515,7 @@ def test_rows_that_are_not_there_or_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "a", "3-", "5-3", "1,,2", "-1"])
 def test_numbers_of_rows_are_whole_numbers_from_one(text) -> None:
-    with pytest.raises(ValueError, match="rows are numbers from 1"):
+    with pytest.raises(argparse.ArgumentTypeError, match="rows are numbers from 1"):
         numbers(text)
 
 

@@ -200,6 +200,41 @@ def test_a_graph_scores_as_torch_does(tmp_path, straylight_train):
         np.testing.assert_allclose(pq.read_table(tmp_path / f"{runtime}.parquet")["score"], expected, rtol=1e-4)
 
 
+def test_an_exported_folder_scores_as_the_run_that_it_is_of(run, tmp_path, capsys):
+    from straylight.commands.export import main as export
+
+    export([str(run), "-o", str(tmp_path / "served")])
+    table = mine(50, 1)
+    path, bad = write(tmp_path / "new.csv", table), write(tmp_path / "bad.csv", table.rename_columns([*"xyzuvw"]))
+    for name, options in {"run": [run], "served": [tmp_path / "served", "--runtime", "onnx"]}.items():
+        where = tmp_path / f"{name}.parquet"
+        assert typed(options[0], path, "-o", where, *options[1:], "--threshold", "fpr=0.1", "--threshold", "fdr") == 0
+    one, other = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("run", "served"))
+    assert one.column_names == other.column_names
+    np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4, atol=1e-5)
+    for name in ("id", "flag_fpr=0.1", "flag_fdr", "rank", "p_value"):
+        assert one[name].to_pylist() == other[name].to_pylist()
+    for wrong, said in {
+        (path, "--members"): "has no members",
+        (path, "--explain", "2"): "a graph is not taken apart",
+        (path, "--runtime", "torch"): "was exported as onnx",
+        (path, "--device", "cuda"): "scores on the processor",
+        (bad,): "lacks 4 of the columns",
+    }.items():
+        capsys.readouterr()
+        assert typed(tmp_path / "served", *wrong) != 0 and said in capsys.readouterr().err
+
+
+def test_the_features_that_contribute_most_stand_beside_the_score(run, tmp_path):
+    path = write(tmp_path / "new.csv", mine(12, 1))
+    assert typed(run, path, "-o", tmp_path / "s.parquet", "--explain", "2") == 0
+    found, why = pq.read_table(tmp_path / "s.parquet"), Run.open(run).explain(path)
+    for i in range(12):
+        names = [why.features.names[k] for k in why.first(i, 2)]
+        assert [found[f"feature_{k}"][i].as_py() for k in (1, 2)] == names
+        assert found["contribution_1"][i].as_py() == pytest.approx(why.contributions[i].max(), rel=1e-4)
+
+
 def test_members_of_an_ensemble_stand_beside_its_score(tmp_path, straylight_train):
     path = write(tmp_path / "mine.csv", mine())
     own = ["data.label=status", "data.nominal=ok", "data.features=[a,b]", "trainer.max_epochs=1"]
@@ -356,7 +391,7 @@ def test_two_commands_do_not_score_to_one_place(run, tmp_path, capsys):
         (["RUN", "FILE", "--threshold", "best"], 2, "has no threshold 'best', but quantile"),
         (["RUN", "FILE", "--threshold", "fpr=1e-5"], 2, "takes 99,999 nominal calibration rows"),
         (["RUN", "FILE", "--keep", "nix"], 1, "no column 'nix'"),
-        (["RUN", "FILE", "--members"], 2, "KNN has no members"),
+        (["RUN", "FILE", "--members"], 2, "KNN has no members: --members is for a run of detector=ensemble"),
         (["RUN", "FILE", "--missing", "drop"], 2, "invalid choice: 'drop'"),
         (["RUN", "FILE", "--device", "cuda:9"], 2, "there is no device 'cuda:9'"),
         (["RUN", "FILE", "--device", "tpu"], 2, "there is no device 'tpu'"),

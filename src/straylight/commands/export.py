@@ -4,14 +4,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from straylight.console import say
 from straylight.errors import StraylightError
-from straylight.export.targets import TARGETS
 from straylight.folder import EXPORTED
-from straylight.job.train import quiet
-from straylight.run import Run
+from straylight.loading import loading
+from straylight.phases import Phases
+
+MLFLOW = "mlflow"
+TARGETS = ("onnx", "pt2", MLFLOW)
 
 
 def main(arguments: list[str]) -> None:
@@ -29,7 +31,8 @@ def main(arguments: list[str]) -> None:
         "--to",
         choices=TARGETS,
         default="onnx",
-        help="the graph: for ONNX Runtime (onnx, the default) or for torch.export (pt2)",
+        help="the graph: for ONNX Runtime (onnx, the default) or for torch.export (pt2); or the run itself as a model "
+        "of MLflow's (mlflow), which needs Straylight where it is loaded",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help=f"default: {EXPORTED}, in the run's own")
     parser.add_argument(
@@ -39,13 +42,28 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if not given.run.is_dir():
         parser.error(f"there is no folder {given.run}")
-    quiet()
+    if given.to == MLFLOW and given.output is None:
+        parser.error("say where the model goes: -o FOLDER")
+    phases = Phases()
+    phases(f"opening {given.run}")
     try:
+        with loading():
+            from straylight.export import targets
+            from straylight.job.train import quiet
+            from straylight.run import Run
+        quiet()
         run = Run.open(given.run, trust=given.trust)
-        written = TARGETS[given.to](run, given.output or given.run / EXPORTED)
+        phases(f"writing {given.to}, and comparing its scores")
+        if given.to == MLFLOW:
+            _save(run, given)
+            return
+        written = targets.TARGETS[given.to](run, given.output or given.run / EXPORTED)
     except StraylightError as error:
+        phases.done()
         say(f"Error: {error}", error=True)
         sys.exit(1)
+    finally:
+        phases.done()
     if given.json:
         print(json.dumps(written.to_json(), indent=2))
         return
@@ -56,6 +74,13 @@ def main(arguments: list[str]) -> None:
         f"Parity: on {written.rows}, and on rows far outside, the scores differ by {worst.difference:.1e} of their "
         f"spread at most ({worst.what}; {worst.tolerance:g} is allowed)."
     )
+
+
+def _save(run: Any, given: argparse.Namespace) -> None:
+    from straylight.pyfunc import save
+
+    folder = save(run, given.output)
+    print(json.dumps({"folder": str(folder), "to": MLFLOW}) if given.json else f"{folder}  a model of MLflow's")
 
 
 class _Parser(argparse.ArgumentParser):

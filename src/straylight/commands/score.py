@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "training rows in, or leave the row without a score; as in training, if left out")  # fmt: skip
     add("--unseen", choices=UNSEEN, help="a category that training did not have; other (the usual): none of "
         "them")  # fmt: skip
-    add("--runtime", choices=RUNTIMES, default="torch", help="auto: the faster one, where scores agree")
+    add("--runtime", choices=RUNTIMES, help="torch, if left out; auto: the faster one, where scores agree")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
     add("--threads", type=int, metavar="N", help="that compute; all processors, if left out")
     add("--trust", action="append", default=[], metavar="NAME", help="a module whose classes may be built")

@@ -135,25 +135,6 @@ def tested(data: Any, index: NDArray[Any], score: NDArray[Any], rows: Sequence[i
     return Named(test.x.index_select(0, at), test.context.index_select(0, at), names)
 
 
-def numbers(text: str) -> list[int]:
-    """Numbers of rows as they are typed, `3,17` or `5-8`.
-
-    Raises:
-        ValueError: if it is something else.
-
-    Example:
-        >>> numbers("3,17,5-7")
-        [3, 17, 5, 6, 7]
-    """
-    found: list[int] = []
-    for word in text.split(","):
-        first, dash, last = word.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1 or (dash and int(last) < int(first)):
-            raise ValueError(f"rows are numbers from 1, such as 3,17 or 5-8, not {text!r}")
-        found += range(int(first), int(last or first) + 1)
-    return list(dict.fromkeys(found))
-
-
 def scored(parts: Iterable[Any], score: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
     """Each part with the scores of its rows, of which `score` makes those of the ones that fit."""
     for part in parts:

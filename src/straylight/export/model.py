@@ -29,8 +29,10 @@ class Model:
         known: what the run's `shape.json` says of its events.
         result: the part of the run's `result.json` that was kept.
         kinds: names of the labels.
+        kind: of the graph, `onnx` or `pt2`.
         recipe: how a file becomes events; `None` where the run was not trained on one.
         thresholds: by rule, see `straylight.run.Run.thresholds`.
+        calibration: what `straylight.export.calibration.written` kept; `None` if the run had none.
     """
 
     def __init__(self, folder: Path, held: Mapping[str, Any], session: Any) -> None:
@@ -38,6 +40,7 @@ class Model:
         self.known: dict[str, Any] = dict(held["known"])
         self.result: dict[str, Any] = dict(held["result"])
         self.kinds = tuple(self.known["kinds"])
+        self.kind = str(held["graph"]["to"])
         self.detector = SimpleNamespace(
             shape=tuple(self.known["shape"]),
             context=int(self.known["context"]),
@@ -47,7 +50,7 @@ class Model:
         self.thresholds = {
             name: float("inf") if value is None else float(value) for name, value in held["thresholds"].items()
         }
-        self._calibration, self._why = held["calibration"], held["no_calibration"]
+        self.calibration, self._why = held["calibration"], held["no_calibration"]
 
     @classmethod
     def open(cls, folder: str | Path, *, threads: int = 1) -> "Model":
@@ -119,11 +122,11 @@ class Model:
             ConfigError: if the run has no calibration scores.
             DataError: if a score is NaN.
         """
-        if self._calibration is None:
+        if self.calibration is None:
             raise ConfigError(
                 f"{self.folder} has no calibration scores, of which p-values are. {self._why or ''}".strip()
             )
         try:
-            return p_values(self._calibration, scores)
+            return p_values(self.calibration, scores)
         except ValueError as error:
             raise DataError(f"{error}.") from error

@@ -16,8 +16,8 @@ from straylight.metrics.judge import Cut
 from straylight.phases import Phases
 from straylight.scoring.inputs import Input, gathered
 from straylight.scoring.pieces import Told
-from straylight.scoring.runtime import set_device, set_threads
-from straylight.scoring.scorer import Scorer, scorer_of
+from straylight.scoring.runtime import set_threads
+from straylight.scoring.scorer import Asked, Scorer, scorer_of
 from straylight.scoring.target import Target
 from straylight.scoring.wanted import Wanted
 from straylight.scoring.work import PART, Report, score_files
@@ -43,8 +43,7 @@ def score(given: argparse.Namespace, phases: Phases) -> Report:
     threads = set_threads(given.threads)
     with _scratch(target) as scratch:
         inputs = gathered(given.files, sys.stdin.buffer, scratch, target.folder)
-        scorer = scorer_of(given.run, given.runtime, scratch, threads, trust=given.trust)
-        set_device(scorer.run, given.device)
+        scorer = scorer_of(given.run, Asked(scratch, given.runtime, given.device, threads, given.trust))
         top = given.top if given.top is not None else 0 if given.output else TOP
         wanted = Wanted(
             cuts=tuple(_cuts(given.threshold, scorer, phases)),

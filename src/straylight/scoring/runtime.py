@@ -21,8 +21,8 @@ WORTH = 200_000  # rows from which on it is worth finding out which is faster
 Function = Callable[[Tensor, Tensor], NDArray[np.float32]]
 
 
-def set_device(run: Run, device: str) -> None:
-    """Put the detector where it scores: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one.
+def put(run: Run, device: str) -> None:
+    """Put the detector of a run where it scores: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU where there is one.
 
     Raises:
         ConfigError: if there is no such device.

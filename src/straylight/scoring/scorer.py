@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from straylight.detectors import Ensemble
 from straylight.detectors.scores import BATCH, scores_of
 from straylight.errors import ConfigError
+from straylight.export.model import Model
+from straylight.export.written import MODEL
 from straylight.files.dialect import Dialect
 from straylight.files.fitting import Part, Rules, Tally
 from straylight.files.formats import open_file
@@ -22,25 +24,44 @@ from straylight.files.source import Source
 from straylight.rows.batch import HIDDEN, Batch
 from straylight.rows.loaders import read_ahead
 from straylight.run import Run
-from straylight.scoring.runtime import WORTH, Function, faster, onnx
+from straylight.scoring.exported import Exported
+from straylight.scoring.runtime import WORTH, Function, faster, onnx, put
 
 Scores = NDArray[np.float32]
+
+
+class Asked(NamedTuple):
+    """How rows are to be scored.
+
+    Attributes:
+        scratch: a place for a graph.
+        runtime: `torch`, `onnx` or `auto`; `None` for what suits the folder.
+        device: `cpu`, `cuda`, `cuda:1` or `auto`.
+        threads: that may compute.
+        trust: see `Run.open`.
+    """
+
+    scratch: Path
+    runtime: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+    trust: Collection[str] = ()
 
 
 class Scorer:
     """Scores rows as a run does.
 
     Args:
-        run: the run.
+        run: the run, or an exported folder.
         runtime: `torch`; `onnx`, in which the detector's graph scores, once it was seen to score the first rows as
             torch does; or `auto`, the faster one where they agree, if there are rows enough.
         scratch: a place for a graph.
         threads: that it may use.
-        explained: of a part and a number K, the names of the K features that contribute most, and their contributions,
-            `(m, K)` each.
     """
 
-    def __init__(self, run: Run, runtime: str = "torch", scratch: Path | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, run: Run | Exported, runtime: str = "torch", scratch: Path | None = None, threads: int = 1
+    ) -> None:
         self.run, self.judge, self.runtime = run, run.judge, runtime
         self._scratch, self._threads = scratch, threads
         self._function: Function | None = None
@@ -53,7 +74,12 @@ class Scorer:
 
     def identity(self) -> dict[str, Any]:
         """What tells its scores from those of another."""
-        return {"run": self.run.folder.name, "made": self.run.known.get("run"), "runtime": self.runtime}
+        made = (
+            (self.run.folder / MODEL).stat().st_mtime_ns
+            if isinstance(self.run, Exported)
+            else self.run.known.get("run")
+        )
+        return {"run": self.run.folder.name, "made": made, "runtime": self.runtime}
 
     def opened(self, path: Path) -> Source:
         """A file of new rows."""
@@ -89,21 +115,25 @@ class Scorer:
         """
         if members:
             return self._of_members(part)
+        if isinstance(self.run, Exported):
+            return self.run.scored(part), None
+        if not len(part.x):
+            return np.empty(0, np.float32), None
         if self._function is None:
-            self._function = self._chosen(part.x, part.context)
+            self._function = self._chosen(self.run, part.x, part.context)
         return self._function(part.x, part.context), None
 
-    def _chosen(self, x: Tensor, context: Tensor) -> Function:
+    def _chosen(self, run: Run, x: Tensor, context: Tensor) -> Function:
         def torch_scores(x: Tensor, context: Tensor) -> Scores:
-            return scores_of(self.run.detector, x, context)
+            return scores_of(run.detector, x, context)
 
-        if self.runtime == "torch" or not len(x) or (self.runtime == "auto" and len(x) < WORTH):
+        if self.runtime == "torch" or (self.runtime == "auto" and len(x) < WORTH):
             return torch_scores
         assert self._scratch is not None
         if self.runtime == "onnx":
-            return onnx(self.run, self._scratch, x, context, self._threads)
+            return onnx(run, self._scratch, x, context, self._threads)
         try:
-            other = onnx(self.run, self._scratch, x, context, self._threads)
+            other = onnx(run, self._scratch, x, context, self._threads)
         except ConfigError:
             return torch_scores
         return faster(torch_scores, other, x, context)
@@ -112,7 +142,8 @@ class Scorer:
     def _of_members(self, part: Part) -> tuple[Scores, NDArray[np.float32]]:
         detector, n = self.run.detector, len(part.x)
         if not isinstance(detector, Ensemble):
-            raise ConfigError(f"{type(detector).__name__} has no members: --members is for detector=ensemble.")
+            what = f"{self.run.folder}" if isinstance(self.run, Exported) else type(detector).__name__
+            raise ConfigError(f"{what} has no members: --members is for a run of detector=ensemble.")
         hidden, one = torch.full((1,), HIDDEN).expand(n), torch.ones(1).expand(n)
         batch = Batch(part.x, hidden, part.context, one, torch.arange(n)).to(detector.device)
         scored = detector.predict_step(batch, 0)
@@ -124,18 +155,29 @@ class Scorer:
         return self.run.p_of(part, scores)
 
     def explained(self, part: Part, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The K features that contribute most, and their contributions, `(m, K)` each."""
+        """The K features that contribute most, and their contributions, `(m, K)` each.
+
+        Raises:
+            ConfigError: if it is an exported folder.
+        """
+        if isinstance(self.run, Exported):
+            raise ConfigError(f"{self.run.folder} was exported, and a graph is not taken apart: --explain takes a run.")
         return self.run.explainer.strongest(part.x, part.context, most)
 
 
-def scorer_of(folder: Path, runtime: str, scratch: Path, threads: int, trust: Collection[str] = ()) -> Scorer:
-    """What scores rows as a run does, whose folder this is.
+def scorer_of(folder: Path, asked: Asked) -> Scorer:
+    """What scores rows as a run does, whose folder this is, or an exported one.
 
-    Args:
-        folder: of the run.
-        runtime: `torch`, `onnx`, or `auto`.
-        scratch: a place for a graph.
-        threads: that may compute.
-        trust: see `Run.open`.
+    Raises:
+        ConfigError: if it is neither, or what is asked for is not for it.
     """
-    return Scorer(Run.open(folder, trust=trust), runtime, scratch, threads)
+    if not (folder / MODEL).is_file():
+        run = Run.open(folder, trust=asked.trust)
+        put(run, asked.device)
+        return Scorer(run, asked.runtime or "torch", asked.scratch, asked.threads)
+    model = Model.open(folder, threads=asked.threads)
+    if asked.runtime not in (None, "auto", "onnx" if model.kind == "onnx" else "torch"):
+        raise ConfigError(f"{folder} was exported as {model.kind}, and scores by that: leave --runtime out.")
+    if asked.device not in ("cpu", "auto"):
+        raise ConfigError(f"{folder} was exported, and scores on the processor: leave --device out.")
+    return Scorer(Exported(model), model.kind)

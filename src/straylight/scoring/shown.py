@@ -9,8 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from straylight.console import Plain
+from straylight.files.words import is_number
 
+DIGITS = 9  # of a number as a file has it
 NARROW = 24  # characters of a text
+WIDE = 400  # of a line where nobody looks at it on a screen
 
 
 def show_top(rows: Sequence[Mapping[str, Any]], *, error: bool = False) -> None:
@@ -23,7 +26,8 @@ def show_top(rows: Sequence[Mapping[str, Any]], *, error: bool = False) -> None:
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    Plain(file=sys.stderr if error else sys.stdout, highlight=False).print(table)
+    out = sys.stderr if error else sys.stdout
+    Plain(file=out, highlight=False, width=None if out.isatty() else WIDE).print(table)
 
 
 def _cell(value: Any) -> str:
@@ -34,6 +38,8 @@ def _cell(value: Any) -> str:
             return "yes" if value else ""
         case float():
             return f"{value:.4g}"
+        case str() if is_number(value):
+            return f"{float(value):.4g}" if len(value) > DIGITS else value
         case _:
             text = str(value)
             return text if len(text) <= NARROW else f"{text[: NARROW - 1]}…"
