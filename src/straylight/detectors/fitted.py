@@ -1,7 +1,7 @@
 """Detectors without a training loop: one pass over the rows, then a fit."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -40,7 +40,7 @@ class FittedDetector(Detector):
 
     selects = False
     one_pass = True
-    explained_by = "shapley"
+    explained_by: Literal["exact", "gradients", "shapley"] = "shapley"
     #: Training rows that are looked at, at most; `None` for all.
     max_rows: int | None = None
     #: Why no more are.

@@ -236,7 +236,7 @@ def _settled(
         off = np.abs(score - baseline - of.sum(1)) > OFF * (np.abs(score) + np.abs(baseline))
     wild = ~np.isfinite(of).all(1) | (beyond & off)
     if wild.any():
-        most = np.nan_to_num(far[wild], nan=0.0, posinf=np.finfo(np.float32).max)
+        most = np.nan_to_num(far[wild], nan=0.0, posinf=float(np.finfo(np.float32).max))
         shares = np.zeros((int(wild.sum()), of.shape[1]))
         np.add.at(shares.T, groups, most.T)
         of[wild] = shares / shares.sum(1, keepdims=True) * (score[wild] - baseline[wild])[:, None]

@@ -28,8 +28,8 @@ def long(why: Explanation, who: Named) -> Any:
 
     n, k = why.contributions.shape
     order = np.argsort(-why.contributions, axis=1, kind="stable")
-    lines = np.arange(n).repeat(k)
-    places = order.ravel()
+    lines = np.arange(n).repeat(k).tolist()
+    places = order.ravel().tolist()
     columns: dict[str, Any] = {
         PREFIX + name if name in OURS else name: pa.array([column[i] for i in lines])
         for name, column in who.names.items()

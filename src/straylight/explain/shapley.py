@@ -4,6 +4,7 @@ Shapes: `N` events, `M` references, `K` groups of features, `D` features, `E` mi
 """
 
 import math
+from functools import reduce
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def _exact(mixing: _Mixing, k: int, m: int) -> tuple[Tensor, Tensor]:
     size = own.sum(1)
     # the share of all orders in which a group comes right after these others
     weight = torch.tensor([1 / (k * math.comb(k - 1, s)) for s in range(k)], dtype=torch.float64)
-    values = sum(mixing(own, i) for i in range(m)) / m
+    values = reduce(torch.add, (mixing(own, i) for i in range(m))) / m
     found = []
     for g in range(k):
         without = codes[~own[:, g]]
