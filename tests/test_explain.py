@@ -638,7 +638,8 @@ def test_a_run_whose_data_are_gone_says_so(run, table, tmp_path, monkeypatch, ca
 def test_what_is_typed_wrongly_is_one_sentence(words, status, said, run, table, monkeypatch, capfd) -> None:
     given = [word.format(run=run, table=table) for word in words]
     ended, _, err = typed(monkeypatch, capfd, *given)
-    assert ended == status and said in err and len(err.strip().splitlines()) == 1, err
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert ended == status and len(errors) == 1 and said in errors[0] and err.endswith(f"{errors[0]}\n"), err
 
 
 def test_help_fits_a_screen(monkeypatch, capfd) -> None:

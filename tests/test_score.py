@@ -421,6 +421,12 @@ def test_the_words_that_can_be_typed_are_those_that_are_known() -> None:
     assert (get_args(Lacking), get_args(Unseen), target.STDOUT) == (score.MISSING, score.UNSEEN, score.STDOUT)
 
 
+def test_help_fits_a_screen(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert typed("--help") == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 30
+
+
 def test_columns_that_nobody_asked_for_are_named(run, tmp_path, capsys):
     table = mine(30, 1).append_column("comment", pa.array(["x"] * 30))
     assert typed(run, write(tmp_path / "new.csv", table), "-o", tmp_path / "s.csv") == 0

@@ -22,9 +22,7 @@ STDOUT = "-"
 MISSING, UNSEEN, RUNTIMES = ("error", "median", "skip"), ("error", "other", "skip"), ("torch", "onnx", "auto")
 EXAMPLES = """\
 examples:
-  straylight score outputs/mine new.csv -o scores.parquet
-  straylight score outputs/mine days/ -o scores/ --threshold fpr=0.001
-  straylight score outputs/mine 'days/*.parquet' -o 'scores/*.csv' --keep time
+  straylight score outputs/mine days/ -o scores/ --threshold fpr=0.001 --top 5
   zcat new.csv.gz | straylight score outputs/mine - -o - --missing skip
 """
 
@@ -56,30 +54,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="straylight score",
         usage="straylight score RUN FILE... [-o OUT] [options]",
-        description="Score rows of files by a finished run, in any format that it could have been trained on. Columns "
-        "are found by name and read as the types that they had in training.",
+        description="Score rows of files, whose columns are read as those of training were, by a finished run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a run, or one that `straylight export` wrote")
-    add("files", nargs="+", metavar="FILE", help="files, patterns, folders, or - for standard input")
-    add("-o", "--output", metavar="OUT", help=".parquet, .csv, .csv.gz or .npz: one for all; FOLDER/ or FOLDER/*.csv: "
-        "one each; -: CSV to standard output")  # fmt: skip
-    add("--threshold", action="append", metavar="RULE", help="flag by it: one of the run's, or fpr=0.001, "
-        "quantile=0.9, fdr=0.05, score=3.5; again for more; none for none. The run's, if left out")  # fmt: skip
+    add("run", type=Path, metavar="RUN", help="the folder of a run, or an exported one")
+    add("files", nargs="+", metavar="FILE", help="files, patterns, folders, or - (standard input)")
+    add("-o", dest="output", metavar="OUT", help="one file .parquet .csv .csv.gz .npz; FOLDER/; F/*.csv; -")
+    add("--threshold", action="append", metavar="T", help="the run's; or fpr=0.01 quantile=0.9 fdr=0.1 score=3")
     add("--top", type=int, metavar="N", help="print the N strangest rows (10 without -o)")
-    add("--explain", type=int, default=0, metavar="K", help="the K features of each row that contribute most")
-    add("--keep", default="", metavar="A,B", help="columns of the input that stand beside the scores")
+    add("--explain", type=int, default=0, metavar="K", help="the K features of each row that add most")
+    add("--keep", default="", metavar="A,B", help="columns of the input beside the scores")
     add("--members", action="store_true", help="the scores of an ensemble's members")
-    add("--missing", choices=MISSING, help="a value that is missing: refuse the file, fill the median of "
-        "training rows in, or leave the row without a score; as in training, if left out")  # fmt: skip
-    add("--unseen", choices=UNSEEN, help="a category that training did not have; other (the usual): none of "
-        "them")  # fmt: skip
-    add("--runtime", choices=RUNTIMES, help="torch, if left out; auto: the faster one, where scores agree")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
-    add("--threads", type=int, metavar="N", help="that compute; all processors, if left out")
-    add("--trust", action="append", default=[], metavar="NAME", help="a module whose classes may be built")
+    add("--missing", choices=MISSING, metavar="M", help="of a value: error, median or skip")
+    add("--unseen", choices=UNSEEN, metavar="U", help="of a category: error, other or skip")
+    add("--runtime", choices=RUNTIMES, metavar="R", help="torch, onnx or auto, the faster one")
+    add("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 or auto")
+    add("--threads", type=int, metavar="N", help="that compute")
+    add("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     add("--json", action="store_true", help="what came of it, as JSON")
     return parser
 
