@@ -102,7 +102,7 @@ def test_a_table_is_scored_without_us(name, straylight_train, tmp_path) -> None:
     made = to_folder(run, "exported")
     assert all(one.difference <= one.tolerance for one in made.findings)
     new = table(Path("new.csv"), 50, seed=1, service=["dns", "ftp"] * 25, port=["443", "80.0", "7", "53", " 53"] * 10)
-    expected = run.score_file(new)
+    expected = run.score(new)
     # a file is written with any columns, in any order
     with new.open(newline="") as file:
         head, *rows = csv.reader(file)
@@ -138,7 +138,7 @@ def test_a_file_is_read_as_it_was_in_training(missing, style, straylight_train, 
     to_folder(run, "exported")
     scores, told = alone(tmp_path / "exported", path)
     assert not told
-    expected = run.score_file(path)
+    expected = run.score(path)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3 * np.nanstd(expected))
 
 
@@ -152,7 +152,7 @@ def test_images_and_context_are_arrays(straylight_train, tmp_path) -> None:
     given = ["data.context=[time,ratio]", "detector=maf", "detector.layers=2"]
     run = Run.open(straylight_train(*OF_FILE, *given, epochs=1, output="other").run)
     to_folder(run, "folder")
-    expected = run.score_file("train.csv")
+    expected = run.score("train.csv")
     np.testing.assert_allclose(alone(tmp_path / "folder", "train.csv")[0], expected, rtol=1e-3, atol=1e-3)
     with pytest.raises(ConfigError, match=r"2 columns of context, not .* with \(0,\)"):
         Model.open("folder").score(np.zeros((3, *run.detector.shape)))

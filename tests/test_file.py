@@ -656,7 +656,7 @@ def test_a_run_scores_a_file_whose_columns_stand_in_another_order_and_lack_other
         "data=file", f"data.path={path}", "data.label=y", "data.missing=median", "data.features=[s,a,w]", "detector=knn"
     )
     run, again = Run.open(ended.run), {name: table[name] for name in ("w", "mass", "s", "a")}
-    scores = run.score_file(write(tmp_path / "new.parquet", again))
+    scores = run.score(write(tmp_path / "new.parquet", again))
     kept = pq.read_table(ended.run / "scores.parquet").to_pydict()
     _, splits = loaded(path, features=["s", "a", "w"], label="y", missing="median", meta="b")
     np.testing.assert_array_equal(scores[splits.test.meta["b"].astype(int)], np.float32(kept["score"]))
@@ -665,17 +665,17 @@ def test_a_run_scores_a_file_whose_columns_stand_in_another_order_and_lack_other
     with pytest.raises(DataError, match="no column 's'"):
         run.score(pa.table({"w": again["w"], "a": again["a"]}))
     again["w"] = np.where(np.arange(N) == 3, np.nan, again["w"])  # of which no training row lacked a value
-    assert np.isfinite(run.score_file(write(tmp_path / "new.csv", again))).all()
+    assert np.isfinite(run.score(write(tmp_path / "new.csv", again))).all()
     again.pop("w")
     with pytest.raises(DataError, match="no column 'w'"):
-        run.score_file(write(tmp_path / "new.csv", again))
+        run.score(write(tmp_path / "new.csv", again))
 
 
 def test_a_run_on_other_data_scores_the_one_array_of_a_file_that_holds_such_events(straylight_train, tmp_path):
     run = Run.open(straylight_train("data=blobs", "detector=knn").run)
     (tmp_path / "new.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"must hold one array of events of shape \(N, 2\).*data=file"):
-        run.score_file(tmp_path / "new.csv")
+        run.score(tmp_path / "new.csv")
     x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     np.savez(tmp_path / "new.npz", X=x, y=np.zeros(5), other=np.zeros((5, 3)))
     np.testing.assert_array_equal(run.score(tmp_path / "new.npz"), run.score(x))

@@ -343,14 +343,14 @@ def test_a_run_scores_a_file_in_chunks_as_it_scored_its_own_rows(straylight_trai
     options = ["data.categorical=[port,level,lit]", "data.meta=[id]", "data.missing=indicator", "detector=knn"]
     run = Run.open(straylight_train("data=file", f"data.path={path}", "data.label=y", *options).run)
     kept = pq.read_table(run.folder / "scores.parquet")
-    scores = run.score_file(path)
+    scores = run.score(path)
     test = File(path=str(path), label="y", meta="id", categorical=CATEGORICAL, missing="indicator").splits.test
     np.testing.assert_array_equal(scores[test.meta["id"]], kept["score"].to_numpy().astype(np.float32))
     monkeypatch.setattr("straylight.files.recipe.BYTES", 1)
-    np.testing.assert_allclose(run.score_file(path), scores, rtol=1e-5)
+    np.testing.assert_allclose(run.score(path), scores, rtol=1e-5)
     for row, other in itertools.product((3, 14), (".csv.gz", ".parquet")):
         alone = write(tmp_path / f"{row}{other}", table.slice(row, 1))
-        np.testing.assert_allclose(run.score_file(alone), scores[row : row + 1], rtol=1e-5)
+        np.testing.assert_allclose(run.score(alone), scores[row : row + 1], rtol=1e-5)
 
 
 # numbers that single precision would not tell apart

@@ -510,3 +510,16 @@ def test_report_is_made_without_torch_or_lightning(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "leaderboard.csv").is_file()
+
+
+def test_a_program_reads_what_a_report_says(tmp_path, capsys):
+    for seed in (0, 1):
+        written = {**result(seed=seed), "folder": str(tmp_path / str(seed))}
+        RunFolder(tmp_path / str(seed)).write_result(written)
+    report_main([str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    (row,) = told["leaderboard"]
+    assert row["detector"] == "vae" and row["seeds"] == 2 and row["numbers"]["auroc"]["mean"] == pytest.approx(0.9)
+    assert [run["seed"] for run in told["runs"]] == [0, 1] and (tmp_path / "leaderboard.csv").is_file()
+    report_main([str(tmp_path / "1"), "--json"])
+    assert json.loads(capsys.readouterr().out)["seed"] == 1

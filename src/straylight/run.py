@@ -185,10 +185,6 @@ class Run:
         """
         return self._over(x, context, batch_size, missing, unseen, self.scored)
 
-    def score_file(self, path: str | Path, **options: Any) -> NDArray[np.float32]:
-        """As `score`, of a file."""
-        return self.score(Path(path), **options)
-
     def p_values(
         self,
         x: Any,

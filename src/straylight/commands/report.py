@@ -9,6 +9,7 @@ from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
+from straylight.report.plain import as_json
 from straylight.runtimes import BEST, RUNTIMES
 
 
@@ -43,6 +44,9 @@ def main(arguments: list[str]) -> None:
         metavar="NAME",
         help="with --retime or --figures: a module whose classes may be built",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print it as JSON: the record of a run, or rows and records"
+    )
     given = parser.parse_args(arguments)
     if given.folder is None and given.figures and Path(given.figures[-1]).is_dir():
         given.folder = Path(given.figures.pop())  # `--figures FOLDER`
@@ -58,7 +62,9 @@ def main(arguments: list[str]) -> None:
         failures = retime(folder, given.trust)
     if given.figures is not None:
         failures += _figures(folder, given.figures, given.trust)
-    if RunFolder(folder).result.is_file():
+    if given.json and (RunFolder(folder).result.is_file() or runs.has_results):
+        print(as_json(folder, given.runtime))
+    elif RunFolder(folder).result.is_file():
         show_run(folder, details=given.details)
     elif given.details:
         sys.exit(_refusal(f"--details is for the folder of one run, and {folder} holds no result.json of its own."))

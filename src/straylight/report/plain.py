@@ -1,0 +1,36 @@
+"""What a report says, for programs."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from straylight.folder import RunFolder, SweepFolder
+from straylight.report.leaderboard import Row
+from straylight.report.page import report
+from straylight.runtimes import BEST
+
+
+def as_json(folder: Path, runtime: str = BEST) -> str:
+    """The record of a run; of a sweep, or of all runs below a folder, the leaderboard and the record of each run.
+
+    What the report writes beside it, it writes, too.
+
+    Args:
+        folder: of a run, of a sweep, or above several.
+        runtime: see `straylight.report.page.report`.
+    """
+    if RunFolder(folder).result.is_file():
+        return json.dumps(RunFolder(folder).read(), default=str)
+    rows = report(folder, Console(quiet=True), runtime)
+    return json.dumps(
+        {"leaderboard": [_plain(row) for row in rows], "runs": SweepFolder(folder).results()}, default=str
+    )
+
+
+def _plain(row: Row) -> dict[str, object]:
+    numbers = {name: spread._asdict() for name, spread in row.numbers.items()}
+    return row._asdict() | {
+        "numbers": numbers,
+        **{n: dict(getattr(row, n)) for n in ("intervals", "widths", "runtimes")},
+    }
