@@ -147,6 +147,22 @@ def test_several_files_are_one_table_or_one_each(run, tmp_path, capsys):
     assert [path.name for path in sorted((tmp_path / "csv").iterdir())] == ["mon.csv", "scored.json"]
 
 
+def test_files_whose_ids_are_of_several_types_are_one_table(run, tmp_path):
+    one, two = mine(5, 1), mine(5, 2)
+    ids = pa.array(range(100, 105))
+    write(tmp_path / "a.parquet", one.set_column(0, "id", ids).append_column("day", pa.array(["mon"] * 5)))
+    write(tmp_path / "b.parquet", two.set_column(0, "id", two["id"].dictionary_encode()))
+    write(tmp_path / "c.parquet", two.drop_columns(["id"]).append_column("day", pa.array([[1]] * 5)))
+    for out in ("s.parquet", "s.csv", "s.npz"):
+        assert typed(run, tmp_path / "a.parquet", tmp_path / "b.parquet", "-o", tmp_path / out) == 0
+        found = read(tmp_path / out)
+        assert found["id"].to_pylist() == [*map(str, range(100, 105)), *two["id"].to_pylist()]
+        assert found["row"].to_pylist() == [1, 2, 3, 4, 5] * 2
+    assert typed(run, tmp_path / "a.parquet", tmp_path / "c.parquet", "-o", tmp_path / "t.parquet") == 0
+    assert pq.read_table(tmp_path / "t.parquet")["id"].to_pylist() == [*range(100, 105), *[None] * 5]
+    assert typed(run, tmp_path / "c.parquet", "-o", tmp_path / "t.csv", "--keep", "day") == 1
+
+
 def test_what_was_scored_before_is_not_scored_again_unless_something_changed(run, tmp_path, capsys):
     path = write(tmp_path / "new.csv", mine(30, 1))
     out = tmp_path / "scores"

@@ -43,6 +43,11 @@ def main(arguments: list[str]) -> None:
         phases.done()
         say(f"Error: {error}", error=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        phases.done()
+        if given.output not in (None, STDOUT):
+            say("Interrupted: the same command goes on with what is missing.", error=True)
+        raise
     finally:
         phases.done()
     _show(report, given)

@@ -17,7 +17,7 @@ import numpy as np
 
 from straylight.metrics.conformal import ROUNDING
 from straylight.scoring.columns import FILE, P_VALUE, RANK, ROW, SCORE
-from straylight.scoring.pieces import Told, batches, scores
+from straylight.scoring.pieces import Told, batches, schema_of, scores
 from straylight.scoring.ranks import ranks
 from straylight.scoring.wanted import Wanted
 
@@ -59,6 +59,7 @@ class Whole:
     def __post_init__(self) -> None:
         self.rows = sum(piece.told.rows for piece in self.pieces)
         self.scored = sum(piece.told.scored for piece in self.pieces)
+        self._columns = joined([schema_of(piece.path) for piece in self.pieces])
         self._ranks = ranks(self._scores, self.rows, self.scratch / "ranks.npy")
         self._p_at = {cut.name: self._discovered(cut.fdr) for cut in self.wanted.cuts if cut.fdr is not None}
 
@@ -87,7 +88,8 @@ class Whole:
         start = 0
         for piece in self.pieces:
             row = 1
-            for table in batches(piece.path):
+            for part in batches(piece.path):
+                table = part if part.schema.equals(self._columns) else fitted(part, self._columns)
                 yield piece, self._finished(table, piece, row, self._ranks[start : start + len(table)])
                 row += len(table)
                 start += len(table)
@@ -134,3 +136,37 @@ class Whole:
         for name in table.column_names[at + 1 :]:
             columns.setdefault(name, table[name])
         return pa.table(columns)
+
+
+def joined(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Columns that hold those of several pieces: of a name that is of several types, text.
+
+    Those that name rows stand first, in every piece, up to the score.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> one = pa.schema({"id": pa.int64(), "score": pa.float32()})
+        >>> other = pa.schema({"id": pa.string(), "day": pa.string(), "score": pa.float32()})
+        >>> joined([one, other]).names, str(joined([one, other]).field("id").type)
+        (['id', 'day', 'score'], 'string')
+    """
+    import pyarrow as pa
+
+    kinds: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
+    for schema in schemas:
+        where = "before"
+        for field in schema:
+            where = "after" if field.name == SCORE else where
+            known = kinds[where].get(field.name, field.type)
+            kinds[where][field.name] = known if known == field.type else pa.string()
+    return pa.schema({**kinds["before"], **kinds["after"]})
+
+
+def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with these columns, of which those that it lacks are empty."""
+    import pyarrow as pa
+
+    there = table.column_names
+    return pa.table(
+        {f.name: table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in schema}
+    )

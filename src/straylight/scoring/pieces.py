@@ -16,7 +16,7 @@ import numpy as np
 
 from straylight.files.fitting import Part, Tally
 from straylight.files.source import about, listed
-from straylight.rows.origin import column_name
+from straylight.rows.origin import column_name, kept
 from straylight.scoring.columns import P_VALUE, REASON, SCORE
 from straylight.scoring.inputs import Input
 from straylight.scoring.scorer import Scorer
@@ -96,7 +96,9 @@ def of_part(scorer: Scorer, part: Part, wanted: Wanted, also: list[str]) -> pa.T
     """What is said of the rows of a part."""
     import pyarrow as pa
 
-    columns: dict[str, Any] = {column_name(name): part.table[name] for name in also if part.table is not None}
+    columns: dict[str, Any] = {
+        column_name(name): _beside(name, part.table[name]) for name in also if part.table is not None
+    }
     scores, members = scorer.scores(part, wanted.members)
     columns[SCORE] = _nullable(part, scores)
     if scorer.judge.calibrated:
@@ -116,6 +118,14 @@ def of_part(scorer: Scorer, part: Part, wanted: Wanted, also: list[str]) -> pa.T
     return pa.table(columns)
 
 
+def _beside(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of the file, categories as what they stand for."""
+    import pyarrow as pa
+
+    column = kept(name, column)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def _nullable(part: Part, values: Any) -> Any:
     """Values of the rows that were scored, and nothing for the others."""
     import pyarrow as pa
@@ -125,6 +135,14 @@ def _nullable(part: Part, values: Any) -> Any:
     gone = np.ones(part.rows, dtype=bool)
     gone[part.kept] = False
     return pa.array(part.spread(values), mask=gone)
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """The columns of a piece."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        return reader.schema
 
 
 def batches(path: Path, names: list[str] | None = None) -> Iterator[pa.Table]:
