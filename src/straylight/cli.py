@@ -3,6 +3,7 @@
 import atexit
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from textwrap import wrap
 
@@ -40,6 +41,8 @@ first steps:
   straylight train detector=vae data=digits
   straylight train -m detector=autoencoder,knn data=digits seed=0,1,2
 """
+
+COMMANDS = ("train", "detectors", "data", "report", "score", "explain", "export")
 
 TRAIN = """\
 Train and test a detector on a data set.
@@ -97,7 +100,7 @@ def main() -> None:
             print(f"straylight {__version__}")
         case ["train", *rest] if {"-h", "--help"} & set(rest):
             print(TRAIN.format(groups=_groups(rest)), end="")
-        case [("train" | "detectors" | "data" | "report" | "score" | "explain" | "export") as command, *rest]:
+        case [command, *rest] if command in COMMANDS:
             told = {}
             if command == "train":
                 told["phases"] = phases = Phases()
@@ -112,11 +115,10 @@ def main() -> None:
             finally:
                 atexit.register(_deaf)  # the first thing then: all is said and done
         case [unknown, *_]:
-            print(
-                f"Error: there is no command {unknown!r}; the commands are train, detectors, data, report, score, "
-                "explain and export.",
-                file=sys.stderr,
-            )
+            close = get_close_matches(unknown, COMMANDS, n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            listed = f"{', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}"
+            print(f"Error: there is no command {unknown!r}{meant}; the commands are {listed}.", file=sys.stderr)
             sys.exit(2)
 
 

@@ -73,8 +73,8 @@ def _facts(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"{large(metrics[key])} {what} test rows"
     if result.get("parameters"):
         yield f"{large(result['parameters'])} parameters"
-    if result.get("best_epoch") is not None and result.get("epochs"):
-        yield f"epoch {result['best_epoch']} of {result['epochs']}"
+    if (best := result.get("best_epoch")) is not None and best >= 0 and result.get("epochs"):
+        yield f"epoch {best} of {result['epochs']}"
     elif result.get("epochs"):
         yield f"{result['epochs']} epochs"
     if result.get("duration_s") is not None:
