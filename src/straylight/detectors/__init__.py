@@ -29,8 +29,10 @@ from straylight.detectors.one_class_svm import OneClassSVM
 from straylight.detectors.pca import PCA
 from straylight.detectors.rbm import RBM
 from straylight.detectors.realnvp import RealNVP
+from straylight.detectors.residual import Residual
 from straylight.detectors.robust_kde import RobustKDE
 from straylight.detectors.vae import VAE
+from straylight.detectors.views import Views
 
 __all__ = [
     "AAE",
@@ -63,5 +65,7 @@ __all__ = [
     "OneClassSVM",
     "ParticleBaseline",
     "RealNVP",
+    "Residual",
     "RobustKDE",
+    "Views",
 ]
