@@ -7,8 +7,10 @@ a process of their own, in turns with ours, on the same rows and threads.
     python tests/benchmarks/adbench.py --data PATH/adbench --seeds 5 --out TABLE.csv
 
 `reference` and `published` are read from the data's folder where they are there; `direct` is scikit-learn called on
-the very splits of ours, as it was on others for the reference. The last line is the ratio of the wall times, ours over
-PyOD's, over all that both ran; a job of PyOD's that was ended counts with the time that it was given.
+the very splits of ours, as it was on others for the reference. Each detector is held against `--against`: on how many sets
+its mean over seeds is higher, equal to within 0.1, or lower, the largest gain and loss, and Wilcoxon's p over sets. The last
+line is the ratio of the wall times, ours over PyOD's, over all that both ran; a job of PyOD's that was ended counts with
+the time that it was given.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ import multiprocessing
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
+from scipy.stats import wilcoxon
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
@@ -38,7 +41,7 @@ from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import ADBench
 from straylight.groups import FOLDER
 from straylight.job.train import quiet
-from straylight.metrics import auroc
+from straylight.metrics import auroc, average_precision
 from straylight.rows.batch import Events, Splits
 
 DETECTORS = [
@@ -79,6 +82,32 @@ PUBLISHED = {
 }
 
 
+EQUAL = 0.1  # percent of AUROC, within which two detectors are as good
+
+
+class Held(NamedTuple):
+    """One detector against another over data sets: on how many it is better, as good, worse; and by how much at most.
+
+    Attributes:
+        p: of Wilcoxon's signed ranks, two-sided; 1 where they never differ.
+    """
+
+    wins: int
+    ties: int
+    losses: int
+    gain: float
+    loss: float
+    p: float
+
+
+def held(ours: list[float], theirs: list[float]) -> Held:
+    """AUROC in percent by data set, one detector's and the other's."""
+    by = np.subtract(ours, theirs)
+    wins, losses = int((by > EQUAL).sum()), int((by < -EQUAL).sum())
+    p = float(wilcoxon(by).pvalue) if by.any() else 1.0
+    return Held(wins, len(by) - wins - losses, losses, max(0.0, by.max()), max(0.0, -by.min()), p)
+
+
 class ReferenceSplits(ADBench):
     """The very rows that the reference trained and tested on, at its seeds 0, 1 and 2."""
 
@@ -104,8 +133,8 @@ class Keep(TestScores):
         self.scores = scores
 
 
-def ours(name: str, data: ADBench, seed: int) -> tuple[float, float, list[str]]:
-    """AUROC, seconds of building, training and testing, and the detector's notices."""
+def ours(name: str, data: ADBench, seed: int) -> tuple[float, float, float, list[str]]:
+    """AUROC, AP, seconds of building, training and testing, and the detector's notices."""
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
         cfg = compose("train", overrides=[f"detector={name}", "detector.scaling=standard", "paths.run=."])
     keep = Keep()
@@ -118,7 +147,8 @@ def ours(name: str, data: ADBench, seed: int) -> tuple[float, float, list[str]]:
     trainer.test(detector, datamodule=data, verbose=False)
     seconds = time.perf_counter() - start
     y = keep.scores.y
-    return auroc(keep.scores.score[y == 0], keep.scores.score[y > 0]), seconds, detector.notices
+    nominal, anomalous = keep.scores.score[y == 0], keep.scores.score[y > 0]
+    return auroc(nominal, anomalous), average_precision(nominal, anomalous), seconds, detector.notices
 
 
 def serve_pyod(pipe: Any, threads: int) -> None:
@@ -222,9 +252,9 @@ class Table:
         both = [record for record in self.records if "pyod_seconds" in record]
         return sum(record["seconds"] for record in both), sum(record["pyod_seconds"] for record in both)
 
-    def show(self, datasets: list[str], detectors: list[str]) -> None:
-        """Print the means over data sets, what differs from the reference, and what PyOD did not finish."""
-        columns = ("auroc", "direct", "reference", "published", "pyod")
+    def show(self, datasets: list[str], detectors: list[str], against: str) -> None:
+        """Print the means over data sets, what differs from the reference, how detectors compare, and what PyOD left."""
+        columns = ("auroc", "direct", "reference", "published", "pyod", "ap")
         print(f"\n{'AUROC in percent':22}{''.join(f'{c:>11}' for c in columns)}{'s a seed':>10}{'PyOD':>9}")
         for detector in detectors:
             means = [np.mean([self.mean(column, detector, dataset) for dataset in datasets]) for column in columns]
@@ -238,13 +268,21 @@ class Table:
                 auroc, direct, reference = (self.mean(c, detector, dataset) for c in columns[:3])
                 if abs(auroc - reference) > 3:
                     print(f"{dataset} {detector}: {auroc:.1f}, reference {reference:.1f}, direct {direct:.1f}")
+        if against in detectors:
+            sets = f"{len(datasets)} data sets" if len(datasets) > 1 else "one data set"
+            print(f"\n{f'against {against}':22}{'better':>8}{'equal':>8}{'worse':>8}{'gain':>8}{'loss':>8}{'p':>10}   {sets}")
+            means = {d: [self.mean("auroc", d, dataset) for dataset in datasets] for d in detectors}
+            for detector in detectors:
+                if detector != against:
+                    *counts, gain, loss, p = held(means[detector], means[against])
+                    print(f"{detector:22}{''.join(f'{n:8}' for n in counts)}{gain:8.2f}{loss:8.2f}{p:10.2g}")
         for record in self.records:
             if "pyod_failed" in record:
                 print(f"PyOD's {record['detector']} on {record['dataset']}: {record['pyod_failed']}")
 
     def write(self, path: Path, datasets: list[str], detectors: list[str]) -> None:
         """Write a line for each data set and detector."""
-        means = ("direct", "reference", "published", "pyod", "seconds", "pyod_seconds")
+        means = ("ap", "direct", "reference", "published", "pyod", "seconds", "pyod_seconds")
         with path.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["dataset", "detector", "auroc_mean", "auroc_min", "auroc_max", "seeds", *means, "notices"])
@@ -288,6 +326,7 @@ def main() -> None:
     parser.add_argument("--pyod-seeds", type=int, default=1, help="how many of the seeds PyOD runs too")
     parser.add_argument("--reference-splits", action="store_true", help="the rows of the reference; three seeds")
     parser.add_argument("--direct", action="store_true", help="scikit-learn on the same splits too")
+    parser.add_argument("--against", default="knn", help="the detector that the others are compared with")
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a job of PyOD's is ended")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where to write the table by data set")
@@ -312,8 +351,8 @@ def main() -> None:
             data.setup()
             rows = standardised(data)
             for name in names:
-                score, took, notices = ours(name, data, seed)
-                record = {"dataset": file.stem, "detector": name, "auroc": 100 * score, "seconds": took}
+                score, ap, took, notices = ours(name, data, seed)
+                record = {"dataset": file.stem, "detector": name, "auroc": 100 * score, "ap": 100 * ap, "seconds": took}
                 record["notices"] = " ".join(notices)
                 if options.direct and name in REFERENCE:
                     record["direct"] = 100 * directly(name, *rows, seed)
@@ -321,10 +360,10 @@ def main() -> None:
                     record |= pyod.run(name, *rows)
                 table.records.append(record)
         print(f"{file.stem}: {len(rows[0]):,} + {len(rows[1]):,} rows, {time.perf_counter() - start:.0f} s", flush=True)
+        if options.out:  # as far as it has come
+            table.write(options.out, datasets[: datasets.index(file.stem) + 1], names)
     pyod.close()
-    table.show(datasets, names)
-    if options.out:
-        table.write(options.out, datasets, names)
+    table.show(datasets, names, options.against)
     ours_s, pyod_s = table.seconds()
     print(f"ratio: {ours_s / pyod_s:.3f}" if pyod_s else "ratio: not measured, PyOD is not installed")
 
