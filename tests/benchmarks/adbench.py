@@ -7,10 +7,10 @@ a process of their own, in turns with ours, on the same rows and threads.
     python tests/benchmarks/adbench.py --data PATH/adbench --seeds 5 --out TABLE.csv
 
 `reference` and `published` are read from the data's folder where they are there; `direct` is scikit-learn called on
-the very splits of ours, as it was on others for the reference. Each detector is held against `--against`: on how many sets
-its mean over seeds is higher, equal to within 0.1, or lower, the largest gain and loss, and Wilcoxon's p over sets. The last
-line is the ratio of the wall times, ours over PyOD's, over all that both ran; a job of PyOD's that was ended counts with
-the time that it was given.
+the very splits of ours, as it was on others for the reference. Each detector is held against `--against`: on how many
+sets its mean over seeds is higher, equal to within 0.1, or lower, the largest gain and loss, and Wilcoxon's p over
+sets. The last line is the ratio of the wall times, ours over PyOD's, over all that both ran; a job of PyOD's that was
+ended counts with the time that it was given.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Table:
         return sum(record["seconds"] for record in both), sum(record["pyod_seconds"] for record in both)
 
     def show(self, datasets: list[str], detectors: list[str], against: str) -> None:
-        """Print the means over data sets, what differs from the reference, how detectors compare, and what PyOD left."""
+        """Print the means over data sets, what differs from the reference, how they compare, and what PyOD left."""
         columns = ("auroc", "direct", "reference", "published", "pyod", "ap")
         print(f"\n{'AUROC in percent':22}{''.join(f'{c:>11}' for c in columns)}{'s a seed':>10}{'PyOD':>9}")
         for detector in detectors:
@@ -269,8 +269,8 @@ class Table:
                 if abs(auroc - reference) > 3:
                     print(f"{dataset} {detector}: {auroc:.1f}, reference {reference:.1f}, direct {direct:.1f}")
         if against in detectors:
-            sets = f"{len(datasets)} data sets" if len(datasets) > 1 else "one data set"
-            print(f"\n{f'against {against}':22}{'better':>8}{'equal':>8}{'worse':>8}{'gain':>8}{'loss':>8}{'p':>10}   {sets}")
+            columns = f"{'better':>8}{'equal':>8}{'worse':>8}{'gain':>8}{'loss':>8}{'p':>10}"
+            print(f"\n{f'against {against}':22}{columns}   {len(datasets)} data sets")
             means = {d: [self.mean("auroc", d, dataset) for dataset in datasets] for d in detectors}
             for detector in detectors:
                 if detector != against:

@@ -83,7 +83,7 @@ class Residual(FittedDetector):
         first = min(NEAREST, self.near.k)
         for i in range(first):
             far = near.distances[:, i]
-            rise = (far / self.near.offset).log1p() / far.clamp_min(torch.finfo(far.dtype).tiny).square() / first
+            rise = (far / self.near.offset).log1p() / torch.where(far > 0, far.square(), 1) / first
             found += (centred - self.near.neighbours.memory[near.places[:, i], :-1]).square() * rise[:, None]
         found += torch.cat([self._of_errors(errors) for errors in self.near.wrong(rows, near.places)])
         least = float(self.near.offset.log()) + math.log(FLOOR) / 2
@@ -95,7 +95,7 @@ class Residual(FittedDetector):
             w = self.near.whitening[i]
             squares = (quadratic(r, w) if w.ndim == 2 else (r * w).square()) / r.shape[1]
             total = squares.sum(1, keepdim=True)
-            rise = (total / FLOOR).log1p() / 2 / total.clamp_min(torch.finfo(total.dtype).tiny)
+            rise = (total / FLOOR).log1p() / 2 / torch.where(total > 0, total, 1)
             found += squares * rise / len(ERRORS)
         return found
 

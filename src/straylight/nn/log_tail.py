@@ -69,7 +69,7 @@ class LogTail(nn.Module):
         scores = scores.double()
         n = self.ordered.shape[0]
         below = places(self.ordered[None], scores[None], traced=self.traced)[0]
-        counted = math.log(n + 2) - (1.0 + n - below).log()
+        counted = math.log(n + 2) - ((n - below).double() + 1).log()
         beyond = -math.log(TAIL) + (scores - self.start) / self.excess
         return torch.where(scores <= self.start, counted, beyond)
 

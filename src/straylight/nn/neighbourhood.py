@@ -85,7 +85,9 @@ class Neighbourhood(nn.Module):
         places = torch.arange(len(rows), device=rows.device) if own is None else own
         asked = rows.index_select(0, places)
         near = self._others(asked, places)
-        self.offset = (OFFSET * near.distances[:, :NEAREST].median()).clamp_min(TINY)
+        ordered = near.distances[:, :NEAREST].flatten().sort().values  # torch's own median is the lower of two
+        median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        self.offset = (OFFSET * median).clamp_min(TINY)
         if self.errors:
             self.whitening = torch.stack([_whitening(*sums) for sums in self._moments(asked, near.places)])
         return near
