@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -51,6 +52,13 @@ STARTING = {"sweep.py", "large_data.py", "score.py"}
 def test_every_benchmark_is_tested() -> None:
     elsewhere = {"interleaved.py", "experiments.py", "first_result.py"}  # test_experiments, and below
     assert {p.name for p in FOLDER.glob("*.py")} == {*SMALL, *elsewhere}
+
+
+def test_detectors_are_held_against_each_other_over_sets() -> None:
+    held = runpy.run_path(str(FOLDER / "adbench.py"))["held"]
+    found = held([90.0, 80.0, 70.0, 65.0], [80.0, 79.95, 70.0, 70.0])
+    assert found[:5] == (1, 2, 1, 10.0, 5.0) and found.p == pytest.approx(stats.wilcoxon([10, 0.05, 0, -5]).pvalue)
+    assert held([1.0, 2.0], [1.0, 2.0]) == (0, 2, 0, 0.0, 0.0, 1.0)
 
 
 def test_a_first_result_is_timed_as_the_command_that_is_typed(monkeypatch, capsys, tmp_path) -> None:

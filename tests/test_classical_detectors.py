@@ -42,6 +42,8 @@ from straylight.detectors import (
     LocalOutlierFactor,
     Mahalanobis,
     OneClassSVM,
+    Residual,
+    Views,
 )
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.moments import Sums
@@ -854,6 +856,8 @@ ALL = {
     "isolation_forest": lambda: IsolationForest((4,), n_estimators=10),
     "one_class_svm": lambda: OneClassSVM((4,)),
     "local_outlier_factor": lambda: LocalOutlierFactor((4,)),
+    "residual": lambda: Residual((4,)),
+    "views": lambda: Views((4,)),
     "bayesian_gmm": lambda: BayesianGMM((4,), components=2),
     "elliptic_envelope": lambda: EllipticEnvelope((4,)),
 }

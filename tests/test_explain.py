@@ -42,7 +42,9 @@ from straylight.detectors import (
     MoMKDE,
     OneClassSVM,
     ParticleBaseline,
+    Residual,
     RobustKDE,
+    Views,
 )
 from straylight.errors import ConfigError, DataError
 from straylight.explain import Explainer, Nominal, contributions, features_of
@@ -86,6 +88,8 @@ TABLES = {
     "knn cosine": lambda: KNN((D,), metric="cosine"),
     "dbscan": lambda: DBSCAN((D,)),
     "local_outlier_factor": lambda: LocalOutlierFactor((D,)),
+    "residual": lambda: Residual((D,)),
+    "views": lambda: Views((D,)),
     "isolation_forest": lambda: IsolationForest((D,), n_estimators=20),
     "one_class_svm": lambda: OneClassSVM((D,)),
     "kde": lambda: KDE((D,)),
@@ -369,7 +373,7 @@ def test_context_stays_the_events_own() -> None:
         contributions(detector, x, reference=x)
 
 
-@pytest.mark.parametrize("name", ["mahalanobis", "autoencoder", "gmm", "knn", "isolation_forest", "ecod"])
+@pytest.mark.parametrize("name", ["mahalanobis", "autoencoder", "gmm", "knn", "residual", "isolation_forest", "ecod"])
 def test_an_absurd_feature_is_why_and_the_sum_holds(name) -> None:
     detector, x = detector_of(name), rows(3, 1)
     x[1, 2] = 1e30
