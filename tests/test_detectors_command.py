@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from straylight import cli
 from straylight.catalogue import FAMILIES, FIELDS, entries, entry, settings, target_of, written
+from straylight.commands import detectors
 from straylight.commands.detectors import FIRST
 from straylight.groups import FOLDER, choices
 
@@ -222,3 +224,14 @@ def test_what_is_said_of_adbench_is_what_the_benchmark_found() -> None:
                 for detector in detectors.split(", ")
             ]
             assert [f"{mean:.3f}" for mean in means] == re.findall(r"0\.\d+", numbers)
+
+
+def test_a_program_reads_what_is_listed(capsys) -> None:
+    detectors.main(["--json"])
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert set(listed) == set(choices("detector")) and listed["knn"]["family"] and listed["knn"]["what"]
+    detectors.main(["knn", "--json"])
+    (knn,) = json.loads(capsys.readouterr().out)
+    assert (
+        knn["class"] == "straylight.detectors.KNN" and "k" in {one["key"] for one in knn["settings"]} and knn["papers"]
+    )
