@@ -13,7 +13,6 @@ import pytest
 
 from straylight import cli
 from straylight.catalogue import FAMILIES, FIELDS, entries, entry, settings, target_of, written
-from straylight.commands import detectors
 from straylight.commands.detectors import FIRST
 from straylight.groups import FOLDER, choices
 
@@ -226,12 +225,9 @@ def test_what_is_said_of_adbench_is_what_the_benchmark_found() -> None:
             assert [f"{mean:.3f}" for mean in means] == re.findall(r"0\.\d+", numbers)
 
 
-def test_a_program_reads_what_is_listed(capsys) -> None:
-    detectors.main(["--json"])
-    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
-    assert set(listed) == set(choices("detector")) and listed["knn"]["family"] and listed["knn"]["what"]
-    detectors.main(["knn", "--json"])
-    (knn,) = json.loads(capsys.readouterr().out)
-    assert (
-        knn["class"] == "straylight.detectors.KNN" and "k" in {one["key"] for one in knn["settings"]} and knn["papers"]
-    )
+def test_a_program_reads_what_is_listed(monkeypatch, capsys) -> None:
+    listed = {one["name"]: one for one in json.loads(said(monkeypatch, capsys, "--json")[0])}
+    assert set(listed) == set(NAMES) and listed["knn"]["family"] and listed["knn"]["what"]
+    (knn,) = json.loads(said(monkeypatch, capsys, "knn", "--json")[0])
+    assert knn["class"] == "straylight.detectors.KNN" and knn["papers"]
+    assert "k" in {one["key"] for one in knn["settings"]}
