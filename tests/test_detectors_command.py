@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -222,3 +223,11 @@ def test_what_is_said_of_adbench_is_what_the_benchmark_found() -> None:
                 for detector in detectors.split(", ")
             ]
             assert [f"{mean:.3f}" for mean in means] == re.findall(r"0\.\d+", numbers)
+
+
+def test_a_program_reads_what_is_listed(monkeypatch, capsys) -> None:
+    listed = {one["name"]: one for one in json.loads(said(monkeypatch, capsys, "--json")[0])}
+    assert set(listed) == set(NAMES) and listed["knn"]["family"] and listed["knn"]["what"]
+    (knn,) = json.loads(said(monkeypatch, capsys, "knn", "--json")[0])
+    assert knn["class"] == "straylight.detectors.KNN" and knn["papers"]
+    assert "k" in {one["key"] for one in knn["settings"]}

@@ -44,6 +44,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "config": HYDRA | {"pydantic"},
         "habits": set(),
         "job": LIGHTNING | HYDRA | {"pydantic"},
+        "judged": TORCH,
         "run": TORCH | {"omegaconf", "pydantic"},
         "parts": LIGHTNING | HYDRA,
         "pyfunc": set(),

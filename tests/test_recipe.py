@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import re
 import tracemalloc
 
 import h5py
@@ -17,7 +18,7 @@ from straylight.data import File
 from straylight.errors import DataError
 from straylight.files.fitting import Tally
 from straylight.files.formats import open_file
-from straylight.files.recipe import Recipe
+from straylight.files.recipe import Recipe, of_arrays
 from straylight.files.resolution import learnt, sampled
 from straylight.files.roles import Roles
 from straylight.run import Run
@@ -458,3 +459,33 @@ def test_what_cannot_be_told_apart_even_so_is_named(tmp_path):
     assert len(data.splits.train) and any("column 'a' holds" in n and "tells" in n for n in data.notices), data.notices
     centre, lost = learnt(np.concatenate([[-1e300, 1e300], np.arange(9) * 1e299]))
     assert centre.scale > 1e290 and not lost and len(np.unique(centre(np.arange(9) * 1e299))) == 9
+
+
+# a run whose data set was no file
+
+
+def test_events_and_context_of_another_data_set_are_arrays_of_a_file(tmp_path):
+    x, mass = np.random.default_rng(0).normal(size=(6, 4)), np.arange(6.0)[:, None]
+    np.savez(tmp_path / "new.npz", events=x, context=mass, other=np.zeros((6, 3)), y=np.zeros(6))
+    recipe = of_arrays(tmp_path / "new.npz", {}, (4,), 1)
+    (part,) = recipe.read(tmp_path / "new.npz")
+    np.testing.assert_array_equal(part.x, x.astype(np.float32))
+    np.testing.assert_array_equal(part.context, mass.astype(np.float32))
+    both = np.random.default_rng(0).normal(size=(6, 2))
+    np.savez(tmp_path / "two.npz", a=x, context=both)
+    (part,) = of_arrays(tmp_path / "two.npz", {}, (4,), 2).read(tmp_path / "two.npz")
+    np.testing.assert_array_equal(part.context, both.astype(np.float32))
+    x[2, 1] = np.nan
+    np.savez(tmp_path / "gone.npz", a=x, context=mass)
+    kept = {"missing": "median", "medians": {"a": 0.0, "b": 7.0, "c": 0.0, "d": 0.0}, "columns": list("abcd")}
+    (part,) = of_arrays(tmp_path / "gone.npz", kept, (4,), 1).read(tmp_path / "gone.npz")
+    assert part.x[2, 1] == 7
+    indicating = {**kept, "missing": "indicator", "filled": {"b": 7.0}, "columns": [*"abcd", "b is missing"]}
+    (part,) = of_arrays(tmp_path / "gone.npz", indicating, (5,), 1).read(tmp_path / "gone.npz")
+    assert part.x[:, 4].tolist() == [0, 0, 1, 0, 0, 0] and part.x[2, 1] == 7
+    for shape, context, said in (((3,), 1, "shape (N, 3) and an array context"), ((4,), 2, "shape (N, 2)")):
+        with pytest.raises(DataError, match=re.escape(said)):
+            of_arrays(tmp_path / "gone.npz", {}, shape, context)
+    np.savez(tmp_path / "both.npz", a=x, b=x)
+    with pytest.raises(DataError, match="must hold one array of events"):
+        of_arrays(tmp_path / "both.npz", {}, (4,), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from straylight.callbacks import Gallery, Latency, Thresholds
 from straylight.data import Blobs, Digits
 from straylight.detectors import KNN, PCA, VAE, FAnoGAN
-from straylight.errors import StraylightError
+from straylight.errors import DataError, StraylightError
 from straylight.study import Comparison, study
 
 
@@ -131,3 +132,18 @@ def test_a_comparison_over_seeds(monkeypatch) -> None:
     assert str(found) == said, "a notebook prints it, too"
     for figure in (found.pareto(), found.roc(), found.kinds()):
         assert isinstance(figure, Figure)
+
+
+def test_a_study_scores_flags_and_explains_a_new_table_as_a_run_does():
+    random = np.random.default_rng(0)
+    table = {"a": random.normal(size=400), "s": np.array(["u", "v"])[np.arange(400) % 2]}
+    frame = pa.table(table)
+    found = study("knn", frame, label=np.arange(400) % 20 == 0, val_fraction=0.5, progress=False)
+    new = pa.table({"s": ["u", "w", "v"], "a": [0.1, 0.2, None]})
+    scores = found.score(new, missing="skip")
+    assert np.isfinite(scores[:2]).all() and np.isnan(scores[2]) and scores[1] > scores[0]
+    with pytest.raises(DataError, match="row 3: 'a' is missing"):
+        found.score(new)
+    np.testing.assert_array_equal(found.score(frame)[found.rows["row"].to_numpy() - 1], found.scores)
+    assert (found.p_values(frame) <= 1).all() and found.flag(frame, "fpr=0.1").mean() < 0.3
+    assert found.explain(pa.table({"s": ["u"], "a": [9.0]})).first(0, 1) == [0]

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from straylight.callbacks.extremes import extremes
 from straylight.callbacks.scored import Scores, columns_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
+from straylight.detectors.scores import scores_of
 from straylight.job.in_memory import threads_of_torch
 from straylight.job.train import fit_and_test, quiet, silent
+from straylight.judged import Judged
+from straylight.metrics.judge import Judge
 from straylight.parts import parts
 from straylight.phases import Phases
 from straylight.report.card import STRANGEST, card
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Study:
-    """What `study` found.
+class Study(Judged):
+    """What `study` found; it scores, flags and explains new events as a `straylight.run.Run` does.
 
     Attributes:
         detector: with the weights that were tested.
@@ -55,6 +59,41 @@ class Study:
         self.material = run = gallery.material
         self.scores, self.y, self.kinds, self.thresholds = run.scores, run.y, run.kinds, run.thresholds
         self._gallery = gallery
+
+    @property
+    def called(self) -> str:
+        return f"the study of {self.result['detector']}"
+
+    @cached_property
+    def known(self) -> dict[str, Any]:  # type: ignore[override]
+        """What a run keeps of its events."""
+        data = self.data
+        return {"shape": data.shape, "context": data.context, "kinds": self.kinds, "recipe": data.recipe()}
+
+    @cached_property
+    def judge(self) -> Judge:  # type: ignore[override]
+        """Its thresholds, and the scores of the rows that they were set on.
+
+        Example:
+            >>> from straylight.data import Blobs
+            >>> from straylight.detectors import KNN
+            >>> data = Blobs(seed=0)
+            >>> found = study(KNN(data.shape), data, progress=False)
+            >>> found.score([[0.0, 0.0], [9.0, 9.0]]).argmax(), found.flag([[0.0, 0.0], [9.0, 9.0]]).tolist()
+            (np.int64(1), [False, True])
+        """
+        parts = list(self.data.calibration_dataloader())
+        columns = None
+        if parts:
+            columns = {
+                "score": np.concatenate([scores_of(self.detector, part.x, part.context) for part in parts]),
+                "y": np.concatenate([part.y.numpy() for part in parts]),
+                "weight": np.concatenate([part.weight.numpy() for part in parts]),
+            }
+        return Judge(self.called, list(self.result.get("thresholds", [])), columns)
+
+    def training_data(self) -> AnomalyDataModule:
+        return self.data
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it: see `straylight.report.card`."""

@@ -1,11 +1,13 @@
 """`straylight detectors`: which detectors there are, and what one assumes, costs, is good for and can be set to."""
 
+import json
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from straylight.catalogue import FAMILIES, FIELDS, Entry, entries, entry, settings, target_of, written
 from straylight.checks import meant
@@ -18,6 +20,7 @@ Detectors: which there are, and what one assumes, costs and is good for.
 
 usage: straylight detectors [--config-dir DIR]         which there are, by family
        straylight detectors NAME [--config-dir DIR]    its settings and papers
+       with --json the same for programs
 
 examples:
   straylight detectors
@@ -63,8 +66,12 @@ def main(arguments: list[str]) -> None:
         return
     width = min(shutil.get_terminal_size((80, 24)).columns, WIDEST)
     try:
-        folders, names = told(arguments)
+        folders, names = told([word for word in arguments if word != "--json"])
         _refuse(folders, names)
+        if "--json" in arguments:
+            found = [entry("detector", names[0], folders)] if names else entries("detector", folders)
+            print(json.dumps([plain(one, folders, whole=bool(names)) for one in found]))
+            return
         lines = one(entry("detector", names[0], folders), folders, width) if names else listing(folders, width)
         say("\n".join(lines))
     except StraylightError as error:
@@ -92,6 +99,17 @@ def listing(folders: Sequence[Path] = (), width: int = 80) -> Iterator[str]:
         yield from _block("", f"{numbers}.", 27, width)
     yield ""
     yield "`straylight detectors NAME` has settings and papers."
+
+
+def plain(found: Entry, folders: Sequence[Path] = (), *, whole: bool) -> dict[str, Any]:
+    """What is known of a detector, as plain values; with `whole` its settings and papers, too."""
+    known = {"name": found.name, "family": found.family, "what": found.what or None, **found.fields}
+    if not whole:
+        return known
+    target = target_of(found, folders)
+    place = written(target)
+    own = [{"key": s.key, "default": s.default, "comment": s.comment} for s in settings(found, folders)]
+    return {**known, "class": target or None, "settings": own, "papers": list(place.papers) if place else []}
 
 
 def one(found: Entry, folders: Sequence[Path] = (), width: int = 80) -> Iterator[str]:

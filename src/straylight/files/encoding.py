@@ -76,7 +76,8 @@ def number(recipe: Recipe, chunk: pa.Table, name: str, misfits: Misfits | None) 
         def reason(i: int) -> str:
             return f"column {name!r} holds {words[i]!r}, which is no number, as training rows have there"
 
-        misfits.leave(np.array([*words], dtype=np.int64), reason, MEND, misfits.rules.missing != "skip")
+        if words:
+            misfits.leave(np.array([*words], dtype=np.int64), reason, MEND, misfits.rules.missing != "skip")
     if name in recipe.centres:
         return Centre(*recipe.centres[name])(numbers(column, name, "float64"))
     return numbers(column, name)

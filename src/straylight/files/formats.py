@@ -48,6 +48,7 @@ class Text(Source):
 
     what = "a table in text"
     or_number = ", or set data.csv.repeated=number"
+    bytes_each = 32  # as text
     comment = ""  # with which a line begins that is none of the table
 
     def __init__(self, path: Path, empty_text: bool, dialect: Dialect) -> None:

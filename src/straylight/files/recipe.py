@@ -246,7 +246,7 @@ class Recipe:
         """As `read`, of a file that is open."""
         wanted = self.columns_of(source, also)
         width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
-        rows = max(1, BYTES // (32 * width))  # a number takes so many bytes while it is text
+        rows = max(1, BYTES // (source.bytes_each * width))
         chunks = source.chunks(wanted, rows // multiple * multiple or rows)
         yield from self.parts(chunks, rules, tally, also)
 

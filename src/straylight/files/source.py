@@ -55,6 +55,7 @@ class Source:
 
     what = "a file"
     or_number = ""  # what else may be done about names that stand twice
+    bytes_each = 8  # that a number takes while it is read
     convertible = False  # to a copy that is read where it lies, if it takes too much memory
 
     def __init__(self, path: Path) -> None:

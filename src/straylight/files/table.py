@@ -37,7 +37,8 @@ def numbers(column: pa.ChunkedArray, name: str, dtype: str = "float32") -> NDArr
     check_number(name, column.type)
     if pa.types.is_decimal(column.type) or (pa.types.is_integer(column.type) and column.type.bit_width == 64):
         column = pc.cast(column, pa.float64(), safe=False)
-    return pc.cast(column, getattr(pa, dtype)(), safe=False).to_numpy(zero_copy_only=False)
+    wanted = getattr(pa, dtype)()
+    return (column if column.type == wanted else pc.cast(column, wanted, safe=False)).to_numpy(zero_copy_only=False)
 
 
 def parsed(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

@@ -32,9 +32,12 @@ def ranks(parts: Callable[[], Iterable[NDArray[np.float32]]], n: int, path: Path
     """
     if n <= FEW:
         scores = np.concatenate([np.empty(0, np.float32), *parts()])
-        there = np.sort(scores[~np.isnan(scores)])
-        found = len(there) - np.searchsorted(there, scores, "right") + 1
-        return np.where(np.isnan(scores), 0, found)
+        order = np.argsort(scores)[: n - int(np.isnan(scores).sum())]  # a NaN is last
+        values = scores[order]
+        last = np.flatnonzero(np.append(values[1:] != values[:-1], np.ones(min(1, len(values)), dtype=bool)))
+        found = np.zeros(n, dtype=np.int64)
+        found[order] = np.repeat(len(values) - last, np.diff(last, prepend=-1))
+        return found
     upper = np.zeros(2**16, dtype=np.int64)
     for _, key in _keys(parts):
         upper += np.bincount(key >> 16, minlength=2**16)
