@@ -4,7 +4,8 @@ Shapes: `B` events, `N` training rows, `D` features, `V` views.
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +98,18 @@ class Views(FittedDetector):
         spaces = self.spaces(rows)
         plain, logs, normal = self.plain.fit(spaces.plain), self.logs.fit(spaces.logs), self.normal.fit(spaces.normal)
         self.thin_plain, self.thin_normal = self.plain.distance(plain), self.normal.distance(normal)
-        for tail, seen in zip(self.tails, self.views(spaces, plain, logs, normal), strict=True):
+        for tail, seen in zip(self._tails, self.views(spaces, plain, logs, normal), strict=True):
             tail.fit(seen)
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         spaces = self.spaces(x.flatten(1))
         seen = self.views(spaces, self.plain(spaces.plain), self.logs(spaces.logs), self.normal(spaces.normal))
-        told = torch.stack([tail(view) for tail, view in zip(self.tails, seen, strict=True)])
+        told = torch.stack([tail(view) for tail, view in zip(self._tails, seen, strict=True)])
         return (told.amax(0) if self.fusion == "max" else told.mean(0)).float()
+
+    @property
+    def _tails(self) -> Sequence[LogTail]:
+        return cast("Sequence[LogTail]", self.tails)
 
     def spaces(self, rows: Tensor) -> Spaces:
         """Scaled events in the coordinates of the searches."""

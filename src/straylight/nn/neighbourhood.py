@@ -5,7 +5,7 @@ Shapes: `B` rows asked about, `N` rows kept, `D` features, `K` neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -114,8 +114,10 @@ class Neighbourhood(nn.Module):
     def wrong(self, rows: Tensor, places: Tensor) -> Iterator[list[Tensor]]:
         """Errors r_k of rows, for each k `(b, D)`, some rows at a time."""
         tall = max(1, int(self.budget_mb * 2**20 / (8 * self.features * (self.k + 2 * len(ERRORS)))))
-        whole = turns.one(self, rows, tall)
-        for part, near in [(rows, places)] if whole else zip(rows.split(tall), places.split(tall), strict=True):
+        parts: Iterable[tuple[Tensor, Tensor]] = [(rows, places)]
+        if not turns.one(self, rows, tall):
+            parts = zip(rows.split(tall), places.split(tall), strict=True)
+        for part, near in parts:
             x = (part.double() - self.neighbours.centre).clamp(-LARGEST, LARGEST)
             others = self.neighbours.memory[:, :-1][near]
             yield [x - others[:, : min(k, self.k)].mean(1) for k in ERRORS]
