@@ -20,8 +20,8 @@ from straylight.metrics.conformal import Calibration
 from straylight.run import Run
 from test_doors import NAMES
 
-#: Of images and of particles, of a search, and of others, which take long.
-OTHERS = {"autoencoder_conv", "vae_conv", "multiplicity", "sum_pt", "anogan"}
+#: Of images and of particles, of a search, of others, which take long, and of another library, which has no graph.
+OTHERS = {"autoencoder_conv", "vae_conv", "multiplicity", "sum_pt", "anogan", "external"}
 TABLES = [name for name in NAMES if name not in OTHERS]
 SMALL = {"maf": ["detector.layers=2"], "nsf": ["detector.layers=2"], "realnvp": ["detector.layers=2"]}
 #: Runs a program where nothing of ours is to be had, nor what numpy and ONNX Runtime do without.

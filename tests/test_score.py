@@ -548,7 +548,7 @@ def test_drift_is_the_two_sample_test(n, m, seed, tied):
     assert drift.above == pytest.approx(stats.ks_2samp(new, known, "less", method="asymp").statistic, abs=1e-12)
     p = Calibration(known).p_values(new)
     for at, share in drift.quantiles.items():
-        assert share == pytest.approx(np.mean(p <= at))
+        assert share == pytest.approx(np.mean(p <= at * (1 + 1e-13)))
     assert 0 <= drift.p_value <= 1
     if min(n, m) >= 50:
         assert drift.p_value == pytest.approx(stats.ks_2samp(new, known, method="asymp").pvalue, abs=0.1)

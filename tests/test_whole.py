@@ -104,12 +104,11 @@ def test_a_bit_that_changed_in_a_checkpoint_is_noticed(bit, sent) -> None:
 
 
 def test_a_bit_that_changed_in_what_thresholds_are_set_on_is_noticed(sent) -> None:
-    run = Run.open(sent.path)
-    assert np.isfinite(run.p_values(ROWS)).all()
+    assert np.isfinite(Run.open(sent.path).p_values(ROWS)).all()
     for bit in range(77, 8 * sent.calibration.stat().st_size, 4321):
         flip(sent.calibration, bit)
         with pytest.raises(ConfigError, match=r"calibration\.parquet"):
-            run.p_values(ROWS)
+            Run.open(sent.path).p_values(ROWS)
         flip(sent.calibration, bit)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,10 +34,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
         yield aside
-        if durable:
-            with aside.open("rb+") as file:
-                os.fsync(file.fileno())
-        aside.replace(path)
+        take_place(aside, path, durable=durable)
     except OSError as error:
         if error.errno is not None:
             error.filename = error.filename or str(path)  # which a write that fails does not tell
@@ -44,6 +42,47 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: str | Path) -> Iterator[Path]:
+    """A folder to write in the place of another, which it takes when the block ends; one that fails leaves nothing.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for text in ("one", "two"):
+        ...         with replacing_folder(f"{place}/it") as aside:
+        ...             _ = (aside / "what.txt").write_text(text)
+        ...     [path.name for path in Path(place).iterdir()], Path(place, "it", "what.txt").read_text()
+        (['it'], 'two')
+    """
+    path = Path(folder).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(6)
+    aside, before = path.with_name(f".{path.name}.{token}"), path.with_name(f".{path.name}.{token}.before")
+    aside.mkdir()
+    try:
+        yield aside
+        with suppress(FileNotFoundError):
+            path.replace(before)
+        try:
+            aside.replace(path)
+        except OSError:
+            with suppress(OSError):
+                before.replace(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def take_place(aside: Path, path: Path, *, durable: bool = True) -> None:
+    """Let a file that is whole take its place, in whose file system it is, once it has reached the disk if it must."""
+    if durable:
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+    aside.replace(path)
 
 
 def write_json(path: str | Path, value: Mapping[str, Any], *, durable: bool = True) -> None:

@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from straylight.callbacks.tracker import Tracked, Tracker
 from straylight.errors import ConfigError
 from straylight.extras import lacking, needed
+from straylight.folder import RunFolder
 
 ALONE = "runs"  # the experiment of runs that no sweep started
 RUN, FOLDER, NAME = "straylight.run", "straylight.folder", "mlflow.runName"
@@ -101,7 +102,7 @@ class MLflowLog(Tracker, Logger):
                 if known is not None:
                     self._client.update_run(self._run, status="RUNNING")
                 self._ask(run.asked)
-                self._record = run.folder / "result.json"
+                self._record = RunFolder(run.folder).result
         except Exception as error:  # of MLflow's, SQLAlchemy's and the network's own sorts
             raise ConfigError(f"MLflow could not begin a run: {' '.join(str(error).split())[:300]}") from error
 

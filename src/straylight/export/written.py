@@ -2,17 +2,14 @@
 
 import hashlib
 import json
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from straylight.atomic import write_json
+from straylight.atomic import replacing_folder, write_json
 from straylight.errors import ConfigError, StraylightError
 from straylight.export.agreement import Finding, findings
 from straylight.export.description import FORMAT, MARK, described
@@ -76,6 +73,7 @@ def to_folder(run: Any, folder: str | Path, to: str = "onnx") -> Written:
         ExportError: if the detector has no such graph, or one that scores otherwise.
     """
     kind = GRAPHS[to]
+    _check_ours(Path(folder).resolve(), folder)
     with replacing_folder(folder) as aside:
         exported = kind.make(run.detector, aside / kind.file)
         at_once = int(min(run.detector.rows_at_once, exported.largest or run.detector.rows_at_once))
@@ -95,34 +93,6 @@ def to_folder(run: Any, folder: str | Path, to: str = "onnx") -> Written:
         (aside / README).write_text(_readme(run, kind.file), encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
     return Written(Path(folder), files, found, what)
-
-
-@contextmanager
-def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """A folder to write in the place of another, which it takes when the block ends; one that fails leaves nothing.
-
-    Raises:
-        ConfigError: if there is something that is no export.
-    """
-    path = Path(folder).resolve()
-    _check_ours(path, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(6)
-    aside, before = path.with_name(f".{path.name}.{token}"), path.with_name(f".{path.name}.{token}.before")
-    aside.mkdir()
-    try:
-        yield aside
-        with suppress(FileNotFoundError):
-            path.replace(before)
-        try:
-            aside.replace(path)
-        except OSError:
-            with suppress(OSError):
-                before.replace(path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def read(folder: str | Path) -> dict[str, Any]:

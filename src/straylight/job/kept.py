@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def _changed(run: Run, data: Any, scores: Scores) -> str | None:
         return f"events of shape {tuple(data.shape)}, and not {tuple(known['shape'])}"
     if list(data.kinds) != list(known["kinds"]):
         return f"kinds {', '.join(data.kinds)}, and not {', '.join(known['kinds'])}"
-    if (recipe := known.get("recipe")) and json.loads(json.dumps(data.recipe())) != recipe:
+    if (recipe := known.get("recipe")) and _encoding(json.loads(json.dumps(data.recipe()))) != _encoding(recipe):
         return "its columns, or how they are encoded, are others"
     if len(scores.index) and int(scores.index.max()) >= len(test):
         return f"{len(test):,} test rows, and row {int(scores.index.max()):,} was scored"
@@ -101,6 +101,11 @@ def _changed(run: Run, data: Any, scores: Scores) -> str | None:
     if (np.abs(now[finite] - then[finite]) > TOLERANCE * scale).any():
         return "rows that were tested have other scores"
     return None
+
+
+def _encoding(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says but for what the numbers of training rows are."""
+    return {name: value for name, value in recipe.items() if name != "medians"}
 
 
 @contextmanager

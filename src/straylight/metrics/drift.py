@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import kolmogorov
 
+from straylight.metrics.conformal import ROUNDING
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75)  # of p-values, which nominal events have at these shares
 LEVEL = 0.01  # below which a difference is none of chance
 SHARE = 0.1  # of rows that may differ before thresholds are doubted
@@ -119,11 +121,10 @@ class Compared:
         size = np.sqrt(self._n * rows / (self._n + rows))
         p_value = float(kolmogorov(size * max(above, below)))
         # the p-value of a score at or below calibration score i is (1 + what lies at or above it) / (n + 1)
-        tail = 1 - known_before
-        p = (1 + self._n * tail) / (self._n + 1)
+        p = (1 + (self._n * (1 - known_before)).round(9)) / (self._n + 1)
         shares = {}
         for at in QUANTILES:
-            first = int(np.argmax(p <= at)) if (p <= at).any() else len(p)
+            first = int(np.argmax(p <= at * ROUNDING)) if (p <= at * ROUNDING).any() else len(p)
             below_it = 0 if first == 0 else int(self._between[: 2 * first].sum())
-            shares[at] = (rows - below_it) / rows if 1 / (self._n + 1) <= at else 0.0
+            shares[at] = (rows - below_it) / rows if 1 / (self._n + 1) <= at * ROUNDING else 0.0
         return Drift(rows, self._n, above, below, p_value, shares)

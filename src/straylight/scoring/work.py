@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from straylight import __version__
+from straylight.atomic import take_place
 from straylight.errors import DataError
 from straylight.metrics.drift import Compared, Drift
 from straylight.scoring.columns import FILE, SCORE
@@ -100,11 +100,9 @@ class _Work:
         """Write a table, which is in its place once it has reached the disk."""
         aside = self.aside(path)
         write(aside, ending, whole.parts, whole.rows)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
         enter(aside)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.replace(path)
+        take_place(aside, path)
 
     def piece(self, given: Input) -> Piece:
         path = self.scratch / f"{hashlib.sha256(given.name.encode()).hexdigest()[:16]}.arrow"
@@ -115,7 +113,7 @@ class _Work:
                 self.scorer, given, self.wanted, aside, lambda done, rows: self._progress(given, done, rows)
             )
             self._ledger.enter(path, aside, given.identity(), asdict(told))
-            aside.replace(path)
+            take_place(aside, path, durable=False)
         else:
             told = Told(**known)
         if self.compared is not None:
