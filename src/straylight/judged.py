@@ -33,14 +33,20 @@ class Judged:
     Attributes:
         detector: ready to score.
         known: what is known of the events: their shape, context, kinds, and how they were made of a file.
-        judge: its thresholds and calibration scores.
-        fold_detectors: those that were fitted without a fold each, if it calibrated across folds.
     """
 
     detector: Detector
     known: Mapping[str, Any]
-    judge: Judge
-    fold_detectors: Sequence[Detector] = ()
+
+    @property
+    def judge(self) -> Judge:
+        """Its thresholds and calibration scores."""
+        raise NotImplementedError(f"{type(self).__name__} must have what judges scores")
+
+    @property
+    def fold_detectors(self) -> Sequence[Detector]:
+        """Those that were fitted without a fold each, if it calibrated across folds."""
+        return ()
 
     @property
     def called(self) -> str:

@@ -138,7 +138,7 @@ class Run(Judged):
         return Judge(str(self.folder), list(self.result.get("thresholds", [])), columns)
 
     @cached_property
-    def fold_detectors(self) -> list[Detector]:  # type: ignore[override]
+    def fold_detectors(self) -> list[Detector]:
         """The detectors that were fitted without a fold each, if it calibrated across folds."""
         place = RunFolder(self.folder)
         saved = read_checkpoint(place.folds)

@@ -71,7 +71,7 @@ class Study(Judged):
         return {"shape": data.shape, "context": data.context, "kinds": self.kinds, "recipe": data.recipe()}
 
     @cached_property
-    def judge(self) -> Judge:  # type: ignore[override]
+    def judge(self) -> Judge:
         """Its thresholds, and the scores of the rows that they were set on.
 
         Example:
@@ -82,7 +82,7 @@ class Study(Judged):
             >>> found.score([[0.0, 0.0], [9.0, 9.0]]).argmax(), found.flag([[0.0, 0.0], [9.0, 9.0]]).tolist()
             (np.int64(1), [False, True])
         """
-        parts = list(self.data.calibration_dataloader())
+        parts: list[Any] = list(self.data.calibration_dataloader())
         columns = None
         if parts:
             columns = {
