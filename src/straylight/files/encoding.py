@@ -45,7 +45,8 @@ def encoded(recipe: Recipe, chunk: pa.Table, misfits: Misfits | None, unseen: Co
         x = tensors(chunk[recipe.roles.array], "float64" if recipe.centres else "float32")
         centre = Centre.of(recipe.centres, [str(i) for i in range(x[0].size)], x.shape[1:])
         return torch.tensor(centre(x) if centre else x)
-    x = np.zeros((chunk.num_rows, len(recipe.names)), dtype=np.float32)
+    shape = (chunk.num_rows, len(recipe.names))
+    x = np.zeros(shape, dtype=np.float32) if recipe.categories else np.empty(shape, dtype=np.float32)
     start = 0
     for name in recipe.roles.features:
         if name not in recipe.categories:

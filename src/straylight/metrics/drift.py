@@ -89,7 +89,8 @@ class Compared:
     """
 
     def __init__(self, calibration: ArrayLike, weight: ArrayLike | None = None) -> None:
-        scores = np.asarray(calibration, dtype=np.float64)
+        scores = np.asarray(calibration)
+        scores = scores if scores.dtype == np.float32 else scores.astype(np.float64)
         order = np.argsort(scores, kind="stable")
         weights = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
         self._values, first = np.unique(scores[order], return_index=True)
@@ -100,7 +101,9 @@ class Compared:
     def add(self, scores: NDArray[Any]) -> None:
         """Count some more new scores; a NaN is none."""
         new = np.asarray(scores)
-        new = new[~np.isnan(new)].astype(np.float64)
+        if (gone := np.isnan(new)).any():
+            new = new[~gone]
+        new = new.astype(np.promote_types(new.dtype, self._values.dtype), copy=False)
         left = np.searchsorted(self._values, new, "left")
         at = left < len(self._values)
         at[at] = self._values[left[at]] == new[at]
