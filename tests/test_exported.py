@@ -281,9 +281,9 @@ def test_the_command_writes_a_folder_and_says_how_near_it_is(sent, tmp_path, mon
         (["{run}", "--too"], 2, "there is no option --too"),
         ([], 2, "the following arguments are required: run"),
         (["nowhere"], 2, "there is no folder nowhere"),
-        (["{empty}"], 1, "empty"),
-        (["{run}", "-o", "{used}"], 1, "holds something that straylight export did not write"),
-        (["{run}", "-o", "{used}/mine.txt"], 1, "holds something that straylight export did not write"),
+        (["{empty}"], 2, "empty"),
+        (["{run}", "-o", "{used}"], 2, "holds something that straylight export did not write"),
+        (["{run}", "-o", "{used}/mine.txt"], 2, "holds something that straylight export did not write"),
     ],
 )
 def test_a_wrong_command_gets_a_sentence(words, status, said, finished, tmp_path, monkeypatch, capfd) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import NoReturn
 
-from straylight.console import say
-from straylight.errors import StraylightError
+from straylight.commands.asked import Parser, working
 from straylight.loading import loading
-from straylight.phases import Phases
 
 FEATURES = 8  # of each row, that are printed
 METHODS, MISSING, UNSEEN = (
@@ -22,7 +18,7 @@ METHODS, MISSING, UNSEEN = (
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    parser = _Parser(
+    parser = Parser(
         prog="straylight explain",
         usage="straylight explain RUN [FILE] [options]",
         description="Why rows are strange: what each feature adds to a row's score above that of the nominal training "
@@ -48,27 +44,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--unseen", choices=UNSEEN, metavar="U", help="a category: error, other or skip")
     parser.add_argument("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     given = parser.parse_args(arguments)
-    phases = Phases()
-    phases(f"opening {given.run}")
-    try:
+    with working(f"opening {given.run}") as phases:
         with loading():
             from straylight.commands.explaining import explain
         explain(given, phases)
-    except StraylightError as error:
-        phases.done()
-        say(f"Error: {error}", error=True)
-        sys.exit(1)
-    finally:
-        phases.done()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        sentence = message.replace("unrecognized arguments:", "there is no option")
-        say(f"Error: {sentence}; straylight explain --help says what can be typed.", error=True)
-        sys.exit(2)
 
 
 def _numbers(text: str) -> list[int]:

@@ -12,20 +12,18 @@ from rich.table import Table
 
 from straylight.atomic import replacing
 from straylight.console import Plain, say
-from straylight.detectors.scores import scores_of
 from straylight.errors import ConfigError, DataError
 from straylight.explain.events import Named, chosen, scored, tested
 from straylight.explain.explainer import Explanation
 from straylight.explain.output import check_ending, plain, shown, write
-from straylight.files.dialect import Dialect
 from straylight.files.fitting import Rules, Tally
-from straylight.files.formats import open_file
 from straylight.files.source import about
 from straylight.folder import RunFolder
 from straylight.job.kept import as_tested, data_of
 from straylight.job.train import quiet
 from straylight.phases import Phases
 from straylight.run import Run
+from straylight.scoring.scorer import Scorer
 
 WIDE = 20  # cells of a bar
 
@@ -53,7 +51,8 @@ def explain(given: argparse.Namespace, phases: Phases) -> None:
         why = run.explainer(who.x, who.context, **options)
     if given.output is not None:
         write(why, who, given.output)
-    phases("drawing" if given.figures is not None else "printing")
+    if given.figures is not None:
+        phases("drawing")
     drawn = [] if given.figures is None else draw(why, who, given.figures)
     phases.done()
     if given.json:
@@ -69,27 +68,15 @@ def explain(given: argparse.Namespace, phases: Phases) -> None:
 def _of_file(run: Run, given: argparse.Namespace) -> Named:
     if not given.file.is_file():
         raise DataError(f"there is no file {given.file}.")
-    recipe = run.recipe(given.file)
-    also = _meta(given.file, recipe)
-    rules = None
-    if given.missing is not None or given.unseen is not None:
-        rules = Rules.of(given.missing, given.unseen, recipe.missing)
-    tally = Tally()
-    parts = run.parts(given.file, rules=rules, tally=tally, also=also)
-    found = chosen(scored(parts, lambda part: _scores(run, part)), given.rows, given.top, str(given.file), also)
+    scorer, tally = Scorer(run), Tally()
+    with about(given.file):
+        source = scorer.opened(given.file)
+        also = scorer.identifiers(source)
+        parts = scorer.parts(source, Rules.of(given.missing, given.unseen, scorer.trained), tally, also)
+        scores = scored(parts, lambda part: scorer.scores(part)[0])
+        found = chosen(scores, given.rows, given.top, str(given.file), also)
     tally.tell(lambda sentence: say(f"{given.file}: {sentence}", error=True))
     return found
-
-
-def _scores(run: Run, part: Any) -> Any:
-    return scores_of(run.detector, part.x, part.context)
-
-
-def _meta(path: Path, recipe: Any) -> list[str]:
-    """The columns that name rows, as far as the file has them."""
-    with about(path):
-        names = open_file(path, dialect=Dialect.of(recipe.csv)).names
-    return [name for name in recipe.roles.meta if name in names]
 
 
 def _of_test(run: Run, given: argparse.Namespace) -> Named:

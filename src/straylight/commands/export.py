@@ -2,15 +2,13 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from straylight.commands.asked import Parser, working
 from straylight.console import say
-from straylight.errors import StraylightError
 from straylight.folder import EXPORTED
 from straylight.loading import loading
-from straylight.phases import Phases
 
 MLFLOW = "mlflow"
 TARGETS = ("onnx", "pt2", MLFLOW)
@@ -18,7 +16,7 @@ TARGETS = ("onnx", "pt2", MLFLOW)
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    parser = _Parser(
+    parser = Parser(
         prog="straylight export",
         description="A folder that another program uses without Straylight: the detector of a run as a graph that "
         "scales and scores, what to know of it (model.json), a program that scores a file by it (score.py), and how "
@@ -44,9 +42,7 @@ def main(arguments: list[str]) -> None:
         parser.error(f"there is no folder {given.run}")
     if given.to == MLFLOW and given.output is None:
         parser.error("say where the model goes: -o FOLDER")
-    phases = Phases()
-    phases(f"opening {given.run}")
-    try:
+    with working(f"opening {given.run}") as phases:
         with loading():
             from straylight.export import targets
             from straylight.job.train import quiet
@@ -58,12 +54,6 @@ def main(arguments: list[str]) -> None:
             _save(run, given)
             return
         written = targets.TARGETS[given.to](run, given.output or given.run / EXPORTED)
-    except StraylightError as error:
-        phases.done()
-        say(f"Error: {error}", error=True)
-        sys.exit(1)
-    finally:
-        phases.done()
     if given.json:
         print(json.dumps(written.to_json(), indent=2))
         return
@@ -81,15 +71,6 @@ def _save(run: Any, given: argparse.Namespace) -> None:
 
     folder = save(run, given.output)
     print(json.dumps({"folder": str(folder), "to": MLFLOW}) if given.json else f"{folder}  a model of MLflow's")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        sentence = message.replace("unrecognized arguments:", "there is no option")
-        say(f"Error: {sentence}; straylight export --help says what can be typed.", error=True)
-        sys.exit(2)
 
 
 def _bytes(size: int) -> str:

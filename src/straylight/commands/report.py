@@ -1,10 +1,9 @@
 """`straylight report FOLDER`: what a run or a sweep reached."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from straylight.commands.asked import Parser
 from straylight.console import say
 from straylight.folder import RunFolder, SweepFolder
 from straylight.report.compared import PICTURES
@@ -15,7 +14,7 @@ from straylight.runtimes import BEST, RUNTIMES
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    parser = _Parser(
+    parser = Parser(
         prog="straylight report",
         description="The leaderboard of a sweep, or of all runs below a folder: a row for each detector on each data "
         f"set, mean and range over seeds; written to leaderboard.csv there too, beside {', '.join(PICTURES)}, those of "
@@ -74,15 +73,6 @@ def main(arguments: list[str]) -> None:
         report(folder, runtime=given.runtime)
     if failures:
         sys.exit(1)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        sentence = message.replace("unrecognized arguments:", "there is no option")
-        say(f"Error: {sentence}; straylight report --help says what can be typed.", error=True)
-        sys.exit(2)
 
 
 def _figures(folder: Path, names: list[str], trust: list[str]) -> int:

@@ -7,12 +7,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from straylight.commands.asked import FAILED, Parser, working
 from straylight.console import say
-from straylight.errors import ConfigError, StraylightError
 from straylight.loading import loading
-from straylight.phases import Phases
 
 if TYPE_CHECKING:
     from straylight.scoring.pieces import Told
@@ -29,34 +28,27 @@ examples:
 
 def main(arguments: list[str]) -> None:
     """Entry point of the command."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     for name, value in {"--top": given.top, "--explain": given.explain, "--threads": given.threads}.items():
         if value is not None and value < (name == "--threads"):
-            _refuse(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}")
-    phases = Phases()
-    phases(f"opening {given.run}")
+            parser.error(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}")
     try:
-        with loading():
-            from straylight.scoring.command import score
-        report = score(given, phases)
-    except StraylightError as error:
-        phases.done()
-        say(f"Error: {error}", error=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        with working(f"opening {given.run}") as phases:
+            with loading():
+                from straylight.scoring.command import score
+            report = score(given, phases)
     except KeyboardInterrupt:
-        phases.done()
         if given.output not in (None, STDOUT):
             say("Interrupted: the same command goes on with what is missing.", error=True)
         raise
-    finally:
-        phases.done()
     _show(report, given)
     if report.failed:
-        sys.exit(1)
+        sys.exit(FAILED)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="straylight score",
         usage="straylight score RUN FILE... [-o OUT] [options]",
         description="Score rows of files, whose columns are read as those of training were, by a finished run.",
@@ -80,18 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     add("--json", action="store_true", help="what came of it, as JSON")
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        _refuse(message.replace("unrecognized arguments:", "there is no option"))
-
-
-def _refuse(sentence: str) -> NoReturn:
-    say(f"Error: {sentence}; straylight score --help says what can be typed.", error=True)
-    sys.exit(2)
 
 
 def _show(report: Report, given: argparse.Namespace) -> None:

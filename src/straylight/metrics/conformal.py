@@ -178,9 +178,25 @@ def benjamini_hochberg(p: ArrayLike, q: float) -> NDArray[np.bool_]:
         raise ValueError(f"a false-discovery rate must lie between 0 and 1, not at {q}")
     if bad := int((~((values >= 0) & (values <= 1))).sum()):
         raise ValueError(f"{bad} of {len(values)} p-values do not lie between 0 and 1")
-    ordered = np.sort(values)
-    passing = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)) * ROUNDING)
-    return values <= ordered[passing[-1]] if len(passing) else np.zeros(len(values), dtype=bool)
+    different, counts = np.unique(values, return_counts=True)
+    return values <= discovered(different, counts, q)
+
+
+def discovered(p: ArrayLike, counts: ArrayLike, q: float) -> float:
+    """The largest p-value that `benjamini_hochberg` flags; minus infinity if it flags none.
+
+    Args:
+        p: different p-values in increasing order, `(M,)`.
+        counts: how many events have each, `(M,)`.
+        q: the false-discovery rate.
+
+    Example:
+        >>> discovered([0.01, 0.02, 0.9], [1, 2, 1], 0.06)
+        0.02
+    """
+    values, upto = np.asarray(p, dtype=np.float64), np.cumsum(counts)
+    passing = np.flatnonzero(values <= q * upto / max(1, int(upto[-1]) if len(upto) else 1) * ROUNDING)
+    return float(values[passing[-1]]) if len(passing) else -math.inf
 
 
 def fpr_band(k: int, n: int, n_test: int, level: float = LEVEL) -> tuple[float, float]:

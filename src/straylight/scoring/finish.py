@@ -6,7 +6,6 @@ Pieces become a table: file, row, what names the row, score, p-value, flags, ran
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from straylight.metrics.conformal import ROUNDING
+from straylight.metrics.conformal import discovered
+from straylight.metrics.judge import Cut
 from straylight.scoring.columns import FILE, P_VALUE, RANK, ROW, SCORE
 from straylight.scoring.pieces import Told, batches, schema_of, scores
 from straylight.scoring.ranks import ranks
@@ -61,7 +61,7 @@ class Whole:
         self.scored = sum(piece.told.scored for piece in self.pieces)
         self._columns = joined([schema_of(piece.path) for piece in self.pieces])
         self._ranks = ranks(self._scores, self.rows, self.scratch / "ranks.npy")
-        self._p_at = {cut.name: self._discovered(cut.fdr) for cut in self.wanted.cuts if cut.fdr is not None}
+        self._cuts = [cut if cut.fdr is None else self._by_p(cut, cut.fdr) for cut in self.wanted.cuts]
 
     def look(self) -> list[dict[str, Any]]:
         """Count how many rows of each piece a threshold flags; the strangest rows, first the strangest."""
@@ -98,21 +98,18 @@ class Whole:
         for piece in self.pieces:
             yield from scores(piece.path)
 
-    def _discovered(self, rate: float) -> float:
-        """The largest p-value that is flagged at a false-discovery rate; of p-values there are few different ones."""
+    def _by_p(self, cut: Cut, rate: float) -> Cut:
+        """A false-discovery rate as the p-value that it comes to, of all rows; of p-values there are few different."""
         counts: Counter[float] = Counter()
         for piece in self.pieces:
             for table in batches(piece.path, [P_VALUE]):
                 values, times = np.unique(table[P_VALUE].drop_null().to_numpy(), return_counts=True)
                 counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
-        values = np.array(sorted(counts))
-        upto = np.cumsum([counts[value] for value in values.tolist()])
-        passing = np.flatnonzero(values <= rate * upto / max(1, self.scored) * ROUNDING)
-        return float(values[passing[-1]]) if len(passing) else -math.inf
+        different = sorted(counts)
+        return cut._replace(fdr=None, p=discovered(different, [counts[value] for value in different], rate))
 
     def _finished(self, table: pa.Table, piece: Piece, row: int, rank: Any) -> pa.Table:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         n = len(table)
         gone = np.asarray(rank) == 0
@@ -125,13 +122,9 @@ class Whole:
             columns[name] = table[name]
         if P_VALUE in table.column_names:
             columns[P_VALUE] = table[P_VALUE]
-        for cut in self.wanted.cuts:
-            if cut.above is not None:
-                flags = pc.greater(pc.cast(table[SCORE], pa.float64()), pa.scalar(float(cut.above)))
-            else:
-                limit = self._p_at[cut.name] if cut.fdr is not None else (cut.p or 0.0) * ROUNDING
-                flags = pc.less_equal(table[P_VALUE], pa.scalar(limit))
-            columns[self.wanted.flag(cut)] = flags
+        scores, p = (table[name].to_numpy() if name in columns else None for name in (SCORE, P_VALUE))
+        for cut in self._cuts:
+            columns[self.wanted.flag(cut)] = pa.array(cut.flags(scores, p), mask=gone)
         columns[RANK] = pa.array(np.asarray(rank), mask=gone)
         for name in table.column_names[at + 1 :]:
             columns.setdefault(name, table[name])

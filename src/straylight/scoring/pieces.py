@@ -110,7 +110,9 @@ def of_part(scorer: Scorer, part: Part, wanted: Wanted, also: list[str]) -> pa.T
         for i, (feature, value) in enumerate(zip(features.T, values.T, strict=True), 1):
             columns[f"feature_{i}"] = pa.array(part.spread(np.asarray(feature, dtype=object), None), pa.string())
             columns[f"contribution_{i}"] = _nullable(part, value.astype(np.float32))
-    if wanted.leaves_out:
+    if wanted.leaves_out and not part.reasons:
+        columns[REASON] = pa.nulls(part.rows, pa.string())
+    elif wanted.leaves_out:
         reasons = np.full(part.rows, None, dtype=object)
         for row, reason in part.reasons.items():
             reasons[row] = reason
