@@ -12,6 +12,8 @@ from straylight.console import say
 from straylight.errors import ConfigError, StraylightError
 from straylight.phases import Phases
 
+#: The words of `straylight.files.fitting.Lacking` and `Unseen`, which take torch to be read there.
+MISSING, UNSEEN = ("error", "median", "skip"), ("error", "other", "skip")
 FAILED, WRONG = 1, 2  # exit statuses: something failed, or was asked wrongly
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from straylight.commands.asked import Parser, working
+from straylight.commands.asked import MISSING, UNSEEN, Parser, working
 from straylight.loading import loading
 
 FEATURES = 8  # of each row, that are printed
-METHODS, MISSING, UNSEEN = (
-    ("auto", "exact", "gradients", "shapley"),
-    ("error", "median", "skip"),
-    ("error", "other", "skip"),
-)
+METHODS = ("auto", "exact", "gradients", "shapley")
 
 
 def main(arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from straylight.commands.asked import FAILED, Parser, working
+from straylight.commands.asked import FAILED, MISSING, UNSEEN, Parser, working
 from straylight.console import say
 from straylight.loading import loading
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from straylight.scoring.work import Report
 
 STDOUT = "-"
-MISSING, UNSEEN, RUNTIMES = ("error", "median", "skip"), ("error", "other", "skip"), ("torch", "onnx", "auto")
+RUNTIMES = ("torch", "onnx", "auto")
 EXAMPLES = """\
 examples:
   straylight score outputs/mine days/ -o scores/ --threshold fpr=0.001 --top 5

@@ -122,7 +122,8 @@ class Whole:
             columns[name] = table[name]
         if P_VALUE in table.column_names:
             columns[P_VALUE] = table[P_VALUE]
-        scores, p = (table[name].to_numpy() if name in columns else None for name in (SCORE, P_VALUE))
+        scores = table[SCORE].to_numpy()
+        p = table[P_VALUE].to_numpy() if P_VALUE in columns else None
         for cut in self._cuts:
             columns[self.wanted.flag(cut)] = pa.array(cut.flags(scores, p), mask=gone)
         columns[RANK] = pa.array(np.asarray(rank), mask=gone)
