@@ -26,14 +26,17 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from conftest import finished_run
+from straylight.commands import asked, explain, score
 from straylight.commands.score import main
 from straylight.errors import ConfigError
+from straylight.explain.contributions import Method
 from straylight.files.fitting import Lacking, Unseen
 from straylight.metrics.conformal import Calibration, benjamini_hochberg
 from straylight.metrics.drift import Compared
 from straylight.metrics.judge import Judge
 from straylight.run import Run
 from straylight.scoring import ranks as ranks_module
+from straylight.scoring import target
 from straylight.scoring.inputs import gathered
 from straylight.scoring.ledger import Ledger
 from straylight.scoring.ranks import ranks
@@ -338,6 +341,7 @@ PROGRAM = """
 import sys
 from straylight.files import recipe
 recipe.BYTES = 2**14  # chunks of some rows
+from straylight.commands import asked, explain, score
 from straylight.commands.score import main
 main(sys.argv[1:])
 """
@@ -431,10 +435,8 @@ def test_what_is_asked_wrongly_is_one_sentence(run, tmp_path, monkeypatch, argum
 
 
 def test_the_words_that_can_be_typed_are_those_that_are_known() -> None:
-    from straylight.commands import score
-    from straylight.scoring import target
-
-    assert (get_args(Lacking), get_args(Unseen), target.STDOUT) == (score.MISSING, score.UNSEEN, score.STDOUT)
+    assert (get_args(Lacking), get_args(Unseen)) == (asked.MISSING, asked.UNSEEN)
+    assert get_args(Method) == explain.METHODS and score.STDOUT == target.STDOUT
 
 
 def test_help_fits_a_screen(monkeypatch, capsys) -> None:
