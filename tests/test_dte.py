@@ -1,4 +1,4 @@
-"""The protocol of DTE's tables: the rows of its generator, what is said of it, what it refuses, how it is kept apart."""
+"""The protocol of DTE's tables: the rows of its generator, what is said of it, what it refuses, how it stays apart."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_file_of_ones_own_is_drawn_like_one_of_the_collection(tmp_path, ending
     path = made(tmp_path / "rows.npz", 300, 40)
     train, test, y = restated(path, 1, None)
     with np.load(path) as file:
-        x, label = file["X"], file["y"]
+        x, label = file["X"] + 1.7e9, file["y"]  # times of day, as it were: an offset is learnt of training rows
     own = tmp_path / f"own.{ending}"
     table = pa.table({**{f"x{i}": x[:, i] for i in range(3)}, "y": label})
     if ending == "csv":
@@ -281,8 +281,9 @@ def test_a_file_of_ones_own_is_drawn_like_one_of_the_collection(tmp_path, ending
         with h5py.File(own, "w") as h5:
             h5["x"], h5["y"] = x, label
     splits = File(path=str(own), label="y", protocol="dte", seed=1, memory_mb=memory_mb).splits
-    np.testing.assert_allclose(splits.train.x[:].numpy(), train, rtol=1e-6)
-    np.testing.assert_allclose(splits.test.x[:].numpy(), test, rtol=1e-6)
+    offset = splits.train.x[:].double().numpy()[0] - train[0]
+    np.testing.assert_allclose(splits.train.x[:].numpy(), train + offset, atol=1e-5)
+    np.testing.assert_allclose(splits.test.x[:].numpy(), test + offset, atol=1e-5)
     np.testing.assert_array_equal(splits.test.y.numpy(), y)
 
 
@@ -291,7 +292,7 @@ def test_a_run_by_it_is_opened_and_scores_new_files(straylight_train, tmp_path, 
     path = made(tmp_path / "rows.npz", 120, 20)
     ended = straylight_train(f"detector={detector}", "data=adbench", f"data.path={path}", "data.protocol=dte", "seed=3")
     assert ended.status == 0, ended.err
-    assert ended.result["data"] == "rows (dte)" and ended.result["overlap"]["nominal"] > 0
+    assert ended.result["data"] == "rows (dte)"
     assert sum("comparison with the tables of DTE only" in notice for notice in ended.result["notices"]) == 1
     run = Run.open(ended.run)
     again = config.build(run.cfg, "data").splits.test
@@ -309,12 +310,6 @@ def test_a_run_by_it_is_opened_and_scores_new_files(straylight_train, tmp_path, 
     scores = run.score(new)
     np.testing.assert_allclose(scores, run.score(x), rtol=1e-6)
     np.testing.assert_allclose(scores[kept["row"].to_numpy() - 1], kept["score"].to_numpy(), rtol=1e-4, atol=1e-6)
-
-
-def test_early_stopping_has_nothing_to_wait_for(straylight_train, tmp_path):
-    path = made(tmp_path / "rows.npz", 120, 20)
-    ended = straylight_train("callbacks=early_stopping", "data=adbench", f"data.path={path}", "data.protocol=dte")
-    assert ended.status == 1 and "data.protocol=dte leaves no validation" in ended.err
 
 
 # it stays apart
