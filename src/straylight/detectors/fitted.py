@@ -89,20 +89,21 @@ class FittedDetector(Detector):
         """Some columns of the training rows that the fit looks at: of all rows, unless there are too many."""
         return self.drawn(self.most(len(columns[0])), *columns, why=self.why_fewer)
 
-    def drawn(self, limit: int | None, *columns: Tensor, why: str, use: str = "is fitted to") -> tuple[Tensor, ...]:
+    def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
         if limit is None or n <= limit:
             return columns
-        self._tell_fewer(limit, n, why, use)
-        order = self._draw(limit, n)
+        self._tell_fewer(limit, n, why)
+        order = self.rows_drawn(limit, n)
         return tuple(column.index_select(0, order.to(column.device)) for column in columns)
 
-    def _draw(self, limit: int, n: int) -> Tensor:
+    def rows_drawn(self, limit: int, n: int) -> Tensor:
+        """The places of `limit` of n rows, drawn by seed, in their order."""
         return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
 
-    def _tell_fewer(self, limit: int, n: int, why: str, use: str = "is fitted to") -> None:
-        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
+    def _tell_fewer(self, limit: int, n: int, why: str) -> None:
+        self.notice(f"{type(self).__name__} is fitted to {limit:,} of {n:,} training rows, drawn by seed: {why}.")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""
@@ -146,7 +147,7 @@ class FittedDetector(Detector):
             return None  # rows without weight are left out first, by the fit
         self._tell_fewer(limit, len(events), self.why_fewer)
         wanted = torch.zeros(len(events), dtype=torch.bool)
-        wanted[self._draw(limit, len(events))] = True
+        wanted[self.rows_drawn(limit, len(events))] = True
         return wanted
 
     def on_train_epoch_end(self) -> None:
