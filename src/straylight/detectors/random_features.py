@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
@@ -69,7 +70,7 @@ class RandomFeatures(FittedDetector):
         self,
         shape: tuple[int, ...],
         *,
-        features: int = 513,
+        features: int = 900,
         bandwidths: Sequence[float] = (0.25, 0.5, 1.0),
         ridge: float = 1e-3,
         **common: Any,
@@ -152,8 +153,13 @@ class RandomFeatures(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         parts = self.in_turns(x.flatten(1), 3 * self.features + len(self.frequencies))
-        found = [(2 * math.pi * self._turns(part).float()).cos() @ self.whitening for part in parts]
-        return torch.cat([part.square().sum(1) for part in found])
+        return torch.cat([self._leverage(part) for part in parts])
+
+    def _leverage(self, rows: Tensor) -> Tensor:
+        found = (2 * math.pi * self._turns(rows).float()).cos()
+        if not self.traced:  # whole blocks, which round alike in any batch
+            found = functional.pad(found, (0, 0, 0, -len(rows) % 8))
+        return (found @ self.whitening).square().sum(1)[: len(rows)]
 
 
 def drawn(chunks: Iterable[tuple[Tensor, Tensor]], most: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -194,7 +200,7 @@ def median_distance(rows: Tensor, weight: Tensor) -> float | None:
         7.0
     """
     rows, weight = rows.double(), weight.double()
-    distances, order = torch.nn.functional.pdist(rows).sort()
+    distances, order = functional.pdist(rows).sort()
     first, second = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
     share = (weight[first] * weight[second])[order] * (distances > 0)
     total = share.cumsum(0)
