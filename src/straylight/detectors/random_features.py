@@ -157,9 +157,10 @@ class RandomFeatures(FittedDetector):
 
     def _leverage(self, rows: Tensor) -> Tensor:
         found = (2 * math.pi * self._turns(rows).float()).cos()
-        if not self.traced:  # whole blocks, which round alike in any batch
-            found = functional.pad(found, (0, 0, 0, -len(rows) % 8))
-        return (found @ self.whitening).square().sum(1)[: len(rows)]
+        if self.traced:
+            return (found @ self.whitening).square().sum(1)
+        found = functional.pad(found, (0, 0, 0, -len(rows) % 8))  # whole blocks, which round alike in any batch
+        return (found @ self.whitening)[: len(rows)].square().sum(1)
 
 
 def drawn(chunks: Iterable[tuple[Tensor, Tensor]], most: int, seed: int) -> tuple[Tensor, Tensor]:
