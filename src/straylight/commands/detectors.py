@@ -38,7 +38,8 @@ FIRST = (
     (
         "many rows",
         "knn, dbscan, pca",
-        "mean AUROC 0.885 (5th neighbour), 0.882, 0.846 over its 8 sets of more than 15,000 training rows; pca keeps none of them",
+        "mean AUROC 0.885 (5th neighbour), 0.882, 0.846 over its 8 sets of more than 15,000 training rows; pca keeps "
+        "none of them",
     ),
     ("images", "autoencoder_conv, autoencoder", "AUROC 0.989, 0.991 on digits_contaminated; 0.996, 0.971 on mnist"),
     (
