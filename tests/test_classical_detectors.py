@@ -42,6 +42,7 @@ from straylight.detectors import (
     LocalOutlierFactor,
     Mahalanobis,
     OneClassSVM,
+    RandomFeatures,
     Residual,
     Views,
 )
@@ -862,6 +863,7 @@ ALL = {
     "isolation_forest": lambda: IsolationForest((4,), n_estimators=10),
     "one_class_svm": lambda: OneClassSVM((4,)),
     "local_outlier_factor": lambda: LocalOutlierFactor((4,)),
+    "random_features": lambda: RandomFeatures((4,)),
     "residual": lambda: Residual((4,)),
     "views": lambda: Views((4,)),
     "bayesian_gmm": lambda: BayesianGMM((4,), components=2),
