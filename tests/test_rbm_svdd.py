@@ -368,7 +368,9 @@ def test_what_a_boltzmann_machine_cannot_be_is_said(options, said) -> None:
 
 
 def svdd(shape: tuple[int, ...] = (4,), **options) -> DeepSVDD:
-    return DeepSVDD(shape, **{"hidden": [8], "latent": 3, **options})
+    """Plain layers and both phases, unless something else is asked for."""
+    plain = {"normalization": "none", "phases": {"autoencoder": 1, "svdd": 1}}
+    return DeepSVDD(shape, **{"hidden": [8], "latent": 3, **plain, **options})
 
 
 def through(network: nn.Module, x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 Shapes: `B` events, `Z` latent dimensions.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from straylight.detectors.coded import Mirrored
 from straylight.detectors.phased import Phased
 from straylight.nn.mlp import Activation
+from straylight.nn.normalization import Normalization, follow, measure
 from straylight.rows.batch import Batch
 
 Boundary = Literal["hard", "soft"]
@@ -54,7 +56,7 @@ class DeepSVDD(Mirrored, Phased):
     """
 
     bias = False
-    shares = {"autoencoder": 1, "svdd": 1}
+    shares = {"autoencoder": 0, "svdd": 1}
     centre: Tensor
     radius2: Tensor
 
@@ -66,8 +68,10 @@ class DeepSVDD(Mirrored, Phased):
         activation: Activation = "leaky_relu",
         boundary: Boundary = "hard",
         nu: float = 0.1,
+        normalization: Normalization = "batch",
         **common: Any,
     ) -> None:
+        self.normalization = normalization
         super().__init__(shape, latent=latent, activation=activation, **common)
         if boundary not in Boundary.__args__ or not 0 < nu < 1:  # type: ignore[attr-defined]
             raise ValueError(
@@ -83,15 +87,26 @@ class DeepSVDD(Mirrored, Phased):
     def begin(self, phase: str) -> None:
         if phase != "svdd":
             return
+        if self.normalization == "batch":
+            measure(self.encoder)
+            for _ in self._made():  # in training mode
+                pass
+            follow(self.encoder)
         total, rows = torch.zeros_like(self.centre, dtype=torch.double), 0.0
-        for chunk, weights in self.training_rows():
-            for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
-                made = self.encoder(self.scaling(x.to(self.device))).double()
-                total += weight.to(self.device, torch.double) @ made
-                rows += float(weight.sum())
+        self.encoder.eval()
+        for made, weight in self._made():
+            total += weight.to(made) @ made
+            rows += float(weight.sum())
+        self.encoder.train()
         centre = (total / rows).to(self.centre.dtype)
         # a coordinate near zero can be matched trivially by zero weights
         self.centre.copy_(torch.where(centre.abs() < CLOSE, torch.where(centre < 0, -CLOSE, CLOSE), centre))
+
+    def _made(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the encoder makes of the training rows, and their weights, `(n, Z)` float64 and `(n,)` at a time."""
+        for chunk, weights in self.training_rows():
+            for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
+                yield self.encoder(self.scaling(x.to(self.device))).double(), weight
 
     def step_in(self, phase: str, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         if phase == "autoencoder":
