@@ -105,8 +105,10 @@ def test_features_of_tables_and_particles_have_variance_one_each(shape):
     assert bool(ones) == (shape != (1, 5, 4))
 
 
-def test_an_image_of_constant_pixels_is_not_stretched():
-    assert (Scaling((1, 4, 4), "standard").fit([torch.full((9, 1, 4, 4), 7.0)]).factor == 1).all()
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
+def test_an_image_of_constant_pixels_is_not_stretched(value):
+    images = torch.full((10, 1, 4, 4), value)
+    assert (Scaling((1, 4, 4), "standard").fit(images.split(3)).factor == 1).all()
 
 
 @pytest.mark.parametrize("method", ["minmax", "standard_common", "minmax_common", "none"])

@@ -125,8 +125,8 @@ class Scaling(nn.Module):
         # a range below float32's resolution of the values themselves is rounding, not information
         flat = (high - low) <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
         if self.method == "standard" and _pixels(self.shift.shape):
-            typical = width.square().mean().sqrt()
-            width, flat = width.clamp_min(typical), flat & (typical == 0)
+            width = torch.where(flat, 0.0, width)
+            width, flat = width.clamp_min(width.square().mean().sqrt()), flat & flat.all()
         factor = torch.where(flat, 1.0, 1 / torch.where(flat, 1.0, width))
         self.shift.copy_(shift.expand(self.shift.numel()).reshape(self.shift.shape))
         self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))
