@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from given import Rows, SaveAt, batch_of, drawn, equal
 from straylight.detectors import RBM, DeepSVDD, Detector
 from straylight.nn import Optimization
+from straylight.nn.normalization import weighted
 
 
 def weights(detector: Detector) -> dict[str, Tensor]:
@@ -675,10 +676,25 @@ def test_a_last_mini_batch_of_one_row_is_normalized_by_the_means_so_far(trainer)
     assert detector.eval()(drawn(5, 4, seed=1)).isfinite().all()
 
 
+@pytest.mark.parametrize(("shape", "options"), [((4,), {}), ((1, 4, 4), {"channels": [4]})])
+def test_an_event_weight_is_so_many_rows_of_a_mini_batch(shape, options) -> None:
+    torch.manual_seed(0)
+    one = normalized(shape, **options)
+    two, x = copy.deepcopy(one), drawn(6, math.prod(shape)).view(6, *shape)
+    count = torch.tensor([1, 2, 0, 3, 1, 1])
+    with weighted(one.encoder, count.float()), torch.no_grad():
+        z = one.encoder.train()(x)
+    with torch.no_grad():
+        expected = two.encoder.train()(x.repeat_interleave(count, 0))
+    assert torch.allclose(z.repeat_interleave(count, 0), expected, atol=1e-4)
+    first, second = (next(m for m in d.encoder if hasattr(m, "running_mean")) for d in (one, two))
+    assert torch.allclose(first.running_mean, second.running_mean, atol=1e-5) and first.weight_of_rows is None
+
+
 def test_a_resume_keeps_the_running_means(trainer, tmp_path) -> None:
     def parts() -> tuple[DeepSVDD, Rows]:
         torch.manual_seed(0)
-        return normalized(phases={"autoencoder": 0, "svdd": 1}), Rows(drawn(70, 4), batch_size=16, group=1)
+        return normalized(), Rows(drawn(70, 4), batch_size=16, group=1)
 
     detector, data = parts()
     trainer(max_epochs=4, callbacks=[SaveAt(7, tmp_path / "a.ckpt")]).fit(detector, datamodule=data)

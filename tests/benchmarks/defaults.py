@@ -5,10 +5,10 @@
 
 Each alternative is trained on the sets of ADBench, of which `--rows` are drawn from a larger one, nominal rows only,
 and on `digits_contaminated`, by the epochs that a run takes by default and with the epoch of least validation loss, as
-a run does. With `--contamination` half of the anomalies are set aside, and of these so many come among the training
-rows as make up that fraction, or all of them where there are too few; compare it with `--contamination 0`, which sets
-them aside too. What is in TABLE.csv already is not measured again, so that it can be ended and begun anew. Seconds are
-CPU time.
+a run does. A set of which fewer than five anomalies are drawn is left out. With `--contamination` half of the
+anomalies are set aside, and of these so many come among the training rows as make up that fraction, or all of them
+where there are too few; compare it with `--contamination 0`, which sets them aside too. What is in TABLE.csv already is
+not measured again, so that it can be ended and begun anew. Seconds are CPU time.
 
 The rule, stated before anything was measured: sets are put in the order of their names, and every other one, from the
 first on, chooses. An alternative is chosen over the first one named, which was the default, if over those its mean
@@ -99,6 +99,12 @@ class Cut(ADBench):
             pool, nominal = len(splits.reserve), len(splits.train)
             self.contamination = min(self.contamination, pool / (pool + nominal))
         return splits
+
+
+def rankable(path: Path, rows: int, seed: int) -> bool:
+    """Whether five anomalies are left of a set that is cut."""
+    chosen = np.random.default_rng([seed, 3]).permutation(len(read(path)[1]))[:rows]
+    return int((read(path)[1][chosen] > 0).sum()) >= 5
 
 
 @lru_cache
@@ -255,7 +261,7 @@ def main() -> None:
             for path in files:
                 for name in names:
                     key = (detector, name, *given, DIGITS if path is None else path.stem, str(seed))
-                    if key not in table.rows:
+                    if key not in table.rows and (path is None or rankable(path, options.rows, seed)):
                         overrides = [f"detector={detector}", *TRIED[detector][name]]
                         if overrides[1:] and overrides[1].startswith("detector="):
                             del overrides[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from straylight.detectors.coded import Mirrored
 from straylight.detectors.phased import Phased
 from straylight.nn.mlp import Activation
-from straylight.nn.normalization import Normalization, follow, measure
+from straylight.nn.normalization import Normalization, follow, measure, weighted
 from straylight.rows.batch import Batch
 
 Boundary = Literal["hard", "soft"]
@@ -56,7 +56,7 @@ class DeepSVDD(Mirrored, Phased):
     """
 
     bias = False
-    shares = {"autoencoder": 0, "svdd": 1}
+    shares = {"autoencoder": 1, "svdd": 1}
     centre: Tensor
     radius2: Tensor
 
@@ -106,9 +106,16 @@ class DeepSVDD(Mirrored, Phased):
         """What the encoder makes of the training rows, and their weights, `(n, Z)` float64 and `(n,)` at a time."""
         for chunk, weights in self.training_rows():
             for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
-                yield self.encoder(self.scaling(x.to(self.device))).double(), weight
+                counted = None if weight.stride(0) == 0 else weight.to(self.device)
+                with weighted(self.encoder, counted):
+                    made = self.encoder(self.scaling(x.to(self.device))).double()
+                yield made, weight
 
     def step_in(self, phase: str, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
+        with weighted(self, None if batch.even else batch.weight):
+            return self._step_in(phase, batch, optimizer, share)
+
+    def _step_in(self, phase: str, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         if phase == "autoencoder":
             error = (self.decoder(self.encoder(batch.x)) - batch.x).square().flatten(1).mean(1)
             losses = {"autoencoder": batch.mean(error)}
