@@ -33,7 +33,9 @@ class DeepSVDD(Mirrored, Phased):
       mini-batch, so that a fraction nu of the events lies outside.
 
     The network has no bias terms and an unbounded activation, or else it could map all events to the centre. If it
-    does so nevertheless, that is said in words.
+    does so nevertheless, that is said in words. Without normalization such a network is positively homogeneous,
+    e(3x) = 3 e(x), so that what distinguishes events is little more than their direction and size; hidden units are
+    normalized over mini-batches, as in the paper's networks, and by running means when events are scored.
 
     Assumes features of comparable scale; images of `gcn_l1` scaling in the paper.
 
@@ -43,6 +45,7 @@ class DeepSVDD(Mirrored, Phased):
     Args:
         activation: between the layers; one without bounds.
         boundary: `hard` or `soft`.
+        normalization: of hidden units, `batch` or `none`, see `straylight.nn.normalization`.
         nu: the fraction of training events that may lie outside a soft boundary, between 0 and 1.
         phases: shares of the training of `autoencoder` and `svdd`, see `Phased`.
         shape, hidden, latent, channels, common: see `Mirrored`.
