@@ -163,7 +163,7 @@ def test_one_kernel_density_of_weighted_rows_is_sampled_by_weight() -> None:
 
 def test_a_robust_density_is_sampled_without_the_outlier() -> None:
     x = torch.cat([torch.linspace(-1, 1, 99), torch.tensor([9.0])])[:, None]
-    kde = fitted(RobustKDE((1,), rho="hampel", bandwidth=0.5, scaling="none"), x)
+    kde = fitted(RobustKDE((1,), bandwidth=0.5, scaling="none"), x)
     assert float(kde.sample(5000).max()) < 5
 
 

@@ -16,8 +16,7 @@ class RealNVP(FlowDetector):
         L. Dinh, J. Sohl-Dickstein, S. Bengio, Density estimation using Real NVP, ICLR 2017, arXiv:1605.08803
 
     Args:
-        largest_log_scale: s stays within plus and minus this. Without a narrow bound the flow shrinks features in which
-            rows nearly agree ever further, and what is unlike them elsewhere is lost beside it.
+        largest_log_scale: s stays within plus and minus this.
         shape, layers, hidden, blocks, noise, common: see `FlowDetector`.
 
     Raises:
