@@ -111,10 +111,10 @@ def coupling_flow(
         if layer and not layer % 2 and features > 2:
             transforms.append(Permutation(torch.randperm(features)))
         half = (torch.arange(features) + layer) % 2
-        affine = spline is None
-        transforms.append(
-            AffineCoupling(half, network, largest_log_scale) if affine else SplineCoupling(half, network, *spline)
-        )
+        if spline is None:
+            transforms.append(AffineCoupling(half, network, largest_log_scale))
+        else:
+            transforms.append(SplineCoupling(half, network, *spline))
     return Flow(features, transforms)
 
 
@@ -210,10 +210,12 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
         return network.final_layer(h)
 
     def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return stretched(inputs, *exact(parameters).chunk(2, 1))
+        raw, shift = exact(parameters).chunk(2, 1)
+        return stretched(inputs, raw, shift)
 
     def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return shrunk(inputs, *exact(parameters).chunk(2, 1))
+        raw, shift = exact(parameters).chunk(2, 1)
+        return shrunk(inputs, raw, shift)
 
 
 class AffineCoupling(AffineCouplingTransform):

@@ -32,6 +32,9 @@ class BatchNorm(_BatchNorm):
         tensor([-1.,  1.])
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
     #: Of the rows of the mini-batch, `(B,)`; `None` while all count as one.
     weight_of_rows: Tensor | None = None
 
