@@ -15,6 +15,8 @@ import pytest
 import torch
 from scipy import stats
 
+from straylight.groups import choices
+
 FOLDER = Path(__file__).parent / "benchmarks"
 
 
@@ -51,7 +53,8 @@ STARTING = {"sweep.py", "large_data.py", "score.py"}
 
 
 def test_every_benchmark_is_tested() -> None:
-    elsewhere = {"interleaved.py", "experiments.py", "first_result.py", "published.py"}  # test_experiments, and below
+    below = {"first_result.py", "defaults.py", "published.py"}
+    elsewhere = {"interleaved.py", "experiments.py", *below}  # test_experiments, and below
     assert {p.name for p in FOLDER.glob("*.py")} == {*SMALL, *elsewhere}
 
 
@@ -74,6 +77,38 @@ def test_a_first_result_is_timed_as_the_command_that_is_typed(monkeypatch, capsy
     typed = [command[command.index("straylight") :] for command in commands if "straylight" in command]
     assert ["straylight", "train", "detector=knn", "data=blobs"] in typed
     assert runpy.run_path(str(FOLDER / "first_result.py"))["cpu"]([sys.executable, "-c", "sum(range(10**6))"], tmp_path)
+
+
+def test_a_default_is_chosen_on_some_sets_and_confirmed_on_others(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    module = runpy.run_path(str(FOLDER / "defaults.py"))
+    assert module["choosing"](["2_c", "1_a", "10_b", "digits_contaminated", "3_d"]) == {"10_b", "2_c"}
+    first = dict.fromkeys("abc", 80.0)
+    assert module["wins"]({"a": 81.0, "b": 81.0, "c": 79.5}, first, "abc")
+    assert not module["wins"]({"a": 99.0, "b": 79.0, "c": 79.0}, first, "abc")  # one set carries the mean
+    assert not module["wins"]({"a": 81.0, "b": 81.0, "c": 70.0}, first, "abc")  # or one does the harm
+    assert not module["wins"](first, first, "abc")
+    for detector, alternatives in module["TRIED"].items():
+        assert len(alternatives) > 1 and detector in choices("detector")
+
+
+def test_defaults_are_tried_and_what_was_is_not_tried_again(tmp_path, fresh) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 4)) ** 3
+    x[380:] += 4
+    for name in ("1_a", "2_b"):
+        np.savez(tmp_path / name, X=x, y=np.arange(400) >= 380)
+    np.savez(tmp_path / "3_few", X=x, y=np.arange(400) >= 399)  # too few anomalies
+    command = [sys.executable, FOLDER / "defaults.py", "copod", "--data", tmp_path, "--sets", "1_a,2_b,3_few"]
+    command += ["--rows", "300", "--contamination", "0.05", "--out", tmp_path / "out.csv", "--seeds"]
+    fresh.run([*command, "1"], check=True)
+    before = (tmp_path / "out.csv").read_text()
+    said = fresh.run([*command, "2"], check=True).stdout
+    after = (tmp_path / "out.csv").read_text()
+    assert after.startswith(before) and len(before.splitlines()) == 1 + 4 and len(after.splitlines()) == 1 + 8
+    assert {line.split(",")[4] for line in after.splitlines()[1:]} == {"1_a", "2_b"}
+    assert "2 sets" in said and [line.split()[0] for line in said.splitlines()[-2:]] == ["total", "feature"]
+    refused = fresh.run([*command[:2], "knn", *command[3:], "1"])
+    assert refused.returncode == 2 and "no alternatives are stated for knn" in refused.stderr
 
 
 @pytest.mark.slow

@@ -352,9 +352,36 @@ def test_an_event_weight_is_so_many_rows_in_the_tails(kind, aggregate) -> None:
 
 @pytest.mark.parametrize("kind", [ECOD, COPOD])
 def test_rows_beyond_all_training_rows_are_as_strange_as_finite_numbers_allow(kind) -> None:
-    detector = fitted(kind((4,), scaling="none"), skewed())
+    detector = fitted(kind((4,), aggregate="total", scaling="none"), skewed())
     found = scores(detector, np.array([[1e3] * 4, [1e30] * 4, [-1e3] * 4, [-1e30] * 4], np.float32))
     np.testing.assert_allclose(found, 4 * np.log(201), rtol=1e-6)
+
+
+PYODS_COPOD = [  # training rows, and what PyOD 3.6.7's COPOD().fit(rows).decision_scores_ is
+    ([[1, 0], [2, 0], [3, 0], [9, 0]], [0.6931471806, 0.4904146265, 0.6931471806, 1.3862943611]),  # a constant
+    (
+        [[1, 5], [2, 1], [3, 1], [4, 0], [10, -8]],
+        [1.6094379124, 0.9367017291, 0.8778102113, 1.8325814637, 3.2188758248],
+    ),
+    (
+        [[-1, 3], [0, 3], [1, 3], [2, 1], [-2, 7]],
+        [1.3625778345, 1.2447947988, 1.3625778345, 2.4141568687, 3.2188758248],
+    ),
+    ([[0.1, 2], [0.1, 2], [0.1, 2]], [0, 0, 0]),
+]
+
+
+@pytest.mark.parametrize(("rows", "expected"), PYODS_COPOD)
+def test_copod_is_pyods_on_training_rows(rows, expected) -> None:
+    train = np.array(rows, np.float32)
+    np.testing.assert_allclose(scores(fitted(COPOD((2,), scaling="none"), train), train), expected, rtol=1e-6)
+
+
+def test_copod_is_not_ecod_and_each_row_counts_alone() -> None:
+    train, test = skewed(), skewed(50, seed=1)
+    found = scores(fitted(COPOD((4,), scaling="none"), train), test)
+    assert not np.allclose(found, scores(fitted(ECOD((4,), scaling="none"), train), test), rtol=0.01)
+    assert np.array_equal(found[:1], scores(fitted(COPOD((4,), scaling="none"), train), test[:1]))
 
 
 # histograms

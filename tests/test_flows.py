@@ -319,6 +319,59 @@ def test_an_affine_layer_stretches_by_e_to_the_fifth_at_most(kind, sign):
     assert z.isfinite().all()
 
 
+@pytest.mark.parametrize("largest", [0.5, 2.0])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_affine_coupling_layer_has_a_bound_of_its_own(sign, largest):
+    made = coupling_flow(2, layers=1, hidden=8, blocks=1, largest_log_scale=largest).double()
+    with torch.no_grad():
+        made.transforms[0].transform_net.final_layer.bias.add_(sign * 1000.0)
+    x = torch.randn(20, 2, dtype=torch.float64)
+    z, log_determinant = made.to_noise(x)
+    assert (log_determinant == sign * largest).all()
+    back, _ = made.transforms[0].inverse(z, None)
+    torch.testing.assert_close(back, x)
+
+
+@pytest.mark.parametrize("largest", [0.0, -1.0])
+def test_a_bound_that_is_not_positive_is_refused(largest):
+    with pytest.raises(ValueError, match="largest_log_scale"):
+        RealNVP((2,), largest_log_scale=largest)
+
+
+def test_the_bound_is_kept_and_a_checkpoint_without_one_had_five():
+    torch.manual_seed(0)
+    wide, narrow = (RealNVP((3,), scaling="none", largest_log_scale=largest) for largest in (5.0, 0.1))
+    x = 3 * torch.randn(20, 3)
+    with torch.no_grad():
+        for weight in wide.parameters():
+            weight.mul_(3)
+        narrow.load_state_dict(wide.state_dict())
+        assert torch.equal(narrow(x), wide(x))
+        old = {name: value for name, value in wide.state_dict().items() if not name.endswith("bound")}
+        fresh = RealNVP((3,), scaling="none")
+        fresh.load_state_dict(old)
+        assert torch.equal(fresh(x), wide(x))
+        unlike = RealNVP((3,), scaling="none", largest_log_scale=0.1)
+        unlike.flow.load_state_dict(
+            {**wide.flow.state_dict(), **{k: v for k, v in unlike.flow.state_dict().items() if k.endswith("bound")}}
+        )
+        assert not torch.allclose(unlike(x), wide(x))
+
+
+@pytest.mark.parametrize("value", [1e20, 1e30, -1e30, 3e38])
+@pytest.mark.parametrize("detector", [RealNVP, NSF, MAF])
+@torch.no_grad()
+def test_an_absurd_row_has_a_finite_score_and_no_density(detector, value):
+    made = detector((3,))
+    made.scaling.fit([torch.randn(50, 3, generator=torch.Generator().manual_seed(0))])
+    for weight in made.parameters():
+        weight.mul_(2)
+    x = torch.tensor([[0.0, 0.0, 0.0], [value] * 3, [0.0, value, 0.0]])
+    score, density = made(x), made.log_density(x)
+    assert score.isfinite().all() and (score[1:] > score[0]).all()
+    assert density[0].isfinite() and (density[1:] == -torch.inf).all()
+
+
 # masked affine layers
 
 

@@ -80,7 +80,38 @@ def test_a_constant_feature_does_not_disturb_its_neighbour():
     assert scaled[:, 1].std(correction=0) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["standard", "minmax", "standard_common", "minmax_common", "none"])
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 4, 4)])
+def test_a_pixel_that_is_nearly_always_the_same_is_stretched_no_more_than_the_typical_one(shape):
+    x = rows(400, math.prod(shape))
+    x[:, 0], x[:, 1], x[:, 2] = 0.0, 5.0 + 1e-4 * x[:, 1], 30 * x[:, 2]  # dead, nearly so, and one that varies much
+    width = x.double().std(0, correction=0)
+    scaling = Scaling(shape, "standard").fit(x.view(400, *shape).split(150))
+    typical = width.square().mean().sqrt()
+    expected = 1 / width.clamp_min(typical)
+    np.testing.assert_allclose(scaling.factor.flatten().numpy(), expected.numpy(), rtol=1e-5)
+    lit = torch.zeros(1, *shape)
+    lit.view(-1)[0] = 255.0
+    assert scaling(lit).abs().max() < 255 / typical + 10
+    np.testing.assert_allclose(scaling(x.view(400, *shape)).mean(0).numpy(), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20,), (1, 5, 4), (1, 20, 1), (1, 10, 2), (5, 4)])
+def test_features_of_tables_and_particles_have_variance_one_each(shape):
+    x = rows(400, 20)
+    x[:, 1] *= 1e-4
+    x = x[:, : math.prod(shape)].view(400, *shape)
+    scaling = Scaling(shape, "standard").fit([x])
+    ones = (scaling(x).flatten(1).std(0, correction=0) - 1).abs().max() < 1e-3
+    assert bool(ones) == (shape != (1, 5, 4))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
+def test_an_image_of_constant_pixels_is_not_stretched(value):
+    images = torch.full((10, 1, 4, 4), value)
+    assert (Scaling((1, 4, 4), "standard").fit(images.split(3)).factor == 1).all()
+
+
+@pytest.mark.parametrize("method", ["minmax", "standard_common", "minmax_common", "none"])
 def test_images_are_scaled_pixel_by_pixel_in_their_own_shape(method):
     x = rows(40, 12).reshape(40, 1, 3, 4)
     images, flat = Scaling((1, 3, 4), method).fit([x]), Scaling((12,), method).fit([x.flatten(1)])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from given import Rows, SaveAt, batch_of, drawn, equal
 from straylight.detectors import RBM, DeepSVDD, Detector
 from straylight.nn import Optimization
+from straylight.nn.normalization import weighted
 
 
 def weights(detector: Detector) -> dict[str, Tensor]:
@@ -368,7 +369,9 @@ def test_what_a_boltzmann_machine_cannot_be_is_said(options, said) -> None:
 
 
 def svdd(shape: tuple[int, ...] = (4,), **options) -> DeepSVDD:
-    return DeepSVDD(shape, **{"hidden": [8], "latent": 3, **options})
+    """Plain layers and both phases, unless something else is asked for."""
+    plain = {"normalization": "none", "phases": {"autoencoder": 1, "svdd": 1}}
+    return DeepSVDD(shape, **{"hidden": [8], "latent": 3, **plain, **options})
 
 
 def through(network: nn.Module, x: np.ndarray) -> np.ndarray:
@@ -602,3 +605,105 @@ def test_a_resume_keeps_the_centre_and_ends_with_the_same_weights(step, trainer,
     fit = trainer(max_epochs=4)
     fit.fit(resumed, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert fit.global_step == 20 and equal(weights(detector), weights(resumed))
+
+
+# deep SVDD with batch normalization
+
+
+def normalized(shape: tuple[int, ...] = (4,), **options) -> DeepSVDD:
+    return svdd(shape, **{"normalization": "batch", "scaling": "none", **options})
+
+
+@pytest.mark.parametrize(("shape", "options"), [((4,), {}), ((1, 8, 8), {"channels": [4, 8]})])
+def test_every_hidden_layer_is_normalized_without_a_bias(shape, options) -> None:
+    detector = normalized(shape, **options)
+    layers = [m for m in detector.encoder if not isinstance(m, nn.Flatten)]
+    kinds = [type(m).__name__ for m in layers]
+    expected = ["Conv2d", "BatchNorm", "LeakyReLU"] * len(options.get("channels", []))
+    assert kinds == [*expected, "Linear", "BatchNorm", "LeakyReLU", "Linear"]
+    assert not [name for name, _ in detector.named_parameters() if "bias" in name]
+    x = drawn(64, math.prod(shape)).view(64, *shape) * 5 + 3
+    units = detector.encoder.train()[: kinds.index("BatchNorm") + 1](x)  # before any flattening
+    axes = [0, *range(2, units.ndim)]
+    assert torch.allclose(units.mean(axes), torch.zeros(units.shape[1]), atol=1e-4)
+    assert torch.allclose(units.var(axes, correction=0), torch.ones(units.shape[1]), atol=1e-2)
+
+
+def test_a_score_depends_on_its_row_alone_and_is_not_homogeneous(trainer) -> None:
+    torch.manual_seed(0)
+    x = drawn(300, 4) + 2
+    detector = normalized()
+    trainer(max_epochs=3).fit(detector, datamodule=Rows(x, batch_size=50))
+    detector.eval()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    with torch.no_grad():
+        whole, alone = detector(x), torch.cat([detector(row[None]) for row in x[:20]])
+        assert torch.allclose(whole[:20], alone, rtol=1e-5, atol=1e-6)
+        e = detector.encoder
+        assert e(torch.zeros(1, 4)).abs().max() > 0.01 and not torch.allclose(e(3 * x), 3 * e(x), rtol=0.05)
+    assert equal(before, detector.state_dict())  # scoring moves no running mean
+
+
+@pytest.mark.parametrize("shares", [{"autoencoder": 0, "svdd": 1}, {"autoencoder": 1, "svdd": 1}])
+def test_the_centre_is_of_the_training_rows_by_their_own_means(shares, trainer) -> None:
+    torch.manual_seed(0)
+    x = drawn(450, 4) * 3 + 1
+    detector = normalized(latent=6, phases=shares)
+    begin, seen = detector.begin, []
+
+    def spy(phase: str) -> None:
+        begin(phase)
+        if phase == "svdd":
+            seen.append((copy.deepcopy(detector.encoder), detector.centre.clone()))
+
+    detector.begin = spy
+    trainer(max_epochs=2).fit(detector, datamodule=Rows(x, batch_size=50))
+    ((encoder, centre),) = seen
+    assert encoder.training and all(m.momentum == 0.1 for m in encoder if hasattr(m, "momentum"))
+    with torch.no_grad():
+        first, norm, _, last = encoder
+        h = first(x)
+        assert torch.allclose(norm.running_mean, h.mean(0), rtol=1e-4, atol=1e-5)
+        mean = last(F.leaky_relu((h - h.mean(0)) / (h.var(0) + 1e-4).sqrt())).mean(0)
+    truth = torch.where(mean.abs() < 0.1, torch.where(mean < 0, -0.1, 0.1), mean)
+    assert torch.allclose(centre, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_a_last_mini_batch_of_one_row_is_normalized_by_the_means_so_far(trainer) -> None:
+    torch.manual_seed(0)
+    detector = normalized()
+    trainer(max_epochs=2).fit(detector, datamodule=Rows(drawn(33, 4), batch_size=16))
+    assert detector.eval()(drawn(5, 4, seed=1)).isfinite().all()
+
+
+@pytest.mark.parametrize(("shape", "options"), [((4,), {}), ((1, 4, 4), {"channels": [4]})])
+def test_an_event_weight_is_so_many_rows_of_a_mini_batch(shape, options) -> None:
+    torch.manual_seed(0)
+    one = normalized(shape, **options)
+    two, x = copy.deepcopy(one), drawn(6, math.prod(shape)).view(6, *shape)
+    count = torch.tensor([1, 2, 0, 3, 1, 1])
+    with weighted(one.encoder, count.float()), torch.no_grad():
+        z = one.encoder.train()(x)
+    with torch.no_grad():
+        expected = two.encoder.train()(x.repeat_interleave(count, 0))
+    assert torch.allclose(z.repeat_interleave(count, 0), expected, atol=1e-4)
+    first, second = (next(m for m in d.encoder if hasattr(m, "running_mean")) for d in (one, two))
+    assert torch.allclose(first.running_mean, second.running_mean, atol=1e-5) and first.weight_of_rows is None
+
+
+def test_a_resume_keeps_the_running_means(trainer, tmp_path) -> None:
+    def parts() -> tuple[DeepSVDD, Rows]:
+        torch.manual_seed(0)
+        return normalized(), Rows(drawn(70, 4), batch_size=16, group=1)
+
+    detector, data = parts()
+    trainer(max_epochs=4, callbacks=[SaveAt(7, tmp_path / "a.ckpt")]).fit(detector, datamodule=data)
+    resumed, data = parts()
+    trainer(max_epochs=4).fit(resumed, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert equal(weights(detector), weights(resumed))
+    assert [name for name in weights(detector) if "running_mean" in name]
+
+
+def test_an_unknown_normalization_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"detector\.normalization must be one of none, batch, not 'layer'"):
+        svdd(normalization="layer")

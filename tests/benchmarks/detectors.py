@@ -167,7 +167,10 @@ CASES: dict[str, tuple[Callable[[], Detector], Callable[[Any], Step]]] = {
     "fanogan, phase gan": (lambda: FAnoGAN(ROW, scaling="none", phases={"gan": 1e9, "encoder": 1}), wasserstein),
     "fanogan, phase encoder": (lambda: FAnoGAN(ROW, scaling="none", phases={"gan": 0, "encoder": 1}), inverse),
     "aae": (lambda: AAE(ROW, scaling="none"), aae),
-    "deep_svdd, phase svdd": (lambda: DeepSVDD(ROW, scaling="none", phases={"autoencoder": 0, "svdd": 1}), svdd),
+    "deep_svdd, phase svdd": (
+        lambda: DeepSVDD(ROW, scaling="none", normalization="none", phases={"autoencoder": 0, "svdd": 1}),
+        svdd,
+    ),
 }
 
 

@@ -4,6 +4,7 @@ Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -168,14 +169,18 @@ class Detector(GroupedTraining):
     def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density of events in the data's own units, in nats, `(B, *shape)` to `(B,)` float64.
 
-        log p(x) = -score(scaling(x)) + log |det d scaling / dx|.
+        log p(x) = -score(scaling(x)) + log |det d scaling / dx|; minus infinity where an absurd row overflows.
 
         Raises:
             ValueError: if the score is no log-density, or the scaling leaves the events none.
         """
         if not self.density:
             raise ValueError(f"the score of {type(self).__name__} is no log-density")
-        return self.scaling.log_determinant(x) - self.as_computed(x, self.scaling(x), context)
+        scaled = self.scaling(x)
+        score = self.as_computed(x, scaled, context)
+        if not sound(score):
+            score = torch.where(score.isnan() & absurd(x, scaled, self.scaling, context), math.inf, score)
+        return self.scaling.log_determinant(x) - score
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         """Events drawn from the density, in the data's own units, `(n, *shape)`; `(n, C)` of context if there is any.

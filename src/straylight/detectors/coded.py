@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from straylight.detectors.base import Detector
 from straylight.nn import encoder_and_decoder
 from straylight.nn.mlp import Activation
+from straylight.nn.normalization import Normalization
 
 
 class Encodes(Detector):
@@ -76,6 +77,8 @@ class Mirrored(Encodes):
 
     #: Numbers that the encoder makes for each latent, and whether layers have a bias.
     per_latent, bias = 1, True
+    #: Of hidden units, see `straylight.nn.normalization`.
+    normalization: Normalization = "none"
     decoder: nn.Module
 
     def __init__(
@@ -90,6 +93,7 @@ class Mirrored(Encodes):
     ) -> None:
         super().__init__(shape, **common)
         layers: Any = {"channels": channels, "hidden": hidden, "activation": activation, "bias": self.bias}
+        layers["normalization"] = self.normalization
         self.encoder, self.decoder = encoder_and_decoder(self.shape, latent, per_latent=self.per_latent, **layers)
 
 

@@ -3,6 +3,7 @@
 Shapes: `B` events, `Z` latent dimensions.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from straylight.detectors.coded import Mirrored
 from straylight.detectors.phased import Phased
 from straylight.nn.mlp import Activation
+from straylight.nn.normalization import Normalization, follow, measure, weighted
 from straylight.rows.batch import Batch
 
 Boundary = Literal["hard", "soft"]
@@ -31,7 +33,9 @@ class DeepSVDD(Mirrored, Phased):
       mini-batch, so that a fraction nu of the events lies outside.
 
     The network has no bias terms and an unbounded activation, or else it could map all events to the centre. If it
-    does so nevertheless, that is said in words.
+    does so nevertheless, that is said in words. With leaky ReLUs and without normalization such a
+    network is positively homogeneous, e(0) = 0 and e(3x) = 3 e(x). Hidden units are normalized over mini-batches, as in
+    the paper's networks, and by running means when events are scored.
 
     Assumes features of comparable scale; images of `gcn_l1` scaling in the paper.
 
@@ -41,6 +45,7 @@ class DeepSVDD(Mirrored, Phased):
     Args:
         activation: between the layers; one without bounds.
         boundary: `hard` or `soft`.
+        normalization: of hidden units, `batch` or `none`, see `straylight.nn.normalization`.
         nu: the fraction of training events that may lie outside a soft boundary, between 0 and 1.
         phases: shares of the training of `autoencoder` and `svdd`, see `Phased`.
         shape, hidden, latent, channels, common: see `Mirrored`.
@@ -66,8 +71,10 @@ class DeepSVDD(Mirrored, Phased):
         activation: Activation = "leaky_relu",
         boundary: Boundary = "hard",
         nu: float = 0.1,
+        normalization: Normalization = "batch",
         **common: Any,
     ) -> None:
+        self.normalization = normalization
         super().__init__(shape, latent=latent, activation=activation, **common)
         if boundary not in Boundary.__args__ or not 0 < nu < 1:  # type: ignore[attr-defined]
             raise ValueError(
@@ -83,17 +90,35 @@ class DeepSVDD(Mirrored, Phased):
     def begin(self, phase: str) -> None:
         if phase != "svdd":
             return
+        if self.normalization == "batch":
+            measure(self.encoder)
+            for _ in self._made():  # in training mode
+                pass
+            follow(self.encoder)
         total, rows = torch.zeros_like(self.centre, dtype=torch.double), 0.0
-        for chunk, weights in self.training_rows():
-            for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
-                made = self.encoder(self.scaling(x.to(self.device))).double()
-                total += weight.to(self.device, torch.double) @ made
-                rows += float(weight.sum())
+        self.encoder.eval()
+        for made, weight in self._made():
+            total += weight.to(made) @ made
+            rows += float(weight.sum())
+        self.encoder.train()
         centre = (total / rows).to(self.centre.dtype)
         # a coordinate near zero can be matched trivially by zero weights
         self.centre.copy_(torch.where(centre.abs() < CLOSE, torch.where(centre < 0, -CLOSE, CLOSE), centre))
 
+    def _made(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the encoder makes of the training rows, and their weights, `(n, Z)` float64 and `(n,)` at a time."""
+        for chunk, weights in self.training_rows():
+            for x, weight in zip(chunk.split(self.rows_at_once), weights.split(self.rows_at_once), strict=True):
+                counted = None if weight.stride(0) == 0 else weight.to(self.device)
+                with weighted(self.encoder, counted):
+                    made = self.encoder(self.scaling(x.to(self.device))).double()
+                yield made, weight
+
     def step_in(self, phase: str, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
+        with weighted(self, None if batch.even else batch.weight):
+            return self._step_in(phase, batch, optimizer, share)
+
+    def _step_in(self, phase: str, batch: Batch, optimizer: Any, share: float) -> dict[str, Tensor]:
         if phase == "autoencoder":
             error = (self.decoder(self.encoder(batch.x)) - batch.x).square().flatten(1).mean(1)
             losses = {"autoencoder": batch.mean(error)}

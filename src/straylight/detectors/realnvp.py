@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from straylight import checks
 from straylight.detectors.flow import FlowDetector
 from straylight.nn import coupling_flow
 
@@ -15,10 +16,11 @@ class RealNVP(FlowDetector):
         L. Dinh, J. Sohl-Dickstein, S. Bengio, Density estimation using Real NVP, ICLR 2017, arXiv:1605.08803
 
     Args:
+        largest_log_scale: s stays within plus and minus this.
         shape, layers, hidden, blocks, noise, common: see `FlowDetector`.
 
     Raises:
-        ValueError: if there is a single feature.
+        ValueError: if there is a single feature, or the bound is not positive.
 
     Example:
         >>> import torch
@@ -27,7 +29,15 @@ class RealNVP(FlowDetector):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], *, layers: int = 8, hidden: int = 64, blocks: int = 1, **common: Any
+        self,
+        shape: tuple[int, ...],
+        *,
+        layers: int = 8,
+        hidden: int = 64,
+        blocks: int = 1,
+        largest_log_scale: float = 2.0,
+        **common: Any,
     ) -> None:
         super().__init__(shape, layers=layers, hidden=hidden, blocks=blocks, **common)
-        self.flow = coupling_flow(self.features, **self.network)
+        checks.positive("detector", largest_log_scale=largest_log_scale)
+        self.flow = coupling_flow(self.features, **self.network, largest_log_scale=largest_log_scale)

@@ -5,10 +5,12 @@ Shapes: `B` events, `(C, H, W)` one image.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
-from straylight.nn.mlp import Activation, activated, mlp
+from straylight.nn.mlp import Activation, activated, mlp, normalized
+from straylight.nn.normalization import Normalization
 
 
 def encoder(
@@ -19,6 +21,7 @@ def encoder(
     hidden: Sequence[int] = (),
     activation: Activation = "relu",
     bias: bool = True,
+    normalization: Normalization = "none",
 ) -> nn.Sequential:
     """A network from events to numbers, `(B, *shape)` to `(B, outputs)`.
 
@@ -29,6 +32,7 @@ def encoder(
         hidden: widths of the dense layers that follow.
         activation: after every layer but the last.
         bias: whether the layers have one.
+        normalization: before every activation, see `straylight.nn.normalization`.
 
     Raises:
         ValueError: if a width is not positive, or convolutions are asked for where there is no image.
@@ -41,9 +45,12 @@ def encoder(
     sizes = _sizes(shape, channels)
     layers: list[nn.Module] = []
     for inputs, width in zip((shape[0], *channels), channels, strict=False):
-        layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1, bias=bias), activated(activation)]
+        layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1, bias=bias), *normalized(width, normalization)]
+        layers.append(activated(activation))
     flat = [nn.Flatten()] if channels or len(shape) > 1 else []
-    return nn.Sequential(*layers, *flat, *mlp((math.prod(sizes[-1]), *hidden, outputs), activation, bias))
+    return nn.Sequential(
+        *layers, *flat, *mlp((math.prod(sizes[-1]), *hidden, outputs), activation, bias, normalization=normalization)
+    )
 
 
 def decoder(
@@ -54,6 +61,7 @@ def decoder(
     hidden: Sequence[int] = (),
     activation: Activation = "relu",
     bias: bool = True,
+    normalization: Normalization = "none",
 ) -> nn.Sequential:
     """A network from numbers to events, `(B, inputs)` to `(B, *shape)`, the mirror of `encoder` with these arguments.
 
@@ -69,14 +77,16 @@ def decoder(
     sizes = _sizes(shape, channels)
     if not channels:
         unflat = [nn.Unflatten(1, shape)] if len(shape) > 1 else []
-        return nn.Sequential(*mlp((inputs, *hidden[::-1], math.prod(shape)), activation, bias), *unflat)
-    layers: list[nn.Module] = [*mlp((inputs, math.prod(sizes[-1])), bias=bias), activated(activation)]
-    layers.append(nn.Unflatten(1, sizes[-1]))
+        widths = inputs, *hidden[::-1], math.prod(shape)
+        return nn.Sequential(*mlp(widths, activation, bias, normalization=normalization), *unflat)
+    first = math.prod(sizes[-1])
+    layers: list[nn.Module] = [*mlp((inputs, first), bias=bias), *normalized(first, normalization)]
+    layers += [activated(activation), nn.Unflatten(1, sizes[-1])]
     inputs = channels[-1]
     for (width, *_), (_, high, wide) in zip(sizes[:0:-1], sizes[-2::-1], strict=True):
         even = 1 - high % 2, 1 - wide % 2  # two sizes halve to the same one: say which it was
         layers.append(nn.ConvTranspose2d(inputs, width, 3, stride=2, padding=1, output_padding=even, bias=bias))
-        layers.append(activated(activation))
+        layers += [*normalized(width, normalization), activated(activation)]
         inputs = width
     return nn.Sequential(*layers, nn.Conv2d(channels[0], shape[0], 3, padding=1, bias=bias))
 
@@ -89,13 +99,13 @@ def encoder_and_decoder(
     hidden: Sequence[int] = (),
     activation: Activation = "relu",
     bias: bool = True,
+    normalization: Normalization = "none",
     per_latent: int = 1,
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """An `encoder` to latents, with `per_latent` numbers for each, and the `decoder` back from them."""
-    return (
-        encoder(shape, per_latent * latent, channels=channels, hidden=hidden, activation=activation, bias=bias),
-        decoder(shape, latent, channels=channels, hidden=hidden, activation=activation, bias=bias),
-    )
+    layers: Any = {"channels": channels, "hidden": hidden, "activation": activation, "bias": bias}
+    layers["normalization"] = normalization
+    return encoder(shape, per_latent * latent, **layers), decoder(shape, latent, **layers)
 
 
 def _sizes(shape: tuple[int, ...], channels: Sequence[int]) -> list[tuple[int, ...]]:

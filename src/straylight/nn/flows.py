@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from straylight.nn.spline import rational_quadratic_spline
 
-#: A layer stretches a feature by e^5 = 148 at most, so that a chain of them stays within float32.
+#: A layer stretches a feature by e^5 = 148 at most, unless another bound is given, so that a chain of them stays within
+#: float32.
 LARGEST_LOG_SCALE = 5.0
 
 
@@ -79,7 +80,14 @@ def autoregressive_flow(features: int, *, layers: int, hidden: int, blocks: int,
 
 
 def coupling_flow(
-    features: int, *, layers: int, hidden: int, blocks: int, context: int = 0, spline: tuple[int, float] | None = None
+    features: int,
+    *,
+    layers: int,
+    hidden: int,
+    blocks: int,
+    context: int = 0,
+    spline: tuple[int, float] | None = None,
+    largest_log_scale: float = LARGEST_LOG_SCALE,
 ) -> Flow:
     """Coupling layers: half of the features are transformed, each by numbers that a network makes of the other half.
 
@@ -89,6 +97,7 @@ def coupling_flow(
         features: D, flattened; at least 2.
         layers, hidden, blocks, context: as in `autoregressive_flow`.
         spline: bins and half-width of monotonic rational-quadratic splines; `None` makes the layers affine.
+        largest_log_scale: an affine layer stretches or shrinks a feature by e to this power at most.
 
     Raises:
         ValueError: if there is a single feature.
@@ -102,7 +111,10 @@ def coupling_flow(
         if layer and not layer % 2 and features > 2:
             transforms.append(Permutation(torch.randperm(features)))
         half = (torch.arange(features) + layer) % 2
-        transforms.append(AffineCoupling(half, network) if spline is None else SplineCoupling(half, network, *spline))
+        if spline is None:
+            transforms.append(AffineCoupling(half, network, largest_log_scale))
+        else:
+            transforms.append(SplineCoupling(half, network, *spline))
     return Flow(features, transforms)
 
 
@@ -111,20 +123,18 @@ def exact(numbers: Tensor) -> Tensor:
     return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
 
 
-def bounded(raw: Tensor) -> Tensor:
-    """A log-scale within +-`LARGEST_LOG_SCALE`; clamped, which is one kernel where a smooth bound takes several."""
-    return raw.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+def stretched(x: Tensor, raw: Tensor, shift: Tensor, largest: float = LARGEST_LOG_SCALE) -> tuple[Tensor, Tensor]:
+    """x e^s + t with s the raw log-scale within +-largest, each `(B, D)`, and the log-determinant, `(B,)`.
 
-
-def stretched(x: Tensor, raw: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """x e^s + t with s the bounded raw log-scale, each `(B, D)`, and the log-determinant, `(B,)`."""
-    log_scale = bounded(raw)
+    It is clamped, which is one kernel where a smooth bound takes several.
+    """
+    log_scale = raw.clamp(-largest, largest)
     return torch.addcmul(shift, x, log_scale.exp()), log_scale.sum(1)
 
 
-def shrunk(z: Tensor, raw: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+def shrunk(z: Tensor, raw: Tensor, shift: Tensor, largest: float = LARGEST_LOG_SCALE) -> tuple[Tensor, Tensor]:
     """The inverse of `stretched`, (z - t) e^-s."""
-    log_scale = bounded(raw)
+    log_scale = raw.clamp(-largest, largest)
     return (z - shift) * (-log_scale).exp(), -log_scale.sum(1)
 
 
@@ -200,22 +210,42 @@ class MaskedAffine(MaskedAffineAutoregressiveTransform):
         return network.final_layer(h)
 
     def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return stretched(inputs, *exact(parameters).chunk(2, 1))
+        raw, shift = exact(parameters).chunk(2, 1)
+        return stretched(inputs, raw, shift)
 
     def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return shrunk(inputs, *exact(parameters).chunk(2, 1))
+        raw, shift = exact(parameters).chunk(2, 1)
+        return shrunk(inputs, raw, shift)
 
 
 class AffineCoupling(AffineCouplingTransform):
-    """nflows' affine coupling layer with a scale that can grow as well as shrink."""
+    """nflows' affine coupling layer with a scale that can grow as well as shrink.
+
+    Args:
+        mask: what is transformed, `(D,)`.
+        network: makes the layer's network of its numbers of inputs and outputs.
+        largest: bound on the size of log-scales, which goes into checkpoints: those without one had 5.
+    """
+
+    bound: Tensor
+
+    def __init__(self, mask: Tensor, network: Callable[[int, int], nn.Module], largest: float) -> None:
+        super().__init__(mask, network)
+        self.register_buffer("bound", torch.tensor(largest, dtype=torch.double))
+        self.largest = largest  # the same, known without waiting for a device
 
     def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = exact(transform_params).chunk(2, 1)
-        return stretched(inputs, raw, shift)
+        return stretched(inputs, raw, shift, self.largest)
 
     def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = exact(transform_params).chunk(2, 1)
-        return shrunk(inputs, raw, shift)
+        return shrunk(inputs, raw, shift, self.largest)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}bound", torch.tensor(LARGEST_LOG_SCALE, dtype=torch.double))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.largest = float(self.bound)
 
 
 class SplineCoupling(CouplingTransform):

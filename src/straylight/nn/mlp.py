@@ -7,6 +7,9 @@ from typing import Literal
 
 from torch import nn
 
+from straylight import checks
+from straylight.nn.normalization import BatchNorm, Normalization
+
 Activation = Literal["relu", "leaky_relu", "leaky_relu_0.2", "elu", "gelu", "silu", "tanh", "sigmoid", "identity"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -23,7 +26,11 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def mlp(
-    widths: Sequence[int], activation: Activation = "relu", bias: bool = True, dropout: float = 0.0
+    widths: Sequence[int],
+    activation: Activation = "relu",
+    bias: bool = True,
+    dropout: float = 0.0,
+    normalization: Normalization = "none",
 ) -> nn.Sequential:
     """Linear layers of the given widths with an activation between them, none after the last.
 
@@ -32,6 +39,7 @@ def mlp(
         activation: between the layers.
         bias: whether the layers have one.
         dropout: the fraction of hidden units that are left out at a time while training.
+        normalization: of hidden units, before the activation, see `straylight.nn.normalization`.
 
     Raises:
         ValueError: if a width is not positive, the activation unknown or the dropout out of range.
@@ -47,8 +55,19 @@ def mlp(
     dropped = [nn.Dropout(dropout)] if dropout else []
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs, bias=bias), activated(activation), *dropped]
-    return nn.Sequential(*layers[: -1 - len(dropped)])
+        layers += [nn.Linear(inputs, outputs, bias=bias), *normalized(outputs, normalization)]
+        layers += [activated(activation), *dropped]
+    return nn.Sequential(*layers[: -1 - len(dropped) - (normalization != "none")])
+
+
+def normalized(units: int, name: Normalization) -> list[nn.Module]:
+    """The normalization of this name, of so many units or channels; none is no layer.
+
+    Raises:
+        ValueError: if there is no such normalization.
+    """
+    checks.one_of("detector", Normalization, normalization=name)
+    return [BatchNorm(units)] if name == "batch" else []
 
 
 def activated(name: Activation) -> nn.Module:

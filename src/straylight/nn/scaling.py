@@ -32,6 +32,9 @@ class Scaling(nn.Module):
     computing the sample variance, Am. Stat. 37 (1983) 242, doi:10.1080/00031305.1983.10483115), so that data larger
     than memory, or far from the origin, are scaled exactly. A constant feature is shifted to zero and not stretched.
 
+    Of the pixels of an image `standard` stretches none by more than the root mean square of their standard deviations
+    asks for: one that is nearly always the same would outweigh all others as soon as it is not.
+
     Args:
         shape: the shape of one event.
         method: see above.
@@ -121,11 +124,19 @@ class Scaling(nn.Module):
             shift, width = low, high - low
         # a range below float32's resolution of the values themselves is rounding, not information
         flat = (high - low) <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
+        if self.method == "standard" and _pixels(self.shift.shape):
+            width = torch.where(flat, 0.0, width)
+            width, flat = width.clamp_min(width.square().mean().sqrt()), flat & flat.all()
         factor = torch.where(flat, 1.0, 1 / torch.where(flat, 1.0, width))
         self.shift.copy_(shift.expand(self.shift.numel()).reshape(self.shift.shape))
         self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))
         self.fitted.fill_(True)
         return self
+
+
+def _pixels(shape: tuple[int, ...]) -> bool:
+    """Whether numbers of this shape are an image's, in one unit: those of particles, `(1, P, 3)`, are not."""
+    return len(shape) == 3 and min(shape[1:]) > 3
 
 
 def contrast(x: Tensor) -> Tensor:
