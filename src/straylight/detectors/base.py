@@ -33,8 +33,8 @@ class Detector(GroupedTraining):
     Args:
         shape: the shape of one event, without the batch axis.
         context: columns of context; 0 when there are none.
-        scaling: `standard`, `minmax`, `standard_common`, `minmax_common`, `gcn_l1`, `particles`, `particles_log` or
-            `none`, see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
+        scaling: `standard`, `minmax`, `standard_common`, `minmax_common`, `unit`, `gcn_l1`, `gcn_l2`, `particles`,
+            `particles_log` or `none`, see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
         optimizer: see `straylight.nn.Optimization`; Adam at 1e-3 by default.
 
     Raises:

@@ -68,8 +68,8 @@ def contributions(
     * `shapley`: of mixtures of the event and its references, see `straylight.explain.shapley`.
     * `auto`: what the detector says of itself (`explained_by`).
 
-    Scaled features are taken apart, which are the features themselves: of a scaling that mixes them, `gcn_l1`, those
-    behind it. The context stays the event's own.
+    Scaled features are taken apart, which are the features themselves: of a scaling that mixes them, `unit`, `gcn_l1`
+    or `gcn_l2`, those behind it. The context stays the event's own.
 
     Args:
         detector: trained, in evaluation mode.

@@ -89,7 +89,7 @@ def centre(detector: Detector, medians: Any = None) -> Tensor | None:
     """
     if medians is not None:
         return torch.as_tensor(np.asarray(medians, np.float32)).view(1, *detector.shape)
-    if detector.scaling.method in ("none", "gcn_l1"):
+    if detector.scaling.method == "none" or detector.scaling.forgets:
         return None
     middle = 0.5 if detector.scaling.bounded else 0.0
     zeros = torch.full((1, *detector.shape), middle, device=detector.device)
