@@ -46,10 +46,10 @@ from straylight.detectors import (
     Views,
 )
 from straylight.detectors.fitted import FittedDetector
-from straylight.detectors.moments import Sums
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import least
+from straylight.nn.sums import Sums
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 

@@ -189,6 +189,7 @@ for number, case in enumerate(cases):
 FITS = [
     *(f"detector={name}" for name in FITTED if name not in ("multiplicity", "sum_pt")),  # which learn nothing
     "detector=pca detector.variant=reconstruction detector.components=1",
+    "detector=knn detector.reduce=0.5",
     "detector=kde detector.bandwidth=likelihood",
     "detector=gmm detector.covariance=diag",
     "detector=gmm detector.covariance=tied",

@@ -76,8 +76,7 @@ def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> Fitted
         other = copy.deepcopy(detector)
     finally:
         detector._trainer = kept
-    if other.scaling.method != "none":
-        other.scaling.fitted.fill_(False)
+    other.scaling.forget()
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     alone = pl.Trainer(
         accelerator=detector.device.type,

@@ -87,6 +87,20 @@ class Scaling(nn.Module):
         return self.method in ("minmax", "minmax_common") or self.forgets is not None
 
     @property
+    def identity(self) -> bool:
+        """Whether it leaves events as they are."""
+        return self.method == "none"
+
+    @property
+    def featurewise(self) -> Scaling:
+        """As much of it as makes of each number of an event one number."""
+        return self
+
+    def onward(self, scaled: Tensor) -> Tensor:
+        """From what `featurewise` makes to what a detector scores."""
+        return scaled
+
+    @property
     def forgets(self) -> str | None:
         """What it forgets of each event, such as `the norm`; `None` of one that has an inverse."""
         return FORGOTTEN.get(self.method)
@@ -115,6 +129,10 @@ class Scaling(nn.Module):
                 "none of the events themselves"
             )
         return self.factor.double().abs().log().sum().expand(len(x))
+
+    def forget(self) -> None:
+        """Be fitted anew by the next training."""
+        self.fitted.fill_(self.identity)
 
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> Scaling:
