@@ -74,7 +74,8 @@ class GridSweeper(BasicSweeper):
         from straylight.sweep.settings import fitting, with_own
 
         assert self.config is not None
-        batches = with_own(batches, OmegaConf.to_container(self.of) if OmegaConf.is_config(self.of) else self.of or {})
+        of: Any = OmegaConf.to_container(self.of) if OmegaConf.is_config(self.of) else self.of or {}
+        batches = with_own(batches, of)
         sources = [source.path for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         found, said = fitting(batches, [Path(path) for path in sources])
         for sentence in said:
