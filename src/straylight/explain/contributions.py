@@ -169,7 +169,7 @@ def _exact(
     size = _few(detector)
     for i in range(0, len(x), size):
         rows, own = detector.scaling.featurewise(x[i : i + size]), context[i : i + size]
-        found = detector.parts(rows, own)
+        found = detector.told_parts(rows, own)
         if found is None:
             raise ConfigError(
                 f"the score of this {type(detector).__name__} is no sum over features; explain it by "
@@ -180,7 +180,7 @@ def _exact(
         if others is not None:
             words = ""
             behind = (detector.scaling.featurewise(others[i : i + size, j]) for j in range(others.shape[1]))
-            each = [one for reference in behind if (one := detector.parts_from(reference, rows, own))]
+            each = [one for reference in behind if (one := detector.told_parts_from(reference, rows, own))]
         of = torch.stack([one.of.double() for one in each]).mean(0)
         base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each]).mean(0)
         parts.append(_summed(of, groups))
@@ -224,7 +224,7 @@ def _mixed(
 
 def _score(detector: Detector) -> Callable[[Tensor, Tensor], Tensor]:
     """The score of scaled features."""
-    return lambda rows, context: detector.score(detector.scaling.onward(rows), context)
+    return lambda rows, context: detector.told(detector.scaling.onward(rows), context)
 
 
 def _patches(groups: Tensor, shape: tuple[int, ...]) -> Tensor:
