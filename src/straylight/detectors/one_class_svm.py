@@ -21,10 +21,11 @@ Rule = Literal["neighbours", "scale"]
 class OneClassSVM(ScikitDetector):
     """How far an event lies on the origin's side of the hyperplane that sets the training rows apart from it.
 
-    score(x) = -sum_i a_i k(x, x_i), the sum of a_i one, with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of
-    the training rows at most the fraction nu lies on the wrong side. The exact solution takes time in N^2 to N^3:
-    beyond `max_rows` the kernel is approximated by its values at some rows (Nystroem) and the machine is linear in
-    them, fitted to all rows by stochastic gradients, and a notice says so. Assumes features of comparable scale.
+    score(x) = -sum_i a_i k(x, x_i), the sum of a_i one (N by `neighbours`), with the Gaussian kernel k(x, t) =
+    exp(-gamma |x - t|^2). Of the training rows at most the fraction nu lies on the wrong side. The exact solution takes
+    time in N^2 to N^3: beyond `max_rows` the kernel is approximated by its values at some rows (Nystroem) and the
+    machine is linear in them, fitted to all rows by stochastic gradients, and a notice says so. Assumes features of
+    comparable scale.
 
     The kernel's width says what counts as near. `neighbours` makes it half the median distance m of a row from its
     fifth neighbour, gamma = 2 / m^2, among the rows at which the kernel is taken: of eleven rules that read no label
@@ -126,7 +127,9 @@ class OneClassSVM(ScikitDetector):
     def numbers(self, estimator: Any) -> dict[str, NDArray]:
         if self.weighted:
             rows, coefficients, gamma = estimator.support_vectors_, estimator.dual_coef_[0], estimator.gamma
-            coefficients = coefficients / coefficients.sum()  # which is nu N: scores of different N are compared
+            # their sum is nu N, and scores of different N are compared: narrower kernels hold a row less each
+            total = estimator.shape_fit_[0] if self.gamma == "neighbours" else 1.0
+            coefficients = coefficients * (total / coefficients.sum())
         else:
             nystroem, machine = (step for _, step in estimator.steps)
             coefficients = machine.coef_ @ nystroem.normalization_
