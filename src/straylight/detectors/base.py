@@ -82,6 +82,7 @@ class Detector(GroupedTraining):
     eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
     sized_by_data: tuple[str, ...] = ()
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = super().__new__(cls)
