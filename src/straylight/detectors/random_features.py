@@ -105,7 +105,7 @@ class RandomFeatures(FittedDetector):
         rows, counts = drawn([(x, weight)], SAMPLE, self.seed)
         self._draw(rows.flatten(1), counts)
         self.update(Batch(x, weight.new_zeros(len(x)), context, weight, weight.new_zeros(len(x))))
-        self.finish()
+        self._settle()
 
     def _draw(self, rows: Tensor, weight: Tensor) -> None:
         """Draw the features for training rows of which these are some, `(n, P)` and `(n,)`."""
@@ -137,11 +137,14 @@ class RandomFeatures(FittedDetector):
             self._weight += w.sum()
 
     def finish(self) -> None:
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self._second)
+            dist.all_reduce(self._weight)
+        self._settle()
+
+    def _settle(self) -> None:
         second, weight = self._second, self._weight
         del self._second, self._weight
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(second)
-            dist.all_reduce(weight)
         if not weight > 0:
             raise DataError("RandomFeatures has no training row of positive weight.")
         second /= weight
