@@ -94,7 +94,7 @@ def test_every_row_is_scored_once_and_looks_stranger_to_a_fit_that_has_not_seen_
 @torch.no_grad()
 def test_the_folds_are_the_seeds_and_their_fits_are_of_the_other_rows() -> None:
     train = torch.from_numpy(cloud(30, 0))
-    detector = KNN((3,), k=2, scaling="none")
+    detector = KNN((3,), k=2, distance="kth", scaling="none")
     detector._noise_seed = 11
     found = crossed(detector, train, train[:, :0], torch.ones(30), 3)
     dealt = torch.randperm(30, generator=torch.Generator().manual_seed(11)) % 3
