@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from scipy.stats import skew, spearmanr
 from sklearn.cluster import DBSCAN as SklearnDBSCAN
 from sklearn.covariance import EllipticEnvelope as SklearnEnvelope
@@ -42,14 +43,15 @@ from straylight.detectors import (
     LocalOutlierFactor,
     Mahalanobis,
     OneClassSVM,
+    RandomFeatures,
     Residual,
     Views,
 )
 from straylight.detectors.fitted import FittedDetector
-from straylight.detectors.moments import Sums
 from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import least
+from straylight.nn.sums import Sums
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
 
@@ -477,11 +479,11 @@ SCIKIT = {
         lambda train, seed: SklearnForest(n_estimators=15, max_samples=256, max_features=0.5, random_state=seed),
     ),
     "one_class_svm": (
-        lambda d: OneClassSVM((d,), nu=0.2, scaling="none"),
+        lambda d: OneClassSVM((d,), nu=0.2, gamma="scale", scaling="none"),
         lambda train, seed: SklearnSVM(nu=0.2, gamma="scale"),
     ),
     "one_class_svm of many": (
-        lambda d: OneClassSVM((d,), nu=0.2, max_rows=299, landmarks=50, scaling="none"),
+        lambda d: OneClassSVM((d,), nu=0.2, gamma="scale", max_rows=299, landmarks=50, scaling="none"),
         sklearn_svm_of_many,
     ),
     "local_outlier_factor": (
@@ -696,7 +698,7 @@ def test_every_covariance_of_a_bayesian_mixture_is_scikit_learns(covariance) -> 
             lambda: IsolationForest((4,), n_estimators=10, scaling="none"),
             lambda seed: SklearnForest(n_estimators=10, max_samples=256, random_state=seed),
         ),
-        (lambda: OneClassSVM((4,), scaling="none"), lambda seed: SklearnSVM()),
+        (lambda: OneClassSVM((4,), gamma="scale", scaling="none"), lambda seed: SklearnSVM()),
     ],
     ids=["isolation_forest", "one_class_svm"],
 )
@@ -769,6 +771,23 @@ def test_what_scikit_learn_warns_of_becomes_a_notice() -> None:
     (warning,) = caught
     assert warning.category is ConvergenceWarning
     assert gmm.notices == [f"BayesianGMM: {' '.join(str(warning.message).split())}"]
+
+
+@pytest.mark.parametrize("max_rows", [None, 100])
+def test_the_kernels_width_is_half_the_distance_to_the_fifth_neighbour_among_the_rows_it_is_taken_at(max_rows) -> None:
+    train = cloud(offset=3.0)
+    svm = fitted(OneClassSVM((4,), max_rows=max_rows, landmarks=40, scaling="none"), train)
+    rows = train if max_rows is None else (svm.points + svm.centre).numpy()
+    fifth = np.sort(cdist(rows, rows), 1)[:, 5]
+    m = np.quantile(fifth, 0.5, method="lower")
+    assert len(rows) == (len(train) if max_rows is None else 40)
+    assert float(svm.steepness) == pytest.approx(2 / m**2, rel=1e-3)
+
+
+def test_of_rows_that_are_mostly_equal_the_kernels_width_is_by_their_variance_and_said_so() -> None:
+    train = np.repeat(cloud(20), 8, 0)
+    svm, scale = (fitted(OneClassSVM((4,), gamma=rule, scaling="none"), train) for rule in ("neighbours", "scale"))
+    assert float(svm.steepness) == float(scale.steepness) and "takes detector.gamma=scale" in svm.notices[0]
 
 
 def test_an_approximated_machine_ranks_events_as_the_exact_one() -> None:
@@ -889,6 +908,7 @@ ALL = {
     "isolation_forest": lambda: IsolationForest((4,), n_estimators=10),
     "one_class_svm": lambda: OneClassSVM((4,)),
     "local_outlier_factor": lambda: LocalOutlierFactor((4,)),
+    "random_features": lambda: RandomFeatures((4,)),
     "residual": lambda: Residual((4,)),
     "views": lambda: Views((4,)),
     "bayesian_gmm": lambda: BayesianGMM((4,), components=2),

@@ -190,6 +190,7 @@ FITS = [
     *(f"detector={name} detector.calibrate=3" for name in ("knn", "mahalanobis", "isolation_forest")),
     *(f"detector={name}" for name in FITTED if name not in ("multiplicity", "sum_pt")),  # which learn nothing
     "detector=pca detector.variant=reconstruction detector.components=1",
+    "detector=knn detector.reduce=0.5",
     "detector=kde detector.bandwidth=likelihood",
     "detector=gmm detector.covariance=diag",
     "detector=gmm detector.covariance=tied",

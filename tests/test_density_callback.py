@@ -189,7 +189,12 @@ def test_rows_whose_true_density_is_unknown_are_left_out(trainer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "scaling", "why"), [((4,), "gcn_l1", "forgets the mean"), ((57,), "particles", "have an empty slot")]
+    ("shape", "scaling", "why"),
+    [
+        ((4,), "gcn_l1", "forgets the mean"),
+        ((4,), "unit", "forgets the norm"),
+        ((57,), "particles", "have an empty slot"),
+    ],
 )
 def test_a_scaling_that_leaves_no_density_is_measured_in_scaled_units(trainer, shape, scaling, why) -> None:
     x = normal(300, *shape).abs()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 from scipy.stats import gaussian_kde
 from sklearn.mixture import GaussianMixture
@@ -127,6 +128,23 @@ def test_many_equal_rows_have_no_likeliest_bandwidth_and_scotts_is_taken() -> No
     (notice,) = kde.notices
     assert "many rows are equal" in notice
     assert float(kde.width) == float(fitted(KDE((3,), bandwidth="scott", scaling="none"), train).width)
+
+
+@pytest.mark.parametrize("n", [6, 300, 5000])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_bandwidth_by_neighbours_is_a_part_of_the_median_distance_to_the_fifth(n, offset) -> None:
+    train = cloud(n, offset=offset)
+    kde = fitted(KDE((3,), bandwidth="neighbours", scaling="none"), train)
+    fifth = cKDTree(train.astype(float)).query(train.astype(float), 6)[0][:, -1]
+    close = 1e-3 if n <= 2000 else 0.1  # beyond, of 2000 rows that are drawn
+    assert float(kde.width) == pytest.approx(0.15 * np.quantile(fifth, 0.5, method="lower"), rel=close)
+    assert not kde.notices
+
+
+@pytest.mark.parametrize("train", [cloud(5), np.repeat(cloud(20), 6, 0)], ids=["five rows", "six of each"])
+def test_where_there_is_no_fifth_neighbour_the_bandwidth_is_scotts_and_said_so(train) -> None:
+    kde, scott = (fitted(KDE((3,), bandwidth=rule, scaling="none"), train) for rule in ("neighbours", "scott"))
+    assert float(kde.width) == float(scott.width) and "takes Scott's bandwidth" in kde.notices[0]
 
 
 @pytest.mark.parametrize("kind", [KDE, RobustKDE, MoMKDE])

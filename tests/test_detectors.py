@@ -32,7 +32,7 @@ def test_knn_is_scikit_learns(k, distance, offset, budget_mb) -> None:
 
 def test_knn_finds_neighbours_beyond_one_tile_of_its_memory(monkeypatch) -> None:
     train, test = torch.randn(70_000, 2), torch.randn(20, 2)
-    knn = KNN((2,), k=3, scaling="none")
+    knn = KNN((2,), k=3, distance="kth", scaling="none")
     fit_rows(knn, train)
     truth = torch.cdist(test.double(), train.double()).topk(3, largest=False).values[:, -1]
     assert torch.allclose(knn(test).double(), truth, rtol=1e-4, atol=1e-6)
@@ -45,7 +45,7 @@ def test_knn_is_exact_in_tight_crowds_far_from_the_centre(sigma) -> None:
     train, test = (
         (rng.choice([-1, 1], (n, 1)) + sigma * rng.normal(size=(n, 4))).astype(np.float32) for n in (4000, 300)
     )
-    knn = KNN((4,), scaling="none")
+    knn = KNN((4,), distance="kth", scaling="none")
     fit_rows(knn, torch.from_numpy(train))
     near, _ = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(train.astype(float)).kneighbors(test.astype(float))
     assert np.allclose(knn(torch.from_numpy(test)).numpy(), near[:, -1], rtol=1e-2)

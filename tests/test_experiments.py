@@ -162,6 +162,16 @@ def test_numbers_of_detectors_and_of_many_data_sets() -> None:
     assert line == "#   mean AUROC over 6 data sets (average rank): knn 0.825 (1.0), pca 0.725 (2.0)."
 
 
+def test_the_table_of_digits_has_each_and_their_mean_and_the_best_first() -> None:
+    runs = [run(f"mnist_{k}", n, 0, v + k / 100) for k in range(3) for n, v in (("pca", 0.7), ("knn", 0.8))]
+    assert experiments.digits_table(runs) == [
+        "| detector | 0 | 1 | 2 | mean |",
+        "|---|---|---|---|---|",
+        "| `knn` | 80.0 | 81.0 | 82.0 | 81.0 |",
+        "| `pca` | 70.0 | 71.0 | 72.0 | 71.0 |",
+    ]
+
+
 def test_missing_marks_are_named() -> None:
     with pytest.raises(ValueError, match="no marks <!-- experiments -->"):
         experiments.between("nothing", "experiments", list)

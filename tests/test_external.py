@@ -18,7 +18,7 @@ from straylight.errors import ConfigError, DataError
 from straylight.folder import RunFolder
 from straylight.report.leaderboard import rows as leaderboard
 from straylight.run import Run
-from straylight.sweep.settings import fitting
+from straylight.sweep.settings import fitting, with_own
 
 ROWS = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
 NEW = torch.randn(30, 3, generator=torch.Generator().manual_seed(1)) * 2
@@ -439,3 +439,29 @@ def test_settings_are_left_out_where_they_do_not_apply(tmp_path) -> None:
     jobs = [["detector=mine", "detector.depth=2"], ["detector=knn", "detector.depth=2"]]
     assert fitting([jobs], [Path(tmp_path)])[0] == [[jobs[0], ["detector=knn"]]]
     assert fitting([jobs])[0] == [jobs]  # of one that is not found nothing is known
+
+
+def test_settings_of_one_detector_go_to_its_jobs_alone_and_before_nothing_that_is_typed() -> None:
+    own = {"pca": {"detector.scaling": "unit", "detector.components": 9}, "digits": {"data.nominal": [1, 2]}}
+    jobs = [["detector=knn", "data=digits"], ["detector=pca"], ["detector=pca", "detector.components=0.5"], ["seed=1"]]
+    assert with_own([jobs], own) == [
+        [
+            ["detector=knn", "data=digits", "data.nominal=[1,2]"],
+            ["detector=pca", "detector.scaling=unit", "detector.components=9"],
+            ["detector=pca", "detector.components=0.5", "detector.scaling=unit"],
+            ["seed=1"],
+        ]
+    ]
+    values = {"a": None, "b": True, "c": "x, y", "d": {"e": [1.5]}}
+    assert with_own([[["detector=pca"]]], {"pca": values})[0][0][1:] == ["a=null", "b=true", "c='x, y'", "d={e:[1.5]}"]
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.of\.pca must hold values by their keys, not 3"):
+        with_own([jobs], {"pca": 3})
+
+
+def test_a_sweep_gives_a_detector_settings_of_its_own(straylight_train) -> None:
+    own = "hydra.sweeper.of={knn:{detector.k:2,detector.scaling:unit}}"
+    ended = straylight_train("-m", "data=digits", "detector=knn,hbos", "seed=0,1", own, pictures=False)
+    assert ended.status == 0, ended.err
+    given = {result["detector"]: result["overrides"] for result in ended.results}
+    assert {"detector.k=2", "detector.scaling=unit"} <= set(given["knn"]) and len(ended.results) == 4
+    assert not any(override.startswith("detector.") for override in given["hbos"])

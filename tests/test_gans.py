@@ -255,12 +255,14 @@ def test_the_discriminator_alone_scores_by_minus_its_logit() -> None:
 
 
 @pytest.mark.parametrize("detector", [AnoGAN, FAnoGAN])
-@pytest.mark.parametrize("scaling", ["minmax", "minmax_common", "gcn_l1", "standard", "standard_common", "none"])
+@pytest.mark.parametrize(
+    "scaling", ["minmax", "minmax_common", "unit", "gcn_l1", "standard", "standard_common", "none"]
+)
 def test_what_is_made_has_the_range_of_scaled_events(scaling, detector) -> None:
     torch.manual_seed(0)
     gan = detector((3,), **SMALL, scaling=scaling)
     made = gan.generator(100 * drawn(200, 2))
-    if scaling in ("minmax", "minmax_common", "gcn_l1"):
+    if scaling in ("minmax", "minmax_common", "unit", "gcn_l1"):
         assert made.min() >= 0 and made.max() <= 1 and made.max() - made.min() > 0.9
     else:
         assert made.min() < -1 and made.max() > 2

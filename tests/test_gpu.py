@@ -304,7 +304,7 @@ def test_the_nearest_rows_are_the_nearest_also_by_tensorfloat32(metric, origin, 
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        knn = KNN((57,), k=5, metric=metric, scaling="none").to(card.device)
+        knn = KNN((57,), k=5, distance="kth", metric=metric, scaling="none").to(card.device)
         knn.fit(rows.to(card.device), torch.zeros(len(rows), 0), torch.ones(len(rows), device=card.device))
         found = knn(x.to(card.device)).cpu()
     finally:

@@ -151,38 +151,58 @@ def images(n=60, seed=0):
     return torch.from_numpy(np.round(dark + (bright - dark + 1) * rng.random((n, 2, 5, 3)) ** 2)).float()
 
 
-def contrast_normalised(x):
-    """`global_contrast_normalization(x, scale="l1")` of L. Ruff's Deep-SVDD-PyTorch, image by image in float64."""
+EVENTWISE = ["unit", "gcn_l1", "gcn_l2"]
+
+
+def normalised(x, method):
+    """Image by image in float64; of `gcn_l1` `global_contrast_normalization(x, scale="l1")` of L. Ruff's
+    Deep-SVDD-PyTorch."""
     out = x.double().numpy().copy()
     for image in out:
-        image -= image.mean()
-        image /= np.abs(image).mean()
+        image -= 0 if method == "unit" else image.mean()
+        size = np.abs(image).mean() if method == "gcn_l1" else np.sqrt(np.square(image).sum())
+        image /= size if size else 1
     return out
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 60])
-def test_gcn_l1_is_ruffs_contrast_normalization_and_then_minmax_over_all_training_values(chunk):
+@pytest.mark.parametrize("method", EVENTWISE)
+def test_an_event_is_normalised_by_itself_and_then_minmax_over_all_training_values(method, chunk):
     train, test = images(), images(seed=1)
-    scaling = Scaling((2, 5, 3), "gcn_l1").fit(train.split(chunk))
-    low, high = contrast_normalised(train).min(), contrast_normalised(train).max()
+    scaling = Scaling((2, 5, 3), method).fit(train.split(chunk))
+    low, high = normalised(train, method).min(), normalised(train, method).max()
     for x in (train, test):
-        expected = (contrast_normalised(x) - low) / (high - low)
+        expected = (normalised(x, method) - low) / (high - low)
         np.testing.assert_allclose(scaling(x).numpy(), expected, rtol=2e-5, atol=1e-6)
     assert scaling(train).min() == pytest.approx(0, abs=1e-6) and scaling(train).max() == pytest.approx(1, abs=1e-6)
 
 
-def test_gcn_l1_forgets_how_bright_and_how_sharp_an_image_is():
+@pytest.mark.parametrize("method", EVENTWISE)
+def test_eventwise_scalings_forget_how_bright_an_image_is_and_gcn_its_mean_too(method):
     x = images()
-    scaling = Scaling((2, 5, 3), "gcn_l1").fit([x])
-    torch.testing.assert_close(scaling(3 * x + 100), scaling(x), rtol=1e-4, atol=1e-5)
+    scaling = Scaling((2, 5, 3), method).fit([x])
+    torch.testing.assert_close(scaling(3 * x), scaling(x), rtol=1e-4, atol=1e-5)
     assert (scaling(-x) - scaling(x)).abs().max() > 0.1
+    moved = (scaling(3 * x + 100) - scaling(x)).abs().max()
+    assert moved > 0.1 if method == "unit" else moved < 1e-4
+
+
+@pytest.mark.parametrize("method", EVENTWISE)
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e25])
+def test_the_norm_of_a_tiny_or_a_huge_event_neither_vanishes_nor_overflows(method, size):
+    x = images()
+    scaling = Scaling((2, 5, 3), method).fit([x])
+    torch.testing.assert_close(scaling(x * size), scaling(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 255.0])
-def test_an_image_without_contrast_is_scaled_as_its_mean_is(value):
+@pytest.mark.parametrize("method", EVENTWISE)
+def test_an_image_without_contrast_is_scaled_as_its_mean_is_and_a_black_one_as_zeros(method, value):
     x = images()
-    scaling = Scaling((2, 5, 3), "gcn_l1").fit([torch.cat([x, torch.full_like(x[:1], value)])])
-    low, high = contrast_normalised(x).min(), contrast_normalised(x).max()
+    if method == "unit":
+        value = 0.0
+    scaling = Scaling((2, 5, 3), method).fit([torch.cat([x, torch.full_like(x[:1], value)])])
+    low, high = normalised(x, method).min(), normalised(x, method).max()
     torch.testing.assert_close(scaling(torch.full_like(x, value)), torch.full_like(x, -low / (high - low)))
 
 
@@ -195,15 +215,19 @@ def test_the_inverse_of_a_scaling_brings_the_datas_own_units_back(method):
         assert (scaling(x) - x).abs().max() > 1
 
 
-def test_gcn_l1_has_no_inverse_and_says_why():
-    scaling = Scaling((2, 5, 3), "gcn_l1").fit([images()])
-    with pytest.raises(ValueError, match="forgets the mean and the contrast"):
+@pytest.mark.parametrize("method", EVENTWISE)
+def test_an_eventwise_scaling_has_no_inverse_and_no_density_and_says_why(method):
+    scaling = Scaling((2, 5, 3), method).fit([images()])
+    what = "the norm" if method == "unit" else "the mean and the contrast"
+    with pytest.raises(ValueError, match=f"{method} has no inverse: it forgets {what} of each event"):
         scaling.inverse(torch.zeros(1, 2, 5, 3))
+    with pytest.raises(ValueError, match=f"{method} forgets {what}"):
+        scaling.log_determinant(images())
 
 
 def test_scalings_that_lead_into_the_unit_interval_say_so_and_do():
     x = images()
-    for method in ("standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "none"):
+    for method in ("standard", "minmax", "standard_common", "minmax_common", "unit", "gcn_l1", "gcn_l2", "none"):
         scaled = (scaling := Scaling((2, 5, 3), method).fit([x]))(x)
         inside = bool(scaled.min() >= -1e-6 and scaled.max() <= 1 + 1e-6)
         assert scaling.bounded is inside, method

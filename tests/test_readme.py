@@ -36,6 +36,7 @@ ALL = commands()
 NARROWED = {
     "experiment=sweep/digits_contaminated": ["detector=hbos", "seed=0"],
     "experiment=sweep/digits": ["detector=hbos", "data.nominal=0,1", "seed=0"],
+    "experiment=sweep/mnist_ruff": ["detector=pca", "data.nominal=0"],
     "experiment=sweep/mnist_one_class": ["detector=pca", "data.nominal=0", "seed=0", "trainer.max_epochs=1"],
     "experiment=sweep/adc2021_pareto": ["detector=sum_pt", "seed=0", "data.max_events=500"],
     "experiment=sweep/adbench": ["detector=knn,pca", "seed=0"],

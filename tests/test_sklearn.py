@@ -70,7 +70,7 @@ def test_its_defaults_are_those_of_the_config(name) -> None:
 
 def test_parameters_are_set_copied_and_go_with_their_detector() -> None:
     found = Detector("knn", k=7, contamination=0.1)
-    assert found.get_params()["k"] == 7 and found.get_params()["distance"] == "kth"
+    assert found.get_params()["k"] == 7 and found.get_params()["distance"] == "mean"
     assert clone(found).get_params() == found.get_params() and clone(found) is not found
     assert found.set_params(k=9, max_epochs=3) is found and found.get_params()["k"] == 9
     other = clone(found).set_params(detector="pca")  # whose defaults are its own
@@ -135,7 +135,7 @@ def test_weights_that_cannot_be_are_refused(weight, words) -> None:
 
 
 def test_scores_are_the_negative_of_straylights() -> None:
-    found = Detector("knn", k=5, scaling="none").fit(ROWS)
+    found = Detector("knn", k=5, distance="kth", scaling="none").fit(ROWS)
     new = np.random.default_rng(1).normal(size=(50, 3))
     distance = NearestNeighbors(n_neighbors=5).fit(ROWS).kneighbors(new)[0][:, -1]
     np.testing.assert_allclose(found.score_samples(new), -distance, rtol=1e-5)

@@ -63,7 +63,7 @@ class Judged:
         from straylight.explain import Explainer, features_of
 
         recipe = self.known.get("recipe", {})
-        shape, columns = self.detector.shape, recipe.get("columns", ())
+        shape, columns = self.detector.event_shape, recipe.get("columns", ())
         return Explainer(self.detector, features_of(shape, columns, recipe), self.training_data, recipe=recipe)
 
     def explain(self, x: Any, context: ArrayLike | None = None, **options: Any) -> Explanation:
@@ -226,7 +226,7 @@ class Judged:
         kept = self.known.get("recipe", {})  # which runs of earlier versions lack
         if "features" not in kept:
             if path is not None:
-                return of_arrays(path, kept, self.detector.shape, self.detector.context)
+                return of_arrays(path, kept, self.detector.event_shape, self.detector.context)
             raise ConfigError(f"{self.called} was not trained on a file (data=file); give its events as an array.")
         try:
             return Recipe.from_json(kept)
@@ -262,9 +262,9 @@ class Judged:
         columns = (
             rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, dtype=np.float32))
         )
-        if rows.shape[1:] != self.detector.shape or columns.shape != (len(rows), self.detector.context):
+        if rows.shape[1:] != self.detector.event_shape or columns.shape != (len(rows), self.detector.context):
             raise ConfigError(
-                f"This run scores events of shape {self.detector.shape} with {self.detector.context} columns of "
+                f"This run scores events of shape {self.detector.event_shape} with {self.detector.context} columns of "
                 f"context, not {tuple(rows.shape[1:])} with {tuple(columns.shape[1:])}."
             )
         return rows, columns

@@ -168,7 +168,7 @@ def _inputs(run: Run) -> tuple[Any, Any]:
         # a column of whole numbers may come with fractions or without some, which no type of MLflow's allows
         kinds = [DataType.string if example[name].dtype.kind in "OU" else AnyType() for name in example]
         return Schema([ColSpec(kind, name) for kind, name in zip(kinds, example, strict=True)]), _frame(example)
-    shape, context = run.detector.shape, run.detector.context
+    shape, context = run.detector.event_shape, run.detector.context
     x = np.repeat(run.detector.scaling.shift.cpu().numpy()[None], 2, 0).astype(np.float32)
     spec = TensorSpec(np.dtype(np.float32), (-1, *shape), "x" if context else None)
     if not context:

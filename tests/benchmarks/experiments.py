@@ -5,9 +5,9 @@
 Each is the command that stands in the head of `conf/experiment/NAME.yaml`, with seeds 0, 1 and 2 unless it sweeps over
 seeds of its own, into a folder of its own below OUT; one that is there is resumed. Without names, all but sweeps.
 Then the block that begins with `# Measured` is written anew in each head whose runs all ended well; what did not come
-to its end is named and left as it is. So are the table in docs/experiments.md, from the heads, and the numbers in
-that of docs/detectors.md, from the runs of `sweep/digits_contaminated`, `sweep/moons` and `sweep/adbench`, where these
-came to their ends.
+to its end is named and left as it is. So are the tables in docs/experiments.md, from the heads and, of digits, from the
+runs of `sweep/mnist_ruff`, and the numbers in that of docs/detectors.md, from the runs of `sweep/digits_contaminated`,
+`sweep/moons` and `sweep/adbench`, where these came to their ends.
 Minutes and latencies are those of this machine.
 """
 
@@ -63,6 +63,8 @@ def main() -> None:
     own = [result for name in COLUMNS for result in ended(args.out / f"sweep_{name}")]
     many = ended(args.out / "sweep_adbench")
     rewrite(args.docs / "detectors.md", "detectors", lambda lines: with_numbers(lines, own, many))
+    if digits := ended(args.out / "sweep_mnist_ruff"):
+        rewrite(args.docs / "experiments.md", "mnist_ruff", lambda _: digits_table(digits))
     if left:
         sys.exit(f"Not all runs ended well, and nothing was written, of: {', '.join(left)}")
 
@@ -222,6 +224,21 @@ def experiments_table(heads: Path) -> list[str]:
                 f"{published[1] if published else ''} |"
             )
     return table
+
+
+def digits_table(results: Sequence[Run]) -> list[str]:
+    """A line for each detector with its AUROC for each nominal digit, in percent, and their mean; the best first."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows(results):
+        found.setdefault(row.detector, {})[row.data] = 100 * (row.numbers["auroc"].mean or 0.0)
+    sets = sorted({data for of in found.values() for data in of})
+    mean = {detector: sum(of.values()) / len(of) for detector, of in found.items()}
+    head = ["detector", *(data.rpartition("_")[2] for data in sets), "mean"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for detector in sorted(found, key=lambda name: -mean[name]):
+        each = [f"{found[detector][data]:.1f}" for data in sets]
+        lines.append(f"| `{detector}` | {' | '.join(each)} | {mean[detector]:.1f} |")
+    return lines
 
 
 def with_numbers(lines: Sequence[str], own: Sequence[Run], adbench: Sequence[Run]) -> list[str]:

@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(0)
     train, test = (torch.randn(options.rows, options.features, generator=generator) for _ in range(2))
-    knn = KNN((options.features,), scaling="none")
+    knn = KNN((options.features,), distance="kth", scaling="none")
     knn.fit(train, train[:, :0], torch.ones(len(train)))
     neighbours = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(train.numpy())
 

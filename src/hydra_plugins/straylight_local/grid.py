@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,29 @@ from omegaconf import OmegaConf
 log = logging.getLogger(__name__)
 
 #: A plain mapping: Hydra runs this file outside of `sys.modules`.
-DEFAULTS = {"_target_": "hydra_plugins.straylight_local.grid.GridSweeper", "max_batch_size": None, "params": None}
+DEFAULTS = {
+    "_target_": "hydra_plugins.straylight_local.grid.GridSweeper",
+    "max_batch_size": None,
+    "params": None,
+    "of": None,
+}
 
 
 class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper, which composes every job twice: before any of them runs to see whether it can be, and
     again to run it. This one looks at each value once, and takes `data.name=all` for all data sets that are present.
+
+    Args:
+        max_batch_size, params: see Hydra's.
+        of: settings of the jobs of one detector or data set alone, by its name; what is typed goes before them. See
+            `straylight.sweep.settings.with_own`.
     """
+
+    def __init__(
+        self, max_batch_size: int | None = None, params: Any = None, of: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.of = of
 
     def sweep(self, arguments: list[str]) -> None:
         swept = {key: str(value) for key, value in (self.params or {}).items()}
@@ -55,9 +71,11 @@ class GridSweeper(BasicSweeper):
                 raise ConfigError(f"The sweep has no job, since {override.input_line} stands for no value{there}.")
 
     def _fitting(self, batches: list[list[list[str]]]) -> list[list[list[str]]]:
-        from straylight.sweep.settings import fitting
+        from straylight.sweep.settings import fitting, with_own
 
         assert self.config is not None
+        of: Any = OmegaConf.to_container(self.of) if OmegaConf.is_config(self.of) else self.of or {}
+        batches = with_own(batches, of)
         sources = [source.path for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         found, said = fitting(batches, [Path(path) for path in sources])
         for sentence in said:

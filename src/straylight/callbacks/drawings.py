@@ -123,7 +123,7 @@ def reconstructions(run: Material) -> Figure | None:
     places = shown(run.y, ARROWS) if plane else _few_of_each(run, 10 if image else 6)
     x = run.module.scaling(run.events(places).to(run.module.device))
     out = run.module.reconstruct(x)
-    if image or plane:
+    if image or plane or run.module.shape != run.module.event_shape:
         x, out = (run.module.scaling.inverse(part) for part in (x, out))
     before, after = (part.float().cpu().numpy() for part in (x, out))
     called = run.called(places)

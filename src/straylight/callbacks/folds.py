@@ -71,8 +71,7 @@ def refitted(trainer: pl.Trainer, detector: FittedDetector, folds: int, seed: in
 
 def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> FittedDetector:
     other = detector.twin()
-    if other.scaling.method != "none":
-        other.scaling.fitted.fill_(False)
+    other.scaling.forget()
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     alone = pl.Trainer(
         accelerator=detector.device.type,

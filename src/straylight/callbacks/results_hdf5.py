@@ -69,7 +69,7 @@ class ResultsHDF5(TestScores):
         file[f"{prefix}_index"], file[f"{prefix}_scores"] = index, scores.score[places]
         for name, column in names_of(split_of(trainer.datamodule, "test"), index).items():  # type: ignore[attr-defined]
             _keep(file.require_group(f"{prefix}_rows"), name.replace("/", "_"), column)
-        shape = (len(index), *module.shape)
+        shape = (len(index), *(module.shape if self.scaled else module.event_shape))
         reconstructs = hasattr(module, "reconstruct")
         if not reconstructs:
             log.info(f"{type(module).__name__} does not reconstruct: {self.path.name} holds events and scores alone.")

@@ -165,7 +165,7 @@ class Timing:
     def _without_scaling(
         self, detector: Any, entries: list[Entry], scoring: Callable, wait: Callable[[], object]
     ) -> list[Entry]:
-        if getattr(detector.scaling, "method", None) == "none":
+        if getattr(detector.scaling, "identity", False):
             return []
         found = []
         for entry in self._quick(entries):

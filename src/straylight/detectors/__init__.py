@@ -27,6 +27,7 @@ from straylight.detectors.mom_kde import MoMKDE
 from straylight.detectors.nsf import NSF
 from straylight.detectors.one_class_svm import OneClassSVM
 from straylight.detectors.pca import PCA
+from straylight.detectors.random_features import RandomFeatures
 from straylight.detectors.rbm import RBM
 from straylight.detectors.realnvp import RealNVP
 from straylight.detectors.residual import Residual
@@ -64,6 +65,7 @@ __all__ = [
     "MoMKDE",
     "OneClassSVM",
     "ParticleBaseline",
+    "RandomFeatures",
     "RealNVP",
     "Residual",
     "RobustKDE",

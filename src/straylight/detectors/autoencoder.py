@@ -50,8 +50,11 @@ class AutoEncoder(Rebuilds):
         super().__init__(shape, **common)
         if mask and len(self.shape) != 2:
             raise ValueError(f"detector.mask needs events of particles by features, (P, F), not {self.shape}")
-        if mask and self.scaling.method == "gcn_l1":
-            raise ValueError("detector.mask cannot tell padding under detector.scaling=gcn_l1; choose another scaling")
+        if mask and self.scaling.method in ("gcn_l1", "gcn_l2"):
+            raise ValueError(
+                f"detector.mask cannot tell padding under detector.scaling={self.scaling.method}; choose another "
+                "scaling"
+            )
         self.mask = mask
 
     def loss(self, batch: Batch) -> Tensor | dict[str, Tensor]:

@@ -3,10 +3,11 @@
 Shapes: `B` events, `C` context columns, `*shape` one event.
 """
 
+import inspect
 import logging
 import math
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,9 @@ from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.grouped import GroupedTraining
 from straylight.detectors.parts import Parts
 from straylight.detectors.trial import ROWS, try_out
-from straylight.errors import StraylightError
-from straylight.nn import Optimization, scaling_of
+from straylight.errors import DataError, StraylightError
+from straylight.nn import Optimization, Reduced, scaling_of
+from straylight.nn.principal import Components
 from straylight.nn.scaling import Method
 from straylight.rows.batch import Batch, Scored
 
@@ -34,8 +36,11 @@ class Detector(GroupedTraining):
     Args:
         shape: the shape of one event, without the batch axis.
         context: columns of context; 0 when there are none.
-        scaling: `standard`, `minmax`, `standard_common`, `minmax_common`, `gcn_l1`, `particles`, `particles_log` or
-            `none`, see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
+        scaling: `standard`, `minmax`, `standard_common`, `minmax_common`, `unit`, `gcn_l1`, `gcn_l2`, `particles`,
+            `particles_log` or `none`, see `straylight.nn.Scaling` and `straylight.nn.ParticleScaling`.
+        reduce: principal components of the scaled training rows that are looked at in place of features, a number of
+            them or below 1 the fraction of the variance that they must hold; see `straylight.nn.Reduced`. `None` for
+            features. A fraction says how many only when there are rows: the detector is then made anew.
         optimizer: see `straylight.nn.Optimization`; Adam at 1e-3 by default.
 
     Raises:
@@ -78,6 +83,17 @@ class Detector(GroupedTraining):
     eager: tuple[str, ...] = ()
     #: Buffers whose length is known only after training; they take the checkpoint's shape when one is loaded.
     sized_by_data: tuple[str, ...] = ()
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made.__dict__["_given"] = args, kwargs  # to make it anew of another width
+        return made
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = inspect.signature(cls.__init__)  # which `__new__` would hide
+        cls.__signature__ = own.replace(parameters=list(own.parameters.values())[1:])  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -85,12 +101,18 @@ class Detector(GroupedTraining):
         *,
         context: int = 0,
         scaling: Method = "standard",
+        reduce: Components | None = None,
         optimizer: Optimization | None = None,
     ) -> None:
         super().__init__(optimizer or Optimization())
-        self.shape = tuple(int(n) for n in shape)
+        #: Of what is scored: of one event or, where principal components take its place, of these.
+        self.shape = self.event_shape = tuple(int(n) for n in shape)
         self.context = context
         self.scaling = scaling_of(self.shape, scaling)
+        self.reduce = reduce
+        if reduce is not None:
+            self.scaling = Reduced(self.scaling, reduce)
+            self.shape = (self.scaling.width,)
         self._ordinary: dict[int, int] = {}  # rows of validation batches without an absurd one, by their first
         self.notices: list[str] = []  # what was done otherwise than asked for, for want of time or memory
 
@@ -103,7 +125,9 @@ class Detector(GroupedTraining):
 
     def needs_bounds(self, option: str) -> None:
         """Refuse a scaling under which features do not lie between 0 and 1, as an option needs them to."""
-        if not (self.scaling.bounded or self.scaling.method == "none"):
+        if self.reduce is not None:
+            raise ValueError(f"{option} needs features between 0 and 1, and not the components of detector.reduce")
+        if not (self.scaling.bounded or self.scaling.identity):
             raise ValueError(
                 f"{option} needs features between 0 and 1: set detector.scaling=minmax or minmax_common, not "
                 f"{self.scaling.method}"
@@ -234,7 +258,43 @@ class Detector(GroupedTraining):
 
     def scaled(self, batch: Batch) -> Batch:
         """The batch with its events scaled."""
-        return batch if self.scaling.method == "none" else batch._replace(x=self.scaling(batch.x))
+        return batch if self.scaling.identity else batch._replace(x=self.scaling(batch.x))
+
+    def configure_model(self) -> None:
+        """Find the principal components, and with them the width of all else, before anything is moved or wrapped."""
+        if isinstance(self.scaling, Reduced) and self.trainer.state.fn == "fit" and not self.scaling.fitted:
+            with torch.device("cpu"):
+                if not self.scaling.first.fitted:
+                    self.scaling.fit(x for x, _ in self.training_rows())
+                self._widen(self.scaling.reduce(self.training_rows()))
+
+    def _widen(self, components: int) -> None:
+        """Make all but the scaling anew for so many components, as if the number had been given."""
+        if self.shape == (components,):
+            return
+        args, kwargs = self._given
+        try:
+            other = type(self)(*args, **{**kwargs, "reduce": components})
+        except ValueError as error:
+            raise DataError(f"detector.reduce={self.reduce} keeps {components} components, and {error}.") from error
+        for part in other.modules():
+            if isinstance(part, Detector):
+                part.scaling = self.scaling
+        state = {*vars(GroupedTraining(self.optimization)), "notices", "reduce", "_ordinary", "_given"}  # of training
+        state -= {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+        self.__dict__ |= {name: value for name, value in vars(other).items() if name not in state}
+        if self.compiled:
+            self.compile_networks()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As torch has it; of the width that the state says."""
+        if isinstance(self.scaling, Reduced) and "scaling.directions" in state_dict:
+            directions = state_dict["scaling.directions"]
+            if directions.ndim != 2 or not 0 < directions.shape[1] <= len(directions) == len(self.scaling.mean):
+                raise ValueError(f"this {type(self).__name__} is damaged: its components do not fit its events")
+            self.scaling.directions = torch.empty_like(directions, device=self.device)
+            self._widen(directions.shape[1])
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -35,6 +35,8 @@ class ParticleBaseline(FittedDetector):
         self, shape: tuple[int, ...], *, quantity: Literal["sum_pt", "multiplicity"] = "sum_pt", **common: Any
     ) -> None:
         super().__init__(shape, **{**common, "scaling": "none"})
+        if self.reduce is not None:
+            raise ValueError(f"{quantity} counts particles, of which the components of detector.reduce are none")
         if math.prod(shape) % 3 or (len(shape) > 1 and shape[-1] != 3):
             raise ValueError(
                 f"{quantity} needs particles of pT, eta and phi, of shape (P * 3,) or (..., P, 3), not {tuple(shape)}"

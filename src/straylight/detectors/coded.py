@@ -92,6 +92,8 @@ class Mirrored(Encodes):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
+        if channels and self.reduce is not None:
+            raise ValueError("detector.channels need an image, and not the components of detector.reduce: drop one")
         layers: Any = {"channels": channels, "hidden": hidden, "activation": activation, "bias": self.bias}
         layers["normalization"] = self.normalization
         self.encoder, self.decoder = encoder_and_decoder(self.shape, latent, per_latent=self.per_latent, **layers)

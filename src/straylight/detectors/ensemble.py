@@ -15,6 +15,7 @@ from straylight.detectors.finite import absurd, finite, sound
 from straylight.detectors.fitted import FittedDetector
 from straylight.detectors.parts import Parts
 from straylight.nn import Optimization
+from straylight.nn.principal import Components
 from straylight.nn.stacked import stack, stackable
 from straylight.rows.batch import Batch, Group, Scored
 
@@ -43,7 +44,7 @@ class Ensemble(Detector):
         shape: the shape of one event.
         member: what makes one member, given `shape`, `context` and `optimizer`.
         members: M.
-        context, optimizer: see `Detector`; the scaling is the members'.
+        context, reduce, optimizer: see `Detector`; the scaling is the members', and so is `reduce` if none is given.
 
     Raises:
         ValueError: if there is no member.
@@ -66,12 +67,15 @@ class Ensemble(Detector):
         member: Callable[..., Detector],
         members: int = 8,
         context: int = 0,
+        reduce: Components | None = None,
         optimizer: Optimization | None = None,
     ) -> None:
         checks.counts("detector", members=members)
-        built = [member(shape=shape, context=context, optimizer=optimizer) for _ in range(members)]
+        common: dict[str, Any] = {"context": context, "optimizer": optimizer}
+        own = common if reduce is None else {**common, "reduce": reduce}
+        built = [member(shape=shape, **own) for _ in range(members)]
         first = built[0]
-        super().__init__(shape, context=context, scaling=first.scaling.method, optimizer=optimizer)
+        super().__init__(shape, scaling=first.scaling.method, reduce=first.reduce, **common)
         for one in built:
             one.scaling = self.scaling  # fitted once, for all
         self.selects, self.one_pass, self.explained_by = first.selects, first.one_pass, first.explained_by

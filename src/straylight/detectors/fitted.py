@@ -137,12 +137,12 @@ class FittedDetector(Detector):
         """Some columns of the training rows that the fit looks at: of all rows, unless there are too many."""
         return self.drawn(self.most(len(columns[0])), *columns, why=self.why_fewer)
 
-    def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
+    def drawn(self, limit: int | None, *columns: Tensor, why: str, use: str = "is fitted to") -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
         if limit is None or n <= limit:
             return columns
-        self._tell_fewer(limit, n, why)
+        self._tell_fewer(limit, n, why, use)
         order = self.rows_drawn(limit, n)
         return tuple(column.index_select(0, order.to(column.device)) for column in columns)
 
@@ -150,8 +150,8 @@ class FittedDetector(Detector):
         """The places of `limit` of n rows, drawn by seed, in their order."""
         return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
 
-    def _tell_fewer(self, limit: int, n: int, why: str) -> None:
-        self.notice(f"{type(self).__name__} is fitted to {limit:,} of {n:,} training rows, drawn by seed: {why}.")
+    def _tell_fewer(self, limit: int, n: int, why: str, use: str = "is fitted to") -> None:
+        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""

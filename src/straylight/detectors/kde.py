@@ -13,8 +13,11 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.fitted import FittedDetector
+from straylight.nn.spacing import spacing
 
-Rule = Literal["scott", "silverman", "likelihood"]
+Rule = Literal["scott", "silverman", "likelihood", "neighbours"]
+
+NEAR = 0.15  # of the distance to the fifth neighbour, that `neighbours` takes
 
 
 class KDE(FittedDetector):
@@ -26,7 +29,9 @@ class KDE(FittedDetector):
 
     The bandwidth h is a number in scaled units; or, in units of the features' root mean variance, `scott`
     n^(-1/(D+4)) or `silverman` (n (D+2)/4)^(-1/(D+4)) with n the effective number of rows; or `likelihood`, which
-    leaves one row out at a time and maximises how probable the others make it, over as many rows as fit the budget.
+    leaves one row out at a time and maximises how probable the others make it, over as many rows as fit the budget;
+    or `neighbours`, 0.15 times the median distance of a training row from its fifth neighbour (of up to 2000 rows drawn
+    by seed), which suits images: in hundreds of features that depend on each other the first two see no structure.
     Assumes features of comparable scale.
 
     References:
@@ -38,7 +43,7 @@ class KDE(FittedDetector):
         1175, doi:10.1109/TC.1976.1674577 (likelihood)
 
     Args:
-        bandwidth: h, `scott`, `silverman` or `likelihood`.
+        bandwidth: h, `scott`, `silverman`, `likelihood` or `neighbours`.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` keeps all.
         shape, common: see `FittedDetector`; events are flattened.
 
@@ -119,7 +124,18 @@ class KDE(FittedDetector):
         if self.bandwidth == "silverman":
             return spread * (n * (d + 2) / 4) ** (-1 / (d + 4))
         scott = spread * n ** (-1 / (d + 4))
+        if self.bandwidth == "neighbours":
+            return self._near(scott)
         return scott if self.bandwidth == "scott" else self._most_likely(weight, scott)
+
+    def _near(self, start: float) -> float:
+        found = NEAR * spacing(self.memory, seed=self.seed, budget_mb=self.budget_mb)
+        if not found:
+            self.notice(
+                f"{type(self).__name__} takes Scott's bandwidth, {start:.3g}: most training rows have five others that "
+                "equal them, or there are no five others."
+            )
+        return found or start
 
     def _most_likely(self, weight: Tensor, start: float) -> float:
         limit, why = max(2, int((self.budget_mb * 2**20 / 24) ** 0.5)), "they are all compared with each other"

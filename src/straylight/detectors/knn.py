@@ -12,11 +12,11 @@ from straylight.errors import DataError
 from straylight.nn import Neighbours
 from straylight.nn.neighbours import Metric
 
-Distance = Literal["kth", "mean"]
+Distance = Literal["mean", "kth"]
 
 
 class KNN(FittedDetector):
-    """Distance to the k-th nearest training row, or the mean over the k nearest: exact, batched, in bounded memory.
+    """Mean distance to the k nearest training rows, or that to the k-th: exact, batched, in bounded memory.
 
     Assumes features of comparable scale and a distance that means something in all of them together. Event weights
     are not read.
@@ -29,7 +29,7 @@ class KNN(FittedDetector):
 
     Args:
         k: neighbours.
-        distance: `kth` or `mean`.
+        distance: `mean` or `kth`.
         metric: `euclidean`, `manhattan` or `cosine`.
         shape, common: see `FittedDetector`; events are flattened.
 
@@ -49,7 +49,7 @@ class KNN(FittedDetector):
         shape: tuple[int, ...],
         *,
         k: int = 5,
-        distance: Distance = "kth",
+        distance: Distance = "mean",
         metric: Metric = "euclidean",
         **common: Any,
     ) -> None:

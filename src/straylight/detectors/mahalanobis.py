@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from straylight import checks
-from straylight.detectors.moments import Moments, Sums, resolution
+from straylight.detectors.moments import Moments, resolution
+from straylight.nn.sums import Sums
 
 
 class Mahalanobis(Moments):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from straylight import checks
-from straylight.detectors.moments import Moments, Sums, resolution
+from straylight.detectors.moments import Moments, resolution
 from straylight.errors import DataError
+from straylight.nn.principal import checked, leading
+from straylight.nn.sums import Sums
 
 Variant = Literal["whitened", "reconstruction", "whitened_reconstruction"]
 
@@ -56,19 +58,14 @@ class PCA(Moments):
         **common: Any,
     ) -> None:
         super().__init__(shape, **common)
-        whole = components is None or (isinstance(components, int) and 1 <= components <= self.features)
-        if not whole and not (isinstance(components, float) and 0 < components < 1):
-            raise ValueError(
-                f"detector.components must be null, a number of components from 1 to {self.features}, or a fraction of "
-                f"the variance between 0 and 1, not {components}"
-            )
+        checked("detector.components", components, self.features)
         checks.one_of("detector", Variant, variant=variant)
         self.components, self.variant = components, variant
 
     def solve(self, sums: Sums) -> Tensor:
         variances, vectors = torch.linalg.eigh(sums.covariance * (sums.weight / (sums.weight - 1)))
         variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1)
-        q = self._first(variances)
+        q = leading(variances, self.components)
         kept = slice(None, q) if self.variant == "whitened" else slice(q, None)
         if self.variant != "whitened" and q == self.features:
             raise DataError(
@@ -78,13 +75,3 @@ class PCA(Moments):
         if self.variant != "reconstruction":
             vectors = vectors / variances.clamp_min(resolution(variances)).sqrt()
         return vectors[:, kept]
-
-    def _first(self, variances: Tensor) -> int:
-        match self.components:
-            case None:
-                return self.features
-            case int():
-                return self.components
-            case fraction:
-                share = variances.cumsum(0) / variances.sum().clamp_min(torch.finfo(variances.dtype).tiny)
-                return min(self.features, int((share < fraction).sum()) + 1)

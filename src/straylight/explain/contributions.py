@@ -6,7 +6,7 @@ Shapes: `N` events, `M` references, `D` numbers in an event, `K` groups of them,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
@@ -66,10 +66,12 @@ def contributions(
     * `exact`: the score is a sum over features, and its parts are what the sum is of, less those of the references.
     * `gradients`: integrated on the straight way from each reference, see `straylight.explain.gradients`.
     * `shapley`: of mixtures of the event and its references, see `straylight.explain.shapley`.
-    * `auto`: what the detector says of itself (`explained_by`).
+    * `auto`: see `usual`.
 
-    Scaled features are taken apart, which are the features themselves: of a scaling that mixes them, `gcn_l1`, those
-    behind it. The context stays the event's own.
+    Scaled features are taken apart, which are the features themselves: of a scaling that mixes them, `unit`, `gcn_l1`
+    or `gcn_l2`, those behind it. Principal components that a detector looks at in their place (`detector.reduce`) are
+    computed of each mixture, or each point of a way: what is told apart are features still, and never `exact`. The
+    context stays the event's own.
 
     Args:
         detector: trained, in evaluation mode.
@@ -97,7 +99,7 @@ def contributions(
     device = detector.device
     rows = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x, np.float32), device=device).float()
     given = rows.new_zeros(len(rows), 0) if context is None else _tensor(context, device)
-    shape = tuple(detector.shape)
+    shape = tuple(detector.event_shape)
     if rows.shape[1:] != shape or given.shape != (len(rows), detector.context):
         raise ConfigError(
             f"this detector scores events of shape {shape} with {detector.context} columns of context, not "
@@ -107,7 +109,7 @@ def contributions(
     if places.shape != (math.prod(shape),) or int(places.min()) < 0:
         raise ConfigError(f"a group from 0 is needed for each of {math.prod(shape)} numbers of an event.")
     others = None if reference is None else _references(reference, rows, device)
-    chosen = detector.explained_by if method == "auto" else method
+    chosen = usual(detector) if method == "auto" else method
     if others is None and chosen != "exact":
         raise ConfigError(
             f"{type(detector).__name__} is explained against reference events ({chosen}), and there are none: give "
@@ -122,11 +124,24 @@ def contributions(
         of, baseline, words = one(detector, rows, given, others, places, evaluations, seed)
         pairs = zip(rows.split(_few(detector)), given.split(_few(detector)), strict=True)
         score = torch.cat([detector(*pair).double() for pair in pairs])
-        scaled = detector.scaling(rows)
+        scaled = detector.scaling.featurewise(rows)
     found, base, total = (part.cpu().numpy().astype(np.float64) for part in (of, baseline, score))
-    beyond = absurd(rows, scaled, detector.scaling, given).cpu().numpy()
+    beyond = absurd(rows, scaled, detector.scaling.featurewise, given).cpu().numpy()
     far = np.abs(scaled.double().flatten(1).cpu().numpy())
     return Contributions(*_settled(found, base, total, beyond, far, places.numpy()), chosen, words)
+
+
+def usual(detector: Detector) -> Literal["exact", "gradients", "shapley"]:
+    """By what method a detector is explained if none is asked for: what it says of itself, unless it looks at principal
+    components, a sum over which is none over features.
+
+    Example:
+        >>> from straylight.detectors import HBOS
+        >>> usual(HBOS((2,))), usual(HBOS((2,), reduce=1))
+        ('exact', 'shapley')
+    """
+    reduced = detector.scaling.featurewise is not detector.scaling
+    return "shapley" if reduced and detector.explained_by == "exact" else detector.explained_by
 
 
 def explained_in(detector: Detector, references: int = 4) -> int:
@@ -138,17 +153,22 @@ def explained_in(detector: Detector, references: int = 4) -> int:
         5
     """
     each = {"exact": 1 + references, "gradients": 3 * STEPS[0] * references, "shapley": EVALUATIONS}
-    return each[detector.explained_by]
+    return each[usual(detector)]
 
 
 def _exact(
     detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int
 ) -> tuple[Tensor, Tensor, str]:
     """Contributions `(N, K)`, baselines `(N,)`, and what such an event is like."""
+    if usual(detector) != detector.explained_by:
+        raise ConfigError(
+            f"this {type(detector).__name__} looks at principal components (detector.reduce), so that its score is no "
+            "sum over features; explain it by shapley."
+        )
     parts, bases, words = [], [], ""
     size = _few(detector)
     for i in range(0, len(x), size):
-        rows, own = detector.scaling(x[i : i + size]), context[i : i + size]
+        rows, own = detector.scaling.featurewise(x[i : i + size]), context[i : i + size]
         found = detector.told_parts(rows, own)
         if found is None:
             raise ConfigError(
@@ -159,7 +179,7 @@ def _exact(
         each = [found]
         if others is not None:
             words = ""
-            behind = (detector.scaling(others[i : i + size, j]) for j in range(others.shape[1]))
+            behind = (detector.scaling.featurewise(others[i : i + size, j]) for j in range(others.shape[1]))
             each = [one for reference in behind if (one := detector.told_parts_from(reference, rows, own))]
         of = torch.stack([one.of.double() for one in each]).mean(0)
         base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each]).mean(0)
@@ -174,9 +194,9 @@ def _followed(
     assert others is not None
     of, base = [], []
     for i in range(0, len(x), 256):
-        rows = detector.scaling(x[i : i + 256])
-        behind = detector.scaling(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
-        found = integrated_gradients(detector.told, rows, context[i : i + 256], behind, _few(detector))
+        rows = detector.scaling.featurewise(x[i : i + 256])
+        behind = detector.scaling.featurewise(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
+        found = integrated_gradients(_score(detector), rows, context[i : i + 256], behind, _few(detector))
         of.append(_summed(found[0], groups))
         base.append(found[1])
     return torch.cat(of), torch.cat(base), ""
@@ -186,13 +206,13 @@ def _mixed(
     detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, evaluations: int, seed: int
 ) -> tuple[Tensor, Tensor, str]:
     assert others is not None
-    told = _patches(groups, detector.shape)
+    told = _patches(groups, detector.event_shape)
     of, base = [], []
     for i in range(0, len(x), 256):
-        rows = detector.scaling(x[i : i + 256])
-        behind = detector.scaling(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
+        rows = detector.scaling.featurewise(x[i : i + 256])
+        behind = detector.scaling.featurewise(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
         own = context[i : i + 256]
-        found = shapley(detector.told, rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed)
+        found = shapley(_score(detector), rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed)
         of.append(found[0])
         base.append(found[1])
     values = torch.cat(of)
@@ -200,6 +220,11 @@ def _mixed(
         each = torch.bincount(told).double().to(values.device)
         values = _summed((values / each)[:, told.to(values.device)], groups)
     return values, torch.cat(base), ""
+
+
+def _score(detector: Detector) -> Callable[[Tensor, Tensor], Tensor]:
+    """The score of scaled features."""
+    return lambda rows, context: detector.told(detector.scaling.onward(rows), context)
 
 
 def _patches(groups: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from straylight.detectors import Detector
 from straylight.errors import ConfigError
-from straylight.explain.contributions import EVALUATIONS, Contributions, Method, contributions
+from straylight.explain.contributions import EVALUATIONS, Contributions, Method, contributions, usual
 from straylight.explain.features import Features
 from straylight.explain.nearest import REFERENCES, Nominal, centre
 
@@ -133,7 +133,7 @@ class Explainer:
         """
         rows = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x, np.float32)).float()
         given = rows.new_zeros(len(rows), 0) if context is None else torch.as_tensor(np.asarray(context, np.float32))
-        if rows.shape[1:] != tuple(self.detector.shape):
+        if rows.shape[1:] != tuple(self.detector.event_shape):
             contributions(self.detector, rows, given, method="exact")  # which refuses them
         nominal = self.nominal
         against, stated, notices = self._against(reference, references, method)
@@ -190,7 +190,7 @@ class Explainer:
         if self.nominal is not None:
             return self.nominal.near, NEAREST.format(min(max(1, references), len(self.nominal.rows))), ()
         lost = f"The nearest nominal rows are left out: {self.why_none}"
-        chosen = self.detector.explained_by if method == "auto" else method
+        chosen = usual(self.detector) if method == "auto" else method
         if chosen == "exact":
             return None, "", (lost,)
         medians = self._medians
@@ -211,4 +211,4 @@ class Explainer:
         size = self.detector.scaling.shift.numel()
         values = list(known.values()) if len(columns) != size else [known.get(name, 0.0) for name in columns]
         values += [0.0] * (size - len(values))  # nothing is missing
-        return np.array(values, np.float32).reshape(self.detector.shape)
+        return np.array(values, np.float32).reshape(self.detector.event_shape)

@@ -45,7 +45,7 @@ class Nominal:
     """
 
     def __init__(self, detector: Detector, rows: Tensor, context: Tensor) -> None:
-        self.scaling, self.device = detector.scaling, detector.device
+        self.scaling, self.device = detector.scaling.featurewise, detector.device
         with torch.no_grad():
             self.rows = rows
             if len(rows) > FEW and detector.tries_score:
@@ -88,12 +88,12 @@ def centre(detector: Detector, medians: Any = None) -> Tensor | None:
         (None, [[0.0, 0.0]])
     """
     if medians is not None:
-        return torch.as_tensor(np.asarray(medians, np.float32)).view(1, *detector.shape)
-    if detector.scaling.method in ("none", "gcn_l1"):
+        return torch.as_tensor(np.asarray(medians, np.float32)).view(1, *detector.event_shape)
+    scaling = detector.scaling.featurewise
+    if scaling.identity or scaling.forgets:
         return None
-    middle = 0.5 if detector.scaling.bounded else 0.0
-    zeros = torch.full((1, *detector.shape), middle, device=detector.device)
-    return detector.scaling.inverse(zeros).cpu()
+    middle = 0.5 if scaling.bounded else 0.0
+    return scaling.inverse(torch.full((1, *detector.event_shape), middle, device=detector.device)).cpu()
 
 
 def _scores(detector: Detector, x: Tensor, context: Tensor) -> Tensor:

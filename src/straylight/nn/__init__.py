@@ -9,6 +9,7 @@ from straylight.nn.neighbours import Neighbours
 from straylight.nn.normal_scores import NormalScores
 from straylight.nn.optimization import Optimization
 from straylight.nn.particles import ParticleScaling, scaling_of
+from straylight.nn.principal import Reduced
 from straylight.nn.scaling import Scaling
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NormalScores",
     "Optimization",
     "ParticleScaling",
+    "Reduced",
     "Scaling",
     "autoregressive_flow",
     "coupling_flow",

@@ -15,18 +15,36 @@ from torch import Tensor, nn
 from straylight import checks
 
 Method = Literal[
-    "standard", "minmax", "standard_common", "minmax_common", "gcn_l1", "particles", "particles_log", "none"
+    "standard",
+    "minmax",
+    "standard_common",
+    "minmax_common",
+    "unit",
+    "gcn_l1",
+    "gcn_l2",
+    "particles",
+    "particles_log",
+    "none",
 ]
+
+#: What scalings of each event by itself forget of it.
+FORGOTTEN = {"unit": "the norm", "gcn_l1": "the mean and the contrast", "gcn_l2": "the mean and the contrast"}
 
 
 class Scaling(nn.Module):
     """An affine map per feature, `(x - shift) * factor`, whose two buffers travel in the checkpoint.
 
-    `standard`: mean 0 and variance 1. `minmax`: the training rows span 0 to 1. The `_common` forms use one shift and
-    one factor for all features, which keeps the relative size of pixels. `gcn_l1`: global contrast normalization with
-    the L1 norm, each event less its mean and divided by its mean absolute deviation, and then `minmax_common`; how
-    bright an image is no longer tells it from others (L. Ruff et al., ICML 2018). `none`: the identity. `particles` and
-    `particles_log` are those of `straylight.nn.ParticleScaling`; `scaling_of` builds whichever is named.
+    * `standard`: mean 0 and variance 1. `minmax`: the training rows span 0 to 1.
+    * `standard_common`, `minmax_common`: the same by one shift and one factor for all features, which keeps the
+      relative size of pixels.
+    * `unit`: each event divided by its L2 norm, and then `minmax_common`. How bright an image is no longer tells it
+      from others; where that is what is strange, it is lost.
+    * `gcn_l1`, `gcn_l2`: global contrast normalization, each event less its mean and divided by the L1 or the L2 norm
+      of what is left, and then `minmax_common` (`gcn_l1`: L. Ruff et al., ICML 2018, PMLR 80:4393).
+    * `none`: the identity.
+    * `particles`, `particles_log`: those of `straylight.nn.ParticleScaling`; `scaling_of` builds whichever is named.
+
+    An event without a norm or without contrast becomes zeros before `minmax_common`.
 
     Sums are kept in float64 and merged chunk by chunk (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms for
     computing the sample variance, Am. Stat. 37 (1983) 242, doi:10.1080/00031305.1983.10483115), so that data larger
@@ -64,21 +82,40 @@ class Scaling(nn.Module):
         """`(B, *shape)` to `(B, *shape)`."""
         if self.method == "none":
             return x
-        return ((contrast(x) if self.method == "gcn_l1" else x) - self.shift) * self.factor
+        return (normalized(x, self.method) - self.shift) * self.factor
 
     @property
     def bounded(self) -> bool:
         """Whether training rows lie between 0 and 1."""
-        return self.method in ("minmax", "minmax_common", "gcn_l1")
+        return self.method in ("minmax", "minmax_common") or self.forgets is not None
+
+    @property
+    def identity(self) -> bool:
+        """Whether it leaves events as they are."""
+        return self.method == "none"
+
+    @property
+    def featurewise(self) -> Scaling:
+        """As much of it as makes of each number of an event one number."""
+        return self
+
+    def onward(self, scaled: Tensor) -> Tensor:
+        """From what `featurewise` makes to what a detector scores."""
+        return scaled
+
+    @property
+    def forgets(self) -> str | None:
+        """What it forgets of each event, such as `the norm`; `None` of one that has an inverse."""
+        return FORGOTTEN.get(self.method)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Scaled events in the data's own units again.
 
         Raises:
-            ValueError: for `gcn_l1`, which forgets each event's mean and contrast.
+            ValueError: for `unit`, `gcn_l1` and `gcn_l2`, which forget each event's norm, or its mean and contrast.
         """
-        if self.method == "gcn_l1":
-            raise ValueError("scaling gcn_l1 has no inverse: it forgets the mean and the contrast of each event")
+        if self.forgets:
+            raise ValueError(f"scaling {self.method} has no inverse: it forgets {self.forgets} of each event")
         return x if self.method == "none" else x / self.factor + self.shift
 
     def log_determinant(self, x: Tensor) -> Tensor:
@@ -87,28 +124,32 @@ class Scaling(nn.Module):
         Added to the log-density of scaled events it gives that of the events themselves.
 
         Raises:
-            ValueError: for `gcn_l1`, which puts many events onto one.
+            ValueError: for `unit`, `gcn_l1` and `gcn_l2`, which put many events onto one.
         """
-        if self.method == "gcn_l1":
+        if self.forgets:
             raise ValueError(
-                "scaling gcn_l1 forgets the mean and the contrast of each event, so that a density of scaled events is "
+                f"scaling {self.method} forgets {self.forgets} of each event, so that a density of scaled events is "
                 "none of the events themselves"
             )
         return self.factor.double().abs().log().sum().expand(len(x))
+
+    def forget(self) -> None:
+        """Be fitted anew by the next training."""
+        self.fitted.fill_(self.identity)
 
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> Scaling:
         """Fit to training rows that come in chunks of `(n, *shape)`."""
         if self.method == "none":
             return self
-        common = self.method.endswith("_common") or self.method == "gcn_l1"
+        common = self.method.endswith("_common") or self.forgets is not None
         count, mean, squares = 0, torch.zeros(()), torch.zeros(())
         low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
         for chunk in chunks:
             x = chunk.flatten(1).to("cpu", torch.float64)
             if not len(x):
                 continue
-            x = contrast(x) if self.method == "gcn_l1" else x
+            x = normalized(x, self.method)
             x = x.reshape(-1, 1) if common else x
             n, m = len(x), x.mean(0)
             step = m - mean
@@ -139,18 +180,38 @@ def _pixels(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and min(shape[1:]) > 3
 
 
-def contrast(x: Tensor) -> Tensor:
-    """Each event less its mean, over its mean absolute deviation, `(B, *shape)` to the same; zeros where it has none.
+def normalized(x: Tensor, method: str) -> Tensor:
+    """Each event by itself as a method wants it, `(B, *shape)` to the same; zeros where nothing is left of it.
+
+    `unit`: over its L2 norm. `gcn_l1`: less its mean, over its mean absolute deviation. `gcn_l2`: less its mean, over
+    the L2 norm of what is left. Any other: as it is.
 
     Example:
-        >>> contrast(torch.tensor([[1., 3.], [2., 2.]]))
+        >>> normalized(torch.tensor([[3., 4.], [0., 0.]]), "unit")
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+        >>> normalized(torch.tensor([[1., 3.], [2., 2.]]), "gcn_l1")
         tensor([[-1.,  1.],
                 [ 0.,  0.]])
     """
+    if method not in FORGOTTEN:
+        return x
     axes = tuple(range(1, x.ndim))
-    centred = x - x.mean(axes, keepdim=True)
-    deviation = centred.abs().mean(axes, keepdim=True)
-    # a deviation below float32's resolution of the values themselves is rounding, not contrast
     largest = x.abs().amax(axes, keepdim=True)
-    flat = deviation <= 4 * torch.finfo(torch.float32).eps * largest
+    if method == "unit":
+        return _unit(x, largest, largest == 0)
+    centred = x - x.mean(axes, keepdim=True)
+    # a deviation below float32's resolution of the values themselves is rounding, not contrast
+    least = 4 * torch.finfo(torch.float32).eps * largest
+    deviation = centred.abs().mean(axes, keepdim=True)
+    flat = deviation <= least
+    if method == "gcn_l2":
+        return _unit(centred, centred.abs().amax(axes, keepdim=True), flat)
     return torch.where(flat, 0, centred / torch.where(flat, 1, deviation))
+
+
+def _unit(x: Tensor, largest: Tensor, none: Tensor) -> Tensor:
+    """Events over their L2 norm, zeros where there is `none`; by their `largest` first, whose square may overflow."""
+    x = torch.where(none, 0, x / torch.where(none, 1, largest))
+    norm = x.square().sum(tuple(range(1, x.ndim)), keepdim=True).sqrt()
+    return x / torch.where(none, 1, norm)

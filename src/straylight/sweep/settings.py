@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from straylight.catalogue import entry, settings
 from straylight.errors import ConfigError
 from straylight.keys import key_of
-from straylight.overrides import value_of
+from straylight.overrides import quoted, value_of
 
 GROUPS = ("detector", "data")
 
@@ -47,6 +48,53 @@ def fitting(
         found.append(kept)
     said = [f"{key} is no setting of {', '.join(sorted(names))}, and is left out there." for key, names in left.items()]
     return found, said
+
+
+def with_own(batches: Sequence[Sequence[Sequence[str]]], of: Mapping[str, Mapping[str, Any]]) -> list[list[list[str]]]:
+    """Jobs with the settings that are meant for their detector or data set alone, unless they set these themselves.
+
+    Args:
+        batches: of jobs, each a list of overrides.
+        of: by the name of a detector or a data set, values by their keys.
+
+    Raises:
+        ConfigError: if it is not that.
+
+    Example:
+        >>> jobs = [["detector=knn"], ["detector=pca"], ["detector=pca", "detector.components=3"]]
+        >>> with_own([jobs], {"pca": {"detector.components": 9}})
+        [[['detector=knn'], ['detector=pca', 'detector.components=9'], ['detector=pca', 'detector.components=3']]]
+    """
+    for name, values in of.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"hydra.sweeper.of.{name} must hold values by their keys, not {values!r}.")
+    found = []
+    for batch in batches:
+        jobs = []
+        for job in batch:
+            chosen = [of.get(_choice(job, group) or "", {}) for group in GROUPS]
+            typed = {key_of(override) for override in job}
+            own = {key: value for values in chosen for key, value in values.items() if key not in typed}
+            jobs.append([*job, *(f"{key}={_written(value)}" for key, value in own.items())])
+        found.append(jobs)
+    return found
+
+
+def _written(value: Any) -> str:
+    """A value as Hydra reads it behind a key."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            return quoted(value)
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+        case Sequence():
+            return "[" + ",".join(map(_written, value)) + "]"
+        case number:
+            return str(number)
 
 
 def _foreign(
