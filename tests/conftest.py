@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from threadpoolctl import ThreadpoolController
 
+from composing import kept
 from fresh import Programs, server
 from given import Rows
 from slow import listed
@@ -25,6 +26,12 @@ from straylight.job.train import quiet
 from straylight.phases import Phases
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compositions() -> Iterator[None]:
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="session")
