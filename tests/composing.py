@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.defaults_list import DefaultsList, create_defaults_list
+from hydra._internal.defaults_list import DefaultsList
 
 from straylight.groups import FOLDER
 
-#: As Hydra has it.
-merge = ConfigLoaderImpl._compose_config_from_defaults_list
+#: As Hydra has them.
+list_them, merge = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
 OURS = {f"file://{FOLDER}", "pkg://hydra.conf", "structured://"}
 
 
@@ -36,7 +36,6 @@ def kept() -> Iterator[None]:
     """Keep them, until the end."""
     lists: dict[Any, DefaultsList] = {}
     merged: dict[Any, Any] = {}
-    list_them, merge = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
 
     def listed(repo: Any, config_name: Any, overrides_list: Any, **how: bool) -> DefaultsList:
         places = _places(repo)
