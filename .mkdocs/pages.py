@@ -38,7 +38,10 @@ REFERENCE = {
         "straylight.detectors.fitted.FittedDetector",
         "straylight.detectors.phased.Phased",
     ),
-    "data": ("straylight.data.base.AnomalyDataModule", "straylight.rows.batch.Events", "straylight.data.steps.splits"),
+    "data": (
+        *("straylight.data.base.AnomalyDataModule", "straylight.rows.batch.Events"),
+        *("straylight.data.steps.splits", "straylight.data.steps.dte"),
+    ),
     "metrics": tuple(
         f"straylight.metrics.{path.stem}"
         for path in sorted((PROJECT / "src" / "straylight" / "metrics").glob("*.py"))

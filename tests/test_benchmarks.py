@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import re
 import runpy
@@ -50,7 +51,7 @@ STARTING = {"sweep.py", "large_data.py", "score.py"}
 
 
 def test_every_benchmark_is_tested() -> None:
-    elsewhere = {"interleaved.py", "experiments.py", "first_result.py"}  # test_experiments, and below
+    elsewhere = {"interleaved.py", "experiments.py", "first_result.py", "published.py"}  # test_experiments, and below
     assert {p.name for p in FOLDER.glob("*.py")} == {*SMALL, *elsewhere}
 
 
@@ -73,6 +74,27 @@ def test_a_first_result_is_timed_as_the_command_that_is_typed(monkeypatch, capsy
     typed = [command[command.index("straylight") :] for command in commands if "straylight" in command]
     assert ["straylight", "train", "detector=knn", "data=blobs"] in typed
     assert runpy.run_path(str(FOLDER / "first_result.py"))["cpu"]([sys.executable, "-c", "sum(range(10**6))"], tmp_path)
+
+
+@pytest.mark.slow
+def test_published_values_are_made_again_and_a_run_is_not_run_twice(fresh, tmp_path) -> None:
+    draw = np.random.default_rng(0)
+    for name, rows in (("1_small", 300), ("2_larger", 1200)):
+        np.savez(tmp_path / f"{name}.npz", X=draw.normal(size=(rows, 4)), y=np.arange(rows) % 20 == 0)
+    head = "# source\nsetting,dataset,model,auroc_mean_pct\n"
+    (tmp_path / "published_auroc.csv").write_text(f"{head}semi,small,KNN,1.0\nunsup,larger,KNN,2.0\n")
+    runs, out = tmp_path / "runs.csv", tmp_path / "out.csv"
+    given = ["--data", tmp_path, "--runs", runs, "--out", out, "--detectors", "knn,isolation_forest", "--seeds", "0,1"]
+    said = fresh.run([sys.executable, FOLDER / "published.py", *given], check=True).stdout
+    before = runs.read_text()
+    assert fresh.run([sys.executable, FOLDER / "published.py", *given], check=True).stdout == said
+    assert runs.read_text() == before and len(before.splitlines()) == 1 + 2 * (2 + 2) + (1 + 2) + (2 + 2)
+    with out.open() as file:
+        table = {(row["dataset"], row["detector"]): row for row in csv.DictReader(file)}
+    small, larger = table["1_small", "knn"], table["2_larger", "knn"]
+    assert (small["published"], small["seeds"], larger["published"], larger["seeds"]) == ("1.00", "2", "", "1")
+    assert float(small["copies"]) > 50 and float(small["clean_copies"]) == float(larger["copies"]) == 0
+    assert re.search(r"^knn: [\d.]+ off on average, .* beyond 0\.5: 1_small \d", said, re.MULTILINE)
 
 
 @pytest.mark.slow

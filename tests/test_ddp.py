@@ -187,6 +187,7 @@ for number, case in enumerate(cases):
 
 
 FITS = [
+    *(f"detector={name} detector.calibrate=3" for name in ("knn", "mahalanobis", "isolation_forest")),
     *(f"detector={name}" for name in FITTED if name not in ("multiplicity", "sum_pt")),  # which learn nothing
     "detector=pca detector.variant=reconstruction detector.components=1",
     "detector=kde detector.bandwidth=likelihood",

@@ -44,19 +44,20 @@ EXPORTED = [name for name in NAMES if not any(name in names for names in REFUSED
 
 
 def made(name: str, trainer, epochs: int = 2) -> tuple[Detector, torch.Tensor]:
-    """A detector after a little training, and test rows of its."""
+    """A detector after a little training, and test rows of its; settings may follow its name."""
+    name, *more = name.split()
     shape = (1, 8, 8) if name in IMAGES else (4, 3) if name in PARTICLES else (5,)
     train, test = rows(100, shape), rows(40, shape, 1)
     for part in (train, test):
         part.x.mul_(3).add_(1)
     own = {flow: ["detector.layers=2"] for flow in ("maf", "nsf", "realnvp")} | {"anogan": ["detector.steps=500"]}
-    detector = build(name, shape, 0, own.get(name, []))
+    detector = build(name, shape, 0, [*own.get(name, []), *more])
     data = Rows(Splits(train, train.take([]), test, test.take([])), batch_size=25)
     trainer(max_epochs=epochs).fit(detector, datamodule=data)
     return detector, test.x
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", [*EXPORTED, "pca detector.calibrate=4", "knn detector.calibrate=4"])
 def test_the_graph_scores_as_the_detector(name, trainer, tmp_path, monkeypatch) -> None:
     detector, x = made(name, trainer)
     traces, trace = [], torch.export.export

@@ -22,6 +22,7 @@ REFUSED = [
     (["+trainer.num_nodes=2"], "torchrun"),
     (["callbacks=early_stopping", "data.val_fraction=0"], "data.val_fraction=0 leaves no validation"),
     (["callbacks=early_stopping", "data.protocol=unsupervised"], "data.protocol=unsupervised leaves no validation"),
+    (["callbacks=early_stopping", "data.protocol=dte"], "data.protocol=dte leaves no validation"),
     (["callbacks=early_stopping", "+trainer.limit_val_batches=0"], "trainer.limit_val_batches=0 leaves no validation"),
     (["callbacks=early_stopping", "trainer.check_val_every_n_epoch=5"], "at most trainer.max_epochs=2"),
     (["+trainer.logger=false"], "logger=tensorboard, csv"),

@@ -83,7 +83,11 @@ def _waiting(config: Config, trainer: Config) -> Iterator[str]:
     data, epochs, every = config.get("data") or {}, trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
     without = [
         (data.get("val_fraction") == 0, "data.val_fraction=0", "data.val_fraction=0.1"),
-        (data.get("protocol") == "unsupervised", "data.protocol=unsupervised", "data.protocol=nominal_only"),
+        (
+            (protocol := data.get("protocol")) in ("unsupervised", "dte"),
+            f"data.protocol={protocol}",
+            "data.protocol=nominal_only",
+        ),
         (trainer.get("limit_val_batches") == 0, "trainer.limit_val_batches=0", "it to 1.0"),
         (
             isinstance(every, int) and isinstance(epochs, int) and 0 < epochs < every,

@@ -254,7 +254,7 @@ class Table:
 
     def show(self, datasets: list[str], detectors: list[str], against: str) -> None:
         """Print the means over data sets, what differs from the reference, how they compare, and what PyOD left."""
-        columns = ("auroc", "direct", "reference", "published", "pyod", "ap")
+        columns = ("auroc", "direct", "reference", "pyod", "ap")
         print(f"\n{'AUROC in percent':22}{''.join(f'{c:>11}' for c in columns)}{'s a seed':>10}{'PyOD':>9}")
         for detector in detectors:
             means = [np.mean([self.mean(column, detector, dataset) for dataset in datasets]) for column in columns]
@@ -282,7 +282,7 @@ class Table:
 
     def write(self, path: Path, datasets: list[str], detectors: list[str]) -> None:
         """Write a line for each data set and detector."""
-        means = ("ap", "direct", "reference", "published", "pyod", "seconds", "pyod_seconds")
+        means = ("ap", "direct", "reference", "pyod", "seconds", "pyod_seconds")
         with path.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["dataset", "detector", "auroc_mean", "auroc_min", "auroc_max", "seeds", *means, "notices"])

@@ -80,6 +80,8 @@ class Density(pl.Callback):
         rng = np.random.default_rng(self.seed)
         if getattr(data, "protocol", "") == "unsupervised":
             self._remarks.append("The test rows are those trained on (data.protocol=unsupervised), not held out.")
+        if getattr(data, "protocol", "") == "dte":
+            self._remarks.append("Test rows may be copies of those trained on (data.protocol=dte).")
         if len(test) and int(test.y.max()) < 0:
             self._remarks.append("The test rows have no labels: all of them count as nominal.")
             rows = np.arange(len(test))

@@ -1,6 +1,5 @@
 """A fitted detector, fitted again without a part of its rows."""
 
-import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -71,11 +70,7 @@ def refitted(trainer: pl.Trainer, detector: FittedDetector, folds: int, seed: in
 
 
 def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> FittedDetector:
-    kept, detector._trainer = detector._trainer, None  # which a copy would take along with the data
-    try:
-        other = copy.deepcopy(detector)
-    finally:
-        detector._trainer = kept
+    other = detector.twin()
     if other.scaling.method != "none":
         other.scaling.fitted.fill_(False)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -25,7 +25,7 @@ from straylight.rows.batch import HIDDEN, Batch, Events, Scored
 log = logging.getLogger(__name__)
 NOTHING = (
     "No thresholds are set: there are no nominal calibration rows. They are half of the validation rows, which "
-    "data.val_fraction sets, and which data.protocol=unsupervised does without."
+    "data.val_fraction sets, and which data.protocol=unsupervised and dte do without."
 )
 
 

@@ -60,7 +60,7 @@ def summarise(data: AnomalyDataModule, console: Console) -> None:
     console.print(table)
     if not labels:
         console.print(f"contamination of the training rows: {float((train.y > 0).float().mean()):.4%}")
-    if data.protocol == "nominal_only":
+    if data.protocol != "unsupervised":
         others = (chunk for part in (train, splits.val, splits.reserve) for chunk in part.x.split(CHUNK))
         there = found_in(splits.test.x.split(CHUNK), others)
         console.print(f"test rows that stand in another split too: {there.sum():,} of {len(there):,}")

@@ -17,7 +17,7 @@ class ADBench(Stored):
     """A tabular data set of the ADBench collection, or any `.npz` with `X` of shape (N, D) and `y` of shape (N,).
 
     By the collection's one-class protocol: half of the nominal rows train and validate, all others are tested. Shape
-    (D,).
+    (D,). `protocol=dte` has the rows of published tables; see `straylight.data.steps.dte`.
 
     References:
         S. Han et al., ADBench: anomaly detection benchmark, NeurIPS 2022, arXiv:2206.09426
@@ -70,7 +70,7 @@ class ADBench(Stored):
         self.require()
         x, y = _read(self.path)
         origin = Origin.of(self.path, len(x))
-        if self.max_rows is not None and len(x) > self.max_rows:
+        if self.max_rows is not None and len(x) > self.max_rows and self.protocol != "dte":  # which draws by itself
             rows = np.sort(np.random.default_rng([self.seed, 3]).permutation(len(x))[: self.max_rows])
             x, y, origin = x[rows], y[rows], origin.take(rows)
         if y.max(initial=0) > 1:

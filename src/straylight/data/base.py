@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from straylight.data.steps.contamination import contaminate
+from straylight.data.steps.dte import LARGE, dte, refuse, said, with_means
 from straylight.data.steps.limits import Limit, check_interval, counts, left_by, limits
 from straylight.data.steps.overlap import found_in
 from straylight.data.steps.splits import Places, halves, nominal_only, unsupervised
@@ -27,7 +28,7 @@ from straylight.rows.missing import Missing, filling, lacking, medians
 
 log = logging.getLogger(__name__)
 
-Protocol = Literal["nominal_only", "unsupervised"]
+Protocol = Literal["nominal_only", "unsupervised", "dte"]
 SHARE = 0.5  # of a GPU's free memory that the training split may take
 LOOKED_AT = 2**27  # values that are looked through for overlaps without being asked to
 
@@ -46,7 +47,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         group: mini-batches handed to the Trainer at a time; changes the speed, never the weights. One, whatever is
             given, where an option of the Trainer counts mini-batches.
         protocol: `nominal_only`, the one-class protocol, or `unsupervised`, in which all rows train and the same rows
-            are tested. Data sets that come with splits of their own know the first only.
+            are tested. `dte`, for comparison with published tables only, is that of `straylight.data.steps.dte`. Data
+            sets that come with splits of their own know the first only.
         contamination: the fraction of anomalies among training rows, drawn from those found there and those in
             reserve; 0 leaves none, `None` leaves them as found, and by `nominal_only` none are.
         train_fraction, val_fraction, reserve_fraction: see `straylight.data.steps.splits.nominal_only`.
@@ -81,6 +83,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     columns: Sequence[str] = ()
     #: Log-density of nominal rows in nats, `(B, *shape)` to `(B,)`, where it is known.
     log_prob: Callable[[Tensor], Tensor] | None = None
+    #: Rows that `protocol=dte` keeps at most.
+    max_rows: int | None = LARGE
 
     def __init__(
         self,
@@ -110,6 +114,14 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise DataError(f"data.{name} must not be negative, and is {value}.")
         self.batch_size, self.eval_batch_size, self.group = batch_size, eval_batch_size, group
         self.protocol, self.contamination, self.seed = protocol, contamination, seed
+        if protocol == "dte":
+            asked = {
+                "contamination": (contamination, None),
+                "train_fraction": (train_fraction, 0.5),
+                "reserve_fraction": (reserve_fraction, 0),
+                "overlap": (overlap, "report"),
+            }
+            refuse(**{key: value for key, (value, usual) in asked.items() if value != usual})
         if smallest_fpr is not None and not 0 < smallest_fpr < 1:
             raise DataError(f"data.smallest_fpr must lie between 0 and 1, or be null, not {smallest_fpr}.")
         self.train_fraction, self.val_fraction, self.reserve_fraction = train_fraction, val_fraction, reserve_fraction
@@ -133,6 +145,12 @@ class AnomalyDataModule(pl.LightningDataModule):
         """What the data set is called in tables."""
         return type(self).__name__.lower()
 
+    @property
+    def called(self) -> str:
+        """What it is called beside others: with its protocol where that is not the usual one, which makes it another
+        problem."""
+        return self.name if self.protocol == "nominal_only" else f"{self.name} ({self.protocol})"
+
     # what it may use for that
 
     def split(self, events: Events) -> Splits:
@@ -144,6 +162,11 @@ class AnomalyDataModule(pl.LightningDataModule):
         self._divided = True
         if self.protocol == "unsupervised":
             return unsupervised(len(y))  # type: ignore[arg-type]
+        if self.protocol == "dte":
+            refuse(group)
+            places = dte(y, seed=self.seed, most=self.max_rows)
+            self.notice(said(places, y))
+            return places
         return nominal_only(
             y,
             seed=self.seed,
@@ -322,7 +345,7 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def _fill_missing(self, splits: Splits) -> Splits:
         if self.missing_values == "error":
-            return splits
+            return splits if self.protocol != "dte" else self._fill_means(splits)
         if self.missing_values == "skip":
             return self._skip_missing(splits)
         lacks = lacking(splits.train)
@@ -346,6 +369,16 @@ class AnomalyDataModule(pl.LightningDataModule):
             names = [self.feature(i) for i in range(len(lacks))]
             self.columns = [*names, *(f"{names[i]} is missing" for i in lacks.nonzero().flatten().tolist())]
         return _with(splits, lambda x: x.map(fill) if isinstance(x, Mapped) else fill(x))
+
+    def _fill_means(self, splits: Splits) -> Splits:
+        """The splits as `dte` has them where a value is missing."""
+        filled, rows = with_means(splits, self.name, self._column)
+        if rows:
+            self.notice(
+                f"{rows:,} rows lack a value and get the mean of their own split, training or test, as in the tables "
+                "of DTE: what a test row gets depends on the others."
+            )
+        return filled
 
     def _skip_missing(self, splits: Splits) -> Splits:
         """The splits without rows that lack a value."""
@@ -380,6 +413,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         if not there.any():
             return splits
         what = f"{there.sum():,} of {len(test):,} test rows ({anomalous:,} anomalous) stand in another split too"
+        if self.protocol == "dte":
+            self.notice(f"{what}.")
+            return splits
         if self.overlap == "report":
             self.notice(f"{what}; data.overlap=drop leaves them out of the test.")
             return splits

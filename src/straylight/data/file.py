@@ -108,6 +108,8 @@ class File(AnomalyDataModule):
         self.path, self.test_path = Path(path), None if test_path is None else Path(test_path)
         if self.test_path and self.protocol == "unsupervised":
             raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
+        if self.test_path and self.protocol == "dte":
+            raise DataError("data.protocol=dte draws the rows that are tested itself; leave data.test_path out.")
         self.features = features if features is None else _names(features)
         self._dialect = Dialect.of(csv)
         self._recipe = Recipe(Roles())

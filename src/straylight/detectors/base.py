@@ -134,6 +134,18 @@ class Detector(GroupedTraining):
 
     # scoring
 
+    def told(self, x: Tensor, context: Tensor) -> Tensor:
+        """The score of scaled events on the scale that is asked for: its own."""
+        return self.score(x, context)
+
+    def told_parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        """`parts` on the scale that is asked for."""
+        return self.parts(x, context)
+
+    def told_parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts | None:
+        """`parts_from` on the scale that is asked for."""
+        return self.parts_from(reference, x, context)
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Anomaly score of events in the data's own units, `(B, *shape)` to `(B,)` float32, larger is stranger.
 
@@ -151,7 +163,7 @@ class Detector(GroupedTraining):
             if self.context:
                 raise ValueError(f"this {type(self).__name__} needs a context of {self.context} columns to score by")
             context = x.new_zeros(len(x), 0)
-        return self.score(scaled, context)
+        return self.told(scaled, context)
 
     def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density of events in the data's own units, in nats, `(B, *shape)` to `(B,)` float64.

@@ -24,9 +24,10 @@ SAMPLE = 4096  # training rows that scores are standardised by
 class Ensemble(Detector):
     """M detectors that differ by their initial weights, scored by the mean of their standardised scores.
 
-    score(x) = mean_m (s_m(x) - mean s_m) / std s_m, with mean and standard deviation over training rows. Those of
-    the members, whose spread says how far one trained detector can be trusted, are kept in `scores.parquet` as
-    `member_0`, `member_1`, ...; `member_scores` gives them as they are.
+    score(x) = mean_m (s_m(x) - mean s_m) / std s_m, with mean and standard deviation over training rows; members that
+    are calibrated (`calibrate`, see `FittedDetector`) are on one scale, and their plain mean is taken. Scores of the
+    members, whose spread says how far one trained detector can be trusted, are kept in `scores.parquet` as `member_0`,
+    `member_1`, ...; `member_scores` gives them as they are.
 
     All members see the same mini-batches. Dense detectors whose loss is a mean over rows are stacked: one pass, over
     the rows of all members, trains them all, each down its own gradient, without what `torch.func.vmap` costs per call.
@@ -131,7 +132,7 @@ class Ensemble(Detector):
         """The scores of all members for scaled events, `(B, *shape)` and `(B, C)` to `(B, M)`."""
         if not self.stacked:
             with torch.autocast(x.device.type, enabled=not self._fitted and torch.is_autocast_enabled(x.device.type)):
-                return torch.stack([member.score(x, context) for member in self._detectors], 1)
+                return torch.stack([member.told(x, context) for member in self._detectors], 1)
         return self._detectors[0].score(self._repeat(x), self._repeat(context)).view(self.size, -1).T.contiguous()
 
     def standardised(self, scores: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class Ensemble(Detector):
         return self.standardised(self.member_scores(x, context)).mean(1)
 
     def parts(self, x: Tensor, context: Tensor) -> Parts | None:
-        each = self._parts_of_all(x, context) if self.stacked else [m.parts(x, context) for m in self._detectors]
+        each = self._parts_of_all(x, context) if self.stacked else [m.told_parts(x, context) for m in self._detectors]
         if any(one is None for one in each):
             return None
         own = cast(list[Parts], each)
@@ -176,6 +177,8 @@ class Ensemble(Detector):
     @torch.no_grad()
     def _standardise(self) -> None:
         """Set mean and standard deviation of each member's scores by training rows."""
+        if getattr(self._detectors[0], "tail", None) is not None:
+            return
         x, context = (rows.to(self.device) for rows in self.training_sample(SAMPLE))
         scores = self._in_parts(x, context).double()
         self.centre.copy_(scores.mean(0))

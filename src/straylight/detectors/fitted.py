@@ -1,7 +1,8 @@
 """Detectors without a training loop: one pass over the rows, then a fit."""
 
+import copy
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from straylight import checks
 from straylight.detectors.base import Detector
+from straylight.detectors.crossed import crossed
+from straylight.detectors.parts import Parts
 from straylight.detectors.trial import try_score
-from straylight.nn import turns
+from straylight.nn import LogTail, turns
 from straylight.rows.batch import Batch, Group
 
 
@@ -25,7 +28,13 @@ class FittedDetector(Detector):
         shape: the shape of one event.
         budget_mb: memory in MiB that matrices of rows by training rows, by components or by features may take beside
             the rows themselves; more rows are taken in turns.
+        calibrate: folds of the training rows, two or more. Then a score is -log of how improbable it is, see
+            `straylight.nn.LogTail`, by scores of training rows that were each left out of a fit. So all detectors are
+            on one scale. It takes as many fits again, keeps the rows while it does, and ends with no density.
         common: `context`, `scaling`, see `Detector`.
+
+    Raises:
+        DataError: in training, if there are fewer than two rows for each fold.
 
     Example:
         >>> class Mean(FittedDetector):
@@ -46,15 +55,54 @@ class FittedDetector(Detector):
     #: Why no more are.
     why_fewer = "its cost grows with them (detector.max_rows)"
 
-    def __init__(self, shape: tuple[int, ...], *, budget_mb: float = 64, **common: Any) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, budget_mb: float = 64, calibrate: int | None = None, **common: Any
+    ) -> None:
         super().__init__(shape, **common)
         checks.positive("detector", budget_mb=budget_mb)
-        self.budget_mb = budget_mb
+        checks.counts("detector", 2, also="null", calibrate=calibrate)
+        self.budget_mb, self.calibrate = budget_mb, calibrate
+        self.tail = LogTail() if calibrate else None
+        if calibrate:
+            self.density = False
         self._wanted: Tensor | None = None
+        self._seen: list[Batch] = []
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return super().as_computed(x, scaled, context)
+
+    def told(self, x: Tensor, context: Tensor) -> Tensor:
+        score = self.score(x, context)
+        return score if self.tail is None else self.tail(score).float()
+
+    def told_parts(self, x: Tensor, context: Tensor) -> Parts | None:
+        """The score's own, stretched to what they come to on its scale."""
+        found = self.parts(x, context)
+        return found if self.tail is None else self._stretched(found)
+
+    def told_parts_from(self, reference: Tensor, x: Tensor, context: Tensor) -> Parts | None:
+        found = self.parts_from(reference, x, context)
+        return found if self.tail is None else self._stretched(found)
+
+    def _stretched(self, found: Parts | None) -> Parts | None:
+        if found is None or self.tail is None:
+            return None
+        of = found.of.double()
+        rise = of.flatten(1).sum(1)
+        least = torch.as_tensor(found.baseline, device=of.device).double().expand(len(of))
+        low, high = self.tail(least), self.tail(least + rise)
+        by = torch.where(rise == 0, 0, (high - low) / torch.where(rise == 0, 1, rise))
+        return Parts(of * by.view(-1, *[1] * (of.ndim - 1)), low, found.words)
+
+    def twin(self) -> Self:
+        """Another like this one, of which nothing is shared, without a trainer."""
+        aside = self._trainer, self._seen
+        self._trainer, self._seen = None, []
+        try:
+            return copy.deepcopy(self)
+        finally:
+            self._trainer, self._seen = aside
 
     @property
     def seed(self) -> int:
@@ -89,51 +137,59 @@ class FittedDetector(Detector):
         """Some columns of the training rows that the fit looks at: of all rows, unless there are too many."""
         return self.drawn(self.most(len(columns[0])), *columns, why=self.why_fewer)
 
-    def drawn(self, limit: int | None, *columns: Tensor, why: str, use: str = "is fitted to") -> tuple[Tensor, ...]:
+    def drawn(self, limit: int | None, *columns: Tensor, why: str) -> tuple[Tensor, ...]:
         """Up to `limit` rows of some columns, drawn by seed and in their order, with a notice if any are left out."""
         n = len(columns[0])
         if limit is None or n <= limit:
             return columns
-        self._tell_fewer(limit, n, why, use)
-        order = self._draw(limit, n)
+        self._tell_fewer(limit, n, why)
+        order = self.rows_drawn(limit, n)
         return tuple(column.index_select(0, order.to(column.device)) for column in columns)
 
-    def _draw(self, limit: int, n: int) -> Tensor:
+    def rows_drawn(self, limit: int, n: int) -> Tensor:
+        """The places of `limit` of n rows, drawn by seed, in their order."""
         return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:limit].sort().values
 
-    def _tell_fewer(self, limit: int, n: int, why: str, use: str = "is fitted to") -> None:
-        self.notice(f"{type(self).__name__} {use} {limit:,} of {n:,} training rows, drawn by seed: {why}.")
+    def _tell_fewer(self, limit: int, n: int, why: str) -> None:
+        self.notice(f"{type(self).__name__} is fitted to {limit:,} of {n:,} training rows, drawn by seed: {why}.")
 
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         """Fit to all training rows, scaled, `(N, *shape)`, `(N, C)` and `(N,)`."""
         raise NotImplementedError(f"{type(self).__name__} must write fit(x, context, weight)")
 
     def update(self, batch: Batch) -> None:
-        """Take in some training rows, scaled; those that the fit would not look at are not kept."""
-        if self._wanted is not None:
-            wanted = self._wanted[batch.index.cpu()].nonzero().flatten().to(batch.index.device)
-            batch = Batch(*(column.index_select(0, wanted) for column in batch))
+        """Take in some training rows, scaled."""
         self._kept.append(batch)
 
     def finish(self) -> None:
         """Fit, after the last row of every rank was taken in."""
-        rows = Batch(*(gathered(torch.cat(column)) for column in zip(*self._kept, strict=True)))
-        self._kept.clear()
-        order = rows.index.argsort()
-        self.fit(rows.x[order], rows.context[order], rows.weight[order])
+        self.fit(*_in_order(self._kept))
 
     @torch.no_grad()
     def training_step(self, group: Group, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            self.update(self.scaled(group.rows()))
+            batch = self._looked_at(self.scaled(group.rows()))
+            self.update(batch)
+            if self.tail is not None:
+                self._seen.append(batch)
             if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
                 self.finish()
+                if self.tail is not None and self.calibrate:
+                    self.tail.fit(crossed(self, *_in_order(self._seen), self.calibrate).scores)
                 if (rows := self._first_rows()) is not None:
                     try_score(self, *rows)
+
+    def _looked_at(self, batch: Batch) -> Batch:
+        """The rows that the fit would look at: no other is kept."""
+        if self._wanted is None:
+            return batch
+        wanted = self._wanted[batch.index.cpu()].nonzero().flatten().to(batch.index.device)
+        return Batch(*(column.index_select(0, wanted) for column in batch))
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._kept: list[Batch] = []
+        self._seen = []
         self.notices.clear()
         self._wanted = self._choose()
 
@@ -146,11 +202,19 @@ class FittedDetector(Detector):
             return None  # rows without weight are left out first, by the fit
         self._tell_fewer(limit, len(events), self.why_fewer)
         wanted = torch.zeros(len(events), dtype=torch.bool)
-        wanted[self._draw(limit, len(events))] = True
+        wanted[self.rows_drawn(limit, len(events))] = True
         return wanted
 
     def on_train_epoch_end(self) -> None:
         self.trainer.should_stop = True  # one pass is all there is
+
+
+def _in_order(taken: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    """Events, context and weights that all ranks took in, in the order of the split; nothing is taken any longer."""
+    rows = Batch(*(gathered(torch.cat(column)) for column in zip(*taken, strict=True)))
+    taken.clear()
+    order = rows.index.argsort()
+    return rows.x[order], rows.context[order], rows.weight[order]
 
 
 def gathered(rows: Tensor) -> Tensor:

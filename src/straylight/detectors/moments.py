@@ -127,9 +127,12 @@ class Moments(FittedDetector):
             self._taken.add(part, weight)
 
     def finish(self) -> None:
+        self._taken.reduce()
+        self._settle()
+
+    def _settle(self) -> None:
         sums = self._taken
         del self._taken
-        sums.reduce()
         if sums.weight <= 1:
             raise DataError(f"{type(self).__name__} needs two training rows or more to see how they vary.")
         self.mean = sums.mean
@@ -154,7 +157,7 @@ class Moments(FittedDetector):
     def fit(self, x: Tensor, context: Tensor, weight: Tensor) -> None:
         self._taken = Sums(x[:4096].flatten(1).double().mean(0))
         self.update(Batch(x, weight.new_zeros(len(x)), context, weight, weight.new_zeros(len(x))))
-        self.finish()
+        self._settle()
 
 
 def resolution(variances: Tensor) -> Tensor:

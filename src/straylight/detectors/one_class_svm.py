@@ -18,10 +18,10 @@ from straylight.detectors.scikit import ScikitDetector
 class OneClassSVM(ScikitDetector):
     """How far an event lies on the origin's side of the hyperplane that sets the training rows apart from it.
 
-    score(x) = -sum_i a_i k(x, x_i), with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of the training rows at
-    most the fraction nu lies on the wrong side. The exact solution takes time in N^2 to N^3: beyond `max_rows` the
-    kernel is approximated by its values at some rows (Nystroem) and the machine is linear in them, fitted to all rows
-    by stochastic gradients, and a notice says so. Assumes features of comparable scale.
+    score(x) = -sum_i a_i k(x, x_i), the sum of a_i one, with the Gaussian kernel k(x, t) = exp(-gamma |x - t|^2). Of
+    the training rows at most the fraction nu lies on the wrong side. The exact solution takes time in N^2 to N^3:
+    beyond `max_rows` the kernel is approximated by its values at some rows (Nystroem) and the machine is linear in
+    them, fitted to all rows by stochastic gradients, and a notice says so. Assumes features of comparable scale.
 
     References:
         B. Schölkopf et al., Estimating the support of a high-dimensional distribution, Neural Comput. 13 (2001) 1443,
@@ -104,6 +104,7 @@ class OneClassSVM(ScikitDetector):
     def numbers(self, estimator: Any) -> dict[str, NDArray]:
         if self.weighted:
             rows, coefficients, gamma = estimator.support_vectors_, estimator.dual_coef_[0], estimator.gamma
+            coefficients = coefficients / coefficients.sum()  # which is nu N: scores of different N are compared
         else:
             nystroem, machine = (step for _, step in estimator.steps)
             coefficients = machine.coef_ @ nystroem.normalization_

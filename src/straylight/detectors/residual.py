@@ -34,8 +34,8 @@ class Residual(FittedDetector):
         doi:10.1145/342009.335437 (g is a smooth form of it; w is our own)
 
     Args:
-        own_rows: training rows whose own neighbours are searched for, which says what is usual; more than these are
-            drawn from by seed, and a notice says so. All rows are kept as neighbours. `None` takes all.
+        own_rows: training rows whose own neighbours are searched for, which says what is usual: drawn by seed if there
+            are more; `None` takes all. All rows are kept as neighbours.
         shape, common: see `FittedDetector`; events are flattened.
 
     Raises:
@@ -51,7 +51,7 @@ class Residual(FittedDetector):
         True
     """
 
-    def __init__(self, shape: tuple[int, ...], *, own_rows: int | None = 30_000, **common: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], *, own_rows: int | None = 1000, **common: Any) -> None:
         super().__init__(shape, **common)
         checks.counts("detector", 2, also="null", own_rows=own_rows)
         self.own_rows = own_rows
@@ -61,12 +61,9 @@ class Residual(FittedDetector):
         rows = x.flatten(1)
         enough(self, len(rows))
         self.no_weights(weight)
-        (own,) = self.drawn(
-            self.own_rows,
-            torch.arange(len(rows), device=rows.device),
-            why="each is a search among all (detector.own_rows)",
-            use="takes the usual error from",
-        )
+        n, limit = len(rows), self.own_rows
+        own = self.rows_drawn(limit, n) if limit is not None and n > limit else torch.arange(n)
+        own = own.to(rows.device)
         self.expect(2.0 * len(own) * rows.numel(), "lower detector.own_rows")
         self.near.fit(rows, own)
 

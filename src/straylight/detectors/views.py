@@ -1,11 +1,11 @@
-"""The strangest of four views of an event among its neighbours.
+"""The strangest two of four views of an event among its neighbours.
 
 Shapes: `B` events, `N` training rows, `D` features, `V` views.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,7 @@ from straylight.nn.log_tail import LogTail
 from straylight.nn.neighbourhood import Near, Neighbourhood
 from straylight.nn.normal_scores import NormalScores
 
-Fusion = Literal["max", "mean"]
-
+VIEWS = 4
 AROUND = 0.4  # of its neighbours' own distances, that is taken off an event's
 
 
@@ -32,7 +31,7 @@ class Spaces(NamedTuple):
 
 
 class Views(FittedDetector):
-    """How improbable an event is in the most telling of four views, each on the scale of -log p-values.
+    """How improbable an event is in the two most telling of four views, each on the scale of -log p-values.
 
     With g, the mean log distance to the nearest rows, and w, the log error of their means, of `Residual`, and
     g' = g less 0.4 of the mean g of the ten neighbours, which judges an event by how dense its neighbours are:
@@ -42,16 +41,19 @@ class Views(FittedDetector):
         3  g'     on standardised features
         4  g'     on normal scores of the features' ranks, see `straylight.nn.NormalScores`
 
-    Each is compared with those of the training rows, of which each was left out, see `straylight.nn.LogTail`, and the
-    largest is the score, or their mean. Cost: three searches for the ten nearest, which grow with the number of
+    Each is compared with those of the training rows, of which each was left out, see `straylight.nn.LogTail`. The score
+    is the mean of the two largest: one view alone may be wrong about a set of data, and the mean of all four hides what
+    only some of them see. Cost: three searches for the ten nearest, which grow with the number of
     training rows; training with its square. Event weights are not read.
 
     References:
         M. M. Breunig, H.-P. Kriegel, R. T. Ng, J. Sander, LOF: identifying density-based local outliers, SIGMOD 2000,
         doi:10.1145/342009.335388 (of g'; the rest is our own)
+        C. C. Aggarwal, S. Sathe, Theoretical foundations and algorithms for outlier ensembles, SIGKDD Explor. 17 (2015)
+        24, doi:10.1145/2830544.2830549 (of what lies between a maximum and a mean)
 
     Args:
-        fusion: `max` or `mean` of the four.
+        strongest: how many of the largest are averaged: 1 is their maximum, 4 the mean of all.
         max_rows: more training rows than these are drawn from by seed, and a notice says so; `None` takes all.
         shape, common: see `FittedDetector`; events are flattened.
 
@@ -72,19 +74,21 @@ class Views(FittedDetector):
     why_fewer = "its cost grows with their square (detector.max_rows)"
 
     def __init__(
-        self, shape: tuple[int, ...], *, fusion: Fusion = "max", max_rows: int | None = 30_000, **common: Any
+        self, shape: tuple[int, ...], *, strongest: int = 2, max_rows: int | None = 30_000, **common: Any
     ) -> None:
         super().__init__(shape, **common)
-        checks.one_of("detector", Fusion, fusion=fusion)
+        checks.counts("detector", strongest=strongest)
+        if strongest > VIEWS:
+            raise ValueError(f"detector.strongest is of {VIEWS} views, not {strongest}")
         checks.counts("detector", 2, also="null", max_rows=max_rows)
-        self.fusion, self.max_rows = fusion, max_rows
+        self.strongest, self.max_rows = strongest, max_rows
         d = math.prod(self.shape)
         self.spread = Scaling((d,), "standard")  # of logarithms
         self.ranks = NormalScores(d)
         self.plain = Neighbourhood(d, budget_mb=self.budget_mb)
         self.logs = Neighbourhood(d, budget_mb=self.budget_mb)
         self.normal = Neighbourhood(d, errors=False, budget_mb=self.budget_mb)
-        self.tails = nn.ModuleList(LogTail() for _ in range(4))
+        self.tails = nn.ModuleList(LogTail() for _ in range(VIEWS))
         self.register_buffer("thin_plain", torch.empty(0, dtype=torch.float64))  # g of training rows
         self.register_buffer("thin_normal", torch.empty(0, dtype=torch.float64))
 
@@ -105,7 +109,7 @@ class Views(FittedDetector):
         spaces = self.spaces(x.flatten(1))
         seen = self.views(spaces, self.plain(spaces.plain), self.logs(spaces.logs), self.normal(spaces.normal))
         told = torch.stack([tail(view) for tail, view in zip(self._tails, seen, strict=True)])
-        return (told.amax(0) if self.fusion == "max" else told.mean(0)).float()
+        return told.topk(self.strongest, dim=0).values.mean(0).float()
 
     @property
     def _tails(self) -> Sequence[LogTail]:

@@ -149,7 +149,7 @@ def _exact(
     size = _few(detector)
     for i in range(0, len(x), size):
         rows, own = detector.scaling(x[i : i + size]), context[i : i + size]
-        found = detector.parts(rows, own)
+        found = detector.told_parts(rows, own)
         if found is None:
             raise ConfigError(
                 f"the score of this {type(detector).__name__} is no sum over features; explain it by "
@@ -160,7 +160,7 @@ def _exact(
         if others is not None:
             words = ""
             behind = (detector.scaling(others[i : i + size, j]) for j in range(others.shape[1]))
-            each = [one for reference in behind if (one := detector.parts_from(reference, rows, own))]
+            each = [one for reference in behind if (one := detector.told_parts_from(reference, rows, own))]
         of = torch.stack([one.of.double() for one in each]).mean(0)
         base = torch.stack([torch.as_tensor(one.baseline).double().expand(len(rows)) for one in each]).mean(0)
         parts.append(_summed(of, groups))
@@ -176,7 +176,7 @@ def _followed(
     for i in range(0, len(x), 256):
         rows = detector.scaling(x[i : i + 256])
         behind = detector.scaling(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
-        found = integrated_gradients(detector.score, rows, context[i : i + 256], behind, _few(detector))
+        found = integrated_gradients(detector.told, rows, context[i : i + 256], behind, _few(detector))
         of.append(_summed(found[0], groups))
         base.append(found[1])
     return torch.cat(of), torch.cat(base), ""
@@ -192,7 +192,7 @@ def _mixed(
         rows = detector.scaling(x[i : i + 256])
         behind = detector.scaling(others[i : i + 256].flatten(0, 1)).unflatten(0, (len(rows), -1))
         own = context[i : i + 256]
-        found = shapley(detector.score, rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed)
+        found = shapley(detector.told, rows, own, behind, told, _few(detector), evaluations=evaluations, seed=seed)
         of.append(found[0])
         base.append(found[1])
     values = torch.cat(of)

@@ -77,11 +77,13 @@ def learnt(values: NDArray) -> tuple[Centre | None, str]:
 
 
 def sampled(rows: NDArray, width: int) -> list[NDArray]:
-    """Positions of the training rows that are looked at where an event has so many numbers, in runs from all over."""
+    """Positions of the training rows that are looked at where an event has so many numbers, in runs from all over that
+    rise."""
     most = max(1, min(LOOKED_AT, VALUES // max(1, width)))
+    rows = np.sort(rows)
     if len(rows) <= most:
         return [rows]
-    return [part[: max(1, most // RUNS)] for part in np.array_split(np.sort(rows), min(RUNS, most))]
+    return [part[: max(1, most // RUNS)] for part in np.array_split(rows, min(RUNS, most))]
 
 
 def of_columns(columns: Mapping[str, NDArray], notice: Callable[[str], None]) -> dict[str, Centre]:

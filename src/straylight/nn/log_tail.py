@@ -68,7 +68,7 @@ class LogTail(nn.Module):
         """L of scores, `(B,)` to the same in float64."""
         scores = scores.double()
         n = self.ordered.shape[0]
-        below = places(self.ordered[None], scores[None], traced=self.traced)[0]
+        below = places(self.ordered[None], scores.contiguous()[None], traced=self.traced)[0]
         counted = math.log(n + 2) - ((n - below).double() + 1).log()
         beyond = -math.log(TAIL) + (scores - self.start) / self.excess
         return torch.where(scores <= self.start, counted, beyond)

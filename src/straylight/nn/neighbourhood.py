@@ -113,14 +113,24 @@ class Neighbourhood(nn.Module):
 
     def wrong(self, rows: Tensor, places: Tensor) -> Iterator[list[Tensor]]:
         """Errors r_k of rows, for each k `(b, D)`, some rows at a time."""
-        tall = max(1, int(self.budget_mb * 2**20 / (8 * self.features * (self.k + 2 * len(ERRORS)))))
+        tall = max(1, int(self.budget_mb * 2**20 / (8 * self.features * (4 + 2 * len(ERRORS)))))
         parts: Iterable[tuple[Tensor, Tensor]] = [(rows, places)]
         if not turns.one(self, rows, tall):
             parts = zip(rows.split(tall), places.split(tall), strict=True)
         for part, near in parts:
             x = (part.double() - self.neighbours.centre).clamp(-LARGEST, LARGEST)
-            others = self.neighbours.memory[:, :-1][near]
-            yield [x - others[:, : min(k, self.k)].mean(1) for k in ERRORS]
+            yield [x - mean for mean in self._means(near)]
+
+    def _means(self, places: Tensor) -> Iterator[Tensor]:
+        """Means of the first neighbours at these places, for each of the numbers of them, `(b, D)`.
+
+        They are added one after the other, which takes a third of the time of fetching them together.
+        """
+        memory = self.neighbours.memory[:, :-1]
+        sums = torch.zeros_like(memory[:1])
+        for many in range(1, self.k + 1):
+            sums = sums + memory.index_select(0, places[:, many - 1])
+            yield from (sums / many for k in ERRORS if min(k, self.k) == many)
 
     def _others(self, rows: Tensor, own: Tensor) -> Near:
         """The nearest of the rows kept that are not these rows themselves, which are at the places `own`."""

@@ -14,7 +14,7 @@ from straylight.rows.batch import Events, Splits
 
 
 class Places(NamedTuple):
-    """The rows of the four splits by their number, each in increasing order; see `Splits`."""
+    """The rows of the four splits by their number, each in increasing order but by `dte`; see `Splits`."""
 
     train: NDArray
     val: NDArray
@@ -23,7 +23,7 @@ class Places(NamedTuple):
 
     def of(self, events: Events) -> Splits:
         """The events at these places."""
-        return Splits(*(events if len(rows) == len(events) else events.take(rows) for rows in self))
+        return Splits(*(events if _all(rows, len(events)) else events.take(rows) for rows in self))
 
 
 def nominal_only(
@@ -169,6 +169,11 @@ def _up_to(rows: int, order: NDArray, sizes: NDArray) -> NDArray:
     taken = np.zeros(len(sizes), dtype=bool)
     taken[order[: int(np.abs(ends - max(0, rows)).argmin())]] = True
     return taken
+
+
+def _all(rows: NDArray, n: int) -> bool:
+    """Whether these are all of n rows, each once; as many may be drawn with replacement."""
+    return len(rows) == n and bool((rows[1:] > rows[:-1]).all())
 
 
 def _small(n: int) -> type:
