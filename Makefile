@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 STAMP = .venv/.installed
 DOCS = .venv/.docs
+# with the byte code of tests written, or each process would make it anew
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo docs test test-quick test-gpu lint format clean
@@ -37,13 +39,13 @@ $(DOCS): $(STAMP)
 	@touch $(DOCS)
 
 test: $(STAMP) ## run all tests, and say which took longest
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=30
+	$(PYTEST) -n 2 --dist worksteal --durations=30
 
 test-quick: $(STAMP) ## run one case of each test that is not slow, as tests/slow.txt has it
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --quick
+	$(PYTEST) -n 2 --dist worksteal --quick
 
 test-gpu: $(STAMP) ## run what must hold on a GPU; STRAYLIGHT_GPU_AS=cpu tries it without one
-	$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
+	$(PYTEST) -m gpu tests/test_gpu.py
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check src tests

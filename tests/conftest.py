@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from threadpoolctl import ThreadpoolController
 
+from composing import kept
 from fresh import Programs, server
 from given import Rows
 from slow import listed
@@ -24,7 +26,16 @@ from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
 from straylight.phases import Phases
 
+#: Which jsonschema takes for addresses, and which builds 38 grammars first; no notebook holds any.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compositions() -> Iterator[None]:
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +73,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item in kept]
 
 
+def pytest_configure() -> None:
+    gc.disable()  # until all tests are there: next to nothing of what is made until then is rubbish
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.enable()
+    gc.collect()
+    gc.freeze()  # which need not be looked through again
     if not session.config.option.collectonly and any("fresh" in getattr(i, "fixturenames", ()) for i in session.items):
         server()  # it imports while other tests run
 

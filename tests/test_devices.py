@@ -82,7 +82,7 @@ def scored(
 @pytest.mark.parametrize("name", NAMES)
 def test_a_detector_mixes_no_devices(name, trainer) -> None:
     shape = shape_for(name, 3)
-    parts = rows(64, shape), rows(24, shape, 1), rows(20, shape, 2)
+    parts = rows(32, shape), rows(24, shape, 1), rows(20, shape, 2)
     data = Rows(Splits(*parts, parts[2].take([])), batch_size=16)
     fewer = ["detector.steps=10"] if name == "anogan" else []
     here = scored(name, shape, data, fewer, trainer, None)
@@ -94,7 +94,7 @@ def test_a_detector_mixes_no_devices(name, trainer) -> None:
 @pytest.mark.parametrize("name", CHOICES)
 def test_nor_does_it_by_another_choice_on_resident_weighted_rows(name, trainer) -> None:
     shape = (3,)
-    parts = weighted(64, shape, 0), weighted(24, shape, 1), weighted(20, shape, 2)
+    parts = weighted(32, shape, 0), weighted(24, shape, 1), weighted(20, shape, 2)
     data = Resident(Splits(*parts, parts[2].take([])), batch_size=16)
     here = scored(name, shape, data, CHOICES[name], trainer, None)
     with elsewhere() as device:

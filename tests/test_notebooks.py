@@ -204,6 +204,8 @@ def test_a_notebook_gives_what_it_holds(path: Path, data: str, tmp_path, monkeyp
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
+            if data == "real":  # the same cells, which on bundled data train for as long as they say
+                cell.source = re.sub(r"^EPOCHS = \d+$", "EPOCHS = 4", cell.source, flags=re.MULTILINE)
     cells = [cell for cell in clean(execute(notebook, tmp_path)).cells if cell.cell_type == "code"]
     complaints = [o["text"] for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
     assert not [text for text in complaints if "Traceback" in text or "Warning" in text], complaints

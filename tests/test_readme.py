@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from conftest import Ended
 from straylight import cli
 
 PROJECT = Path(__file__).parents[1]
@@ -137,9 +138,43 @@ def written() -> None:
     Path("my_conf/data/mine.yaml").write_text(next(b for b in configs if "mine.Mine" in b))
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """Folders of runs and sweeps that more than one command is about."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def lay(folder: str, kept: Path, make: Callable[[], Ended]) -> None:
+    """Such a folder where the command will look for it, made if none has been about it yet."""
+    held = kept / Path(folder).name
+    if held.exists():
+        shutil.copytree(held, folder)
+    else:
+        ended = make()
+        assert ended.status == 0, ended.err
+        shutil.copytree(folder, held)
+
+
+def small(words: list[str]) -> list[str]:
+    """The command on a small scale: as `NARROWED` has it, one seed where there are several jobs without, two epochs."""
+    typed = {word.partition("=")[0] for word in words}
+    own = next((own for key, own in NARROWED.items() if any(w.startswith(key) for w in words)), [])
+    if "-m" in words and any("," in word for word in words if not word.startswith("seed=")):
+        words = [re.sub(r"^(seed=\d+),.*", r"\1", word) for word in words]
+    words = [re.sub(r"^(trainer\.max_epochs)=.*", r"\1=2", word) for word in words]
+    return [*words, *(word for word in own if word.partition("=")[0] not in typed)]
+
+
+def test_a_sweep_on_a_small_scale_has_all_its_values_but_seeds() -> None:
+    assert small(["train", "-m", "detector=knn,pca", "seed=0,1,2"]) == ["train", "-m", "detector=knn,pca", "seed=0"]
+    assert small(["train", "-m", "detector=knn", "seed=0,1"]) == ["train", "-m", "detector=knn", "seed=0,1"]
+    assert small(["train", "data=moons", "trainer.max_epochs=20"]) == ["train", "data=moons", "trainer.max_epochs=2"]
+    assert small(["train", "experiment=mnist_vae", "seed=3"])[3:] == ["trainer.max_epochs=1"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", OURS)
-def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
+def test_a_command_runs(command, desk, kept, tmp_path, monkeypatch, capfd) -> None:
     words = shlex.split(command.removeprefix("PYTHONPATH=. ").removeprefix("cat new.csv '|' "))
     words = ["detector=hbos" if w == "..." else w for w in words]
     if "-m" in words and "detector=hbos" in words and not any("," in w for w in words):
@@ -151,12 +186,12 @@ def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
         written()
     if "data=mine" in words:
         strings_to_numbers()
-    narrowed = next((own for key, own in NARROWED.items() if any(w.startswith(key) for w in words)), [])
-    words += [w for w in narrowed if w.partition("=")[0] not in {g.partition("=")[0] for g in words}]
+    words = small(words)
     if any("NAME" in w for w in words):
-        desk("-m", "data=blobs", "detector=hbos", "seed=0,1", "hydra.sweep.dir=outputs/sweeps/NAME")
+        sweep = ("-m", "data=blobs", "detector=hbos", "seed=0,1", "hydra.sweep.dir=outputs/sweeps/NAME")
+        lay("outputs/sweeps/NAME", kept, lambda: desk(*sweep))
     for name in {"RUN_FOLDER", "FOLDER"} & set(words):
-        desk("data=blobs", "detector=hbos", f"hydra.run.dir={name}")
+        lay(name, kept, lambda name=name: desk("data=blobs", "detector=hbos", f"hydra.run.dir={name}"))
     if "trainer=gpu" in words:  # it composes
         words = [w.partition(",")[0] for w in words if w not in ("-m", "seed=0,1,2")] + ["--cfg", "job"]
     match words[1]:
@@ -174,11 +209,11 @@ def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
                 assert "AUROC" in ended.out
         case "report" | "data" | "detectors" | "explain" | "export":
             if "outputs/mine" in words:
-                mine(desk)
+                mine(desk, kept)
             listed(words, monkeypatch, capfd)
         case "score":
             if "--help" not in words:
-                mine(desk)
+                mine(desk, kept)
             with Path("mine.csv").open("rb") as file:
                 monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=file))
                 listed(words, monkeypatch, capfd)
@@ -188,10 +223,10 @@ def test_a_command_runs(command, desk, tmp_path, monkeypatch, capfd) -> None:
             raise AssertionError(f"there is a command straylight {other} that is not tested here")
 
 
-def mine(desk) -> None:
+def mine(desk, kept: Path) -> None:
     """A run on `mine.csv`, and new rows."""
     own = next(c for c in OURS if "hydra.run.dir=outputs/mine" in c)
-    assert desk(*shlex.split(own)[2:], "data.val_fraction=0.5").status == 0
+    lay("outputs/mine", kept, lambda: desk(*shlex.split(own)[2:], "data.val_fraction=0.5"))
     head, *rows = Path("mine.csv").read_text().splitlines()
     Path("days").mkdir()
     for name, some in {"new": rows, "days/mon": rows[:50], "days/tue": rows[50:]}.items():

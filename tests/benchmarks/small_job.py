@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="detectors, with commas between them; all without it")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("straylight").setLevel(logging.ERROR)
@@ -43,7 +44,7 @@ def main() -> None:
     np.savez(folder / "small.npz", X=generator.normal(size=(options.rows, 20)) * (1 + y[:, None]), y=y)
     total = [0.0, 0.0]
     print(f"{'seconds':24}{'run':>8}{'bare':>8}")
-    for name in choices("detector"):
+    for name in options.only.split(",") if options.only else choices("detector"):
         runs, bares = [], []
         for _ in range(options.rounds + 1):  # the first imports and is left out
             with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
