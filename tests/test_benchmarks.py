@@ -31,7 +31,7 @@ SMALL = {
     "figures.py": ["--rows", "20000"],
     "knn.py": ["--rows", "2000"],
     "small_job.py": ["--rows", "200", "--only", "hbos,pca"],
-    "adbench.py": ["--seeds", "1", "--detectors", "pca,knn", "--data", "{data}/adbench"],
+    "adbench.py": ["--seeds", "1", "--detectors", "pca,knn,knn distance=kth", "--data", "{data}/adbench"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "explain.py": [

@@ -1,4 +1,4 @@
-"""Classical detectors on ADBench's data sets: AUROC beside a reference and published values, wall time beside PyOD.
+"""Classical detectors on ADBench's data sets: AUROC beside a reference, wall time beside PyOD.
 
 Protocol `nominal_only`: half of the nominal rows train, none of them held out; the others and all anomalies are
 tested; standardised on training rows; at most 50,000 rows. Every detector of a seed sees the same split. PyOD's run in
@@ -6,12 +6,11 @@ a process of their own, in turns with ours, on the same rows and threads.
 
     python tests/benchmarks/adbench.py --data PATH/adbench --seeds 5 --out TABLE.csv
 
-`reference` and `published` are read from the data's folder where they are there, those of `knn` by the distance to the
-5th neighbour, ours and `direct` by the mean; `direct` is scikit-learn called on the very splits of ours, as it was on
-others for the reference. Each detector is held against `--against`: on how many
-sets its mean over seeds is higher, equal to within 0.1, or lower, the largest gain and loss, and Wilcoxon's p over
-sets. The last line is the ratio of the wall times, ours over PyOD's, over all that both ran; a job of PyOD's that was
-ended counts with the time that it was given.
+A detector's settings may follow its name, as in `--detectors "knn,knn distance=kth"`. `reference` is read from the
+data's folder where it is there; `direct` is scikit-learn called on the very splits of ours, as it was on others for the
+reference. Each detector is held against `--against`: on how many sets its mean over seeds is higher, equal to within
+0.1, or lower, the largest gain and loss, and Wilcoxon's p over sets. The last line is the ratio of the wall times, ours
+over PyOD's, over all that both ran; a job of PyOD's that was ended counts with the time that it was given.
 """
 
 from __future__ import annotations
@@ -46,13 +45,14 @@ from straylight.metrics import auroc, average_precision
 from straylight.rows.batch import Events, Splits
 
 DETECTORS = [
-    *("pca", "mahalanobis", "knn", "kde", "robust_kde", "mom_kde", "gmm", "ecod", "copod", "hbos"),
+    *("pca", "mahalanobis", "knn", "knn distance=kth", "kde", "robust_kde", "mom_kde", "gmm", "ecod", "copod", "hbos"),
     *("isolation_forest", "one_class_svm", "local_outlier_factor", "bayesian_gmm", "dbscan", "elliptic_envelope"),
 ]
 # what PyOD calls them, with our settings where its own differ
 PYOD: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pca": ("pca", "PCA", {}),
     "knn": ("knn", "KNN", {"n_neighbors": 5, "method": "mean"}),
+    "knn distance=kth": ("knn", "KNN", {"n_neighbors": 5}),
     "kde": ("kde", "KDE", {}),
     "gmm": ("gmm", "GMM", {"n_components": 4, "n_init": 4}),
     "ecod": ("ecod", "ECOD", {}),
@@ -65,24 +65,11 @@ PYOD: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 REFERENCE = {
     "pca": "PCA",
-    "knn": "kNN",
+    "knn distance=kth": "kNN",
     "isolation_forest": "IForest",
     "one_class_svm": "OCSVM",
     "local_outlier_factor": "LOF",
 }
-PUBLISHED = {
-    "pca": "PCA",
-    "knn": "KNN",
-    "isolation_forest": "IForest",
-    "one_class_svm": "OCSVM",
-    "hbos": "HBOS",
-    "local_outlier_factor": "LOF",
-    "ecod": "ECOD",
-    "copod": "COPOD",
-    "elliptic_envelope": "MCD",
-}
-
-
 EQUAL = 0.1  # percent of AUROC, within which two detectors are as good
 
 
@@ -137,7 +124,9 @@ class Keep(TestScores):
 def ours(name: str, data: ADBench, seed: int) -> tuple[float, float, float, list[str]]:
     """AUROC, AP, seconds of building, training and testing, and the detector's notices."""
     with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
-        cfg = compose("train", overrides=[f"detector={name}", "detector.scaling=standard", "paths.run=."])
+        chosen, *settings = name.split()
+        own = [f"detector.{setting}" for setting in settings]
+        cfg = compose("train", overrides=[f"detector={chosen}", *own, "detector.scaling=standard", "paths.run=."])
     keep = Keep()
     pl.seed_everything(seed, verbose=False)
     start = time.perf_counter()
@@ -173,9 +162,10 @@ def directly(name: str, train: np.ndarray, test: np.ndarray, y: np.ndarray, seed
     """AUROC of scikit-learn called directly, as it was for the reference, on this split of standardised rows."""
     if name == "pca":
         scores = np.square(PCA(whiten=True).fit(train).transform(test)).sum(1)
-    elif name == "knn":
+    elif name.startswith("knn"):
         neighbours = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(train)
-        scores = neighbours.kneighbors(test)[0].mean(1)
+        distances = neighbours.kneighbors(test)[0]
+        scores = distances[:, -1] if "kth" in name else distances.mean(1)
     elif name == "one_class_svm":
         few = np.random.default_rng(seed).permutation(len(train))[:5000]
         scores = -OneClassSVM().fit(train[few]).score_samples(test)
@@ -222,15 +212,12 @@ class Table:
     """What was measured, a record for each data set, detector and seed, beside what others measured.
 
     Args:
-        folder: of the data sets, with `reference_auroc.csv` and `published_auroc.csv` where they are known.
+        folder: of the data sets, with `reference_auroc.csv` where it is known.
     """
 
     def __init__(self, folder: Path) -> None:
         self.records: list[dict[str, Any]] = []
-        self.others = {
-            "reference": (REFERENCE, known_aurocs(folder / "reference_auroc.csv")),
-            "published": (PUBLISHED, known_aurocs(folder / "published_auroc.csv", "semi")),
-        }
+        self.others = {"reference": (REFERENCE, known_aurocs(folder / "reference_auroc.csv"))}
 
     def values(self, column: str, detector: str, dataset: str) -> list[float]:
         """Of all seeds; those that were not measured are left out."""
@@ -297,17 +284,13 @@ class Table:
                     table.writerow([dataset, detector, *written[:3], len(aurocs), *written[3:], " ".join(notices)])
 
 
-def known_aurocs(path: Path, setting: str = "") -> dict[tuple[str, str], float]:
+def known_aurocs(path: Path) -> dict[tuple[str, str], float]:
     """AUROC in percent by data set (lower case, without its number) and model; nothing if there is no such table."""
     if not path.is_file():
         return {}
     with path.open() as lines:
         rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    return {
-        (row["dataset"].rpartition("_")[2].lower(), row["model"]): float(row["auroc_mean_pct"])
-        for row in rows
-        if row.get("setting", "").startswith(setting)
-    }
+    return {(row["dataset"].rpartition("_")[2].lower(), row["model"]): float(row["auroc_mean_pct"]) for row in rows}
 
 
 def standardised(data: ADBench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
