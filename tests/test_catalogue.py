@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -289,6 +290,27 @@ def test_a_data_set_of_the_users_own_is_listed_and_summarised(form, own, said) -
     assert out.startswith("mine: events of shape (2,), 1 columns of context; protocol nominal_only, seed 2")
     assert table(out, "split")["test"]["anomaly"] == "50"
     assert shown(said(*option, "fetch", "mine")) == "mine needs no files.\n"
+
+
+def test_programs_have_the_same_as_json(own, said) -> None:
+    listed = json.loads(shown(said("--json")))
+    assert [line["name"] for line in listed] == list(choices("data"))
+    assert all(line["what"] and line["where"] for line in listed)
+    mine = json.loads(shown(said("--json", "--config-dir", str(own))))
+    assert {"name": "mine", "what": "Rows of my own", "where": "needs no files"} in mine
+    found = json.loads(shown(said("blobs", "data.contamination=0.1", "seed=3", "--json")))
+    data = build("blobs", ["data.contamination=0.1", "seed=3"], [])
+    parts = data.splits
+    assert found["rows"] == {split: len(part) for split, part in zip(parts._fields, parts, strict=True)}
+    assert found["kinds"]["test"] == {kind: int((parts.test.y == i).sum()) for i, kind in enumerate(data.kinds)}
+    assert found["contamination"] == float((parts.train.y > 0).float().mean()) > 0
+    assert (found["name"], found["seed"], found["shape"], found["protocol"]) == ("blobs", 3, [2], "nominal_only")
+    first = found["features"]["of"][data.feature(0)]
+    assert first["least"] == float(parts.train.x[:, 0].min()) and first["largest"] == float(parts.train.x[:, 0].max())
+    assert first["mean"] == pytest.approx(float(parts.train.x[:, 0].mean()), abs=1e-6)
+    silent = json.loads(shown(said("mine", "data.what='no labels'", "--config-dir", str(own), "--json")))
+    assert not silent["labels"] and silent["kinds"] is None and silent["contamination"] is None
+    assert "not for fetching" in sentence(said("fetch", "blobs", "--json"))
 
 
 def test_of_two_configs_of_one_name_the_one_listed_is_the_one_built(own, said) -> None:

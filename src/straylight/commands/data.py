@@ -13,6 +13,7 @@ Data sets: which there are, what one holds, and fetching one.
 usage: straylight data [paths.data=DIR]              which there are, and where
        straylight data NAME [KEY=VALUE ...]          what one holds
        straylight data fetch NAME [KEY=VALUE ...]    fetch its files
+       with --json the first two for programs
 
 examples:
   straylight data
@@ -27,7 +28,8 @@ def main(arguments: list[str]) -> None:
         print(HELP, end="")
         return
     try:
-        folders, words = told(arguments)
+        as_json = "--json" in arguments
+        folders, words = told([word for word in arguments if word != "--json"])
         overrides = [w for w in words if "=" in w or w.startswith(("~", "+"))]
         names = [w for w in words if w not in overrides]
         fetch = names[:1] == ["fetch"]
@@ -36,12 +38,16 @@ def main(arguments: list[str]) -> None:
             raise StraylightError("say which data set first, such as `straylight data adbench data.name=6_cardio`.")
         if len(names) > 1 or (fetch and not names):
             raise StraylightError("give one data set, such as `straylight data fetch mnist`.")
+        if fetch and as_json:
+            raise StraylightError(
+                "--json is for what `straylight data` lists or finds, not for fetching; leave it out."
+            )
         if not names and not folders and all(o.startswith("paths.data=") and "${" not in o for o in overrides):
-            listing(overrides)
+            listing(overrides, as_json)
             return
         from straylight.commands import rows  # which takes torch and Lightning
 
-        rows.main(names, overrides, folders, fetch=fetch)
+        rows.main(names, overrides, folders, fetch=fetch, as_json=as_json)
     except Exception as error:
         from straylight import config
 

@@ -1,5 +1,6 @@
 """Which data sets there are, as the heads of their configs have it."""
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from straylight.console import Plain
 from straylight.groups import FOLDER, choices
 
 
-def listing(overrides: list[str]) -> None:
+def listing(overrides: list[str], as_json: bool = False) -> None:
     """Print every data set with whether its files are there, as the heads of the configs have it."""
     paths = yaml.safe_load((FOLDER / "paths" / "default.yaml").read_text(encoding="utf-8"))
     usual = re.fullmatch(r"\$\{oc\.env:(\w+),(.*)\}", str(paths["data"]))
@@ -22,11 +23,14 @@ def listing(overrides: list[str]) -> None:
     root = os.environ.get(usual[1], usual[2])
     for override in overrides:
         root = override.partition("=")[2].strip("'\"")
-    show((name, head(name), _where(name, root)) for name in choices("data"))
+    show(((name, head(name), _where(name, root)) for name in choices("data")), as_json)
 
 
-def show(lines: Iterable[tuple[str, str, str]]) -> None:
-    """Print lines of a data set, what it is, and where its files are."""
+def show(lines: Iterable[tuple[str, str, str]], as_json: bool = False) -> None:
+    """Print lines of a data set, what it is, and where its files are; or all of it as JSON."""
+    if as_json:
+        print(json.dumps([dict(zip(("name", "what", "where"), line, strict=True)) for line in lines]))
+        return
     table = Table(box=None, pad_edge=False)
     for name in ("data set", "what", "where"):
         table.add_column(name, overflow="fold")
