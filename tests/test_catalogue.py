@@ -298,8 +298,9 @@ def test_programs_have_the_same_as_json(own, said) -> None:
     assert all(line["what"] and line["where"] for line in listed)
     mine = json.loads(shown(said("--json", "--config-dir", str(own))))
     assert {"name": "mine", "what": "Rows of my own", "where": "needs no files"} in mine
-    found = json.loads(shown(said("blobs", "data.contamination=0.1", "seed=3", "--json")))
-    data = build("blobs", ["data.contamination=0.1", "seed=3"], [])
+    asked = ["data.contamination=0.05", "data.reserve_fraction=0.5", "seed=3"]
+    found = json.loads(shown(said("blobs", *asked, "--json")))
+    data = build("blobs", asked, [])
     parts = data.splits
     assert found["rows"] == {split: len(part) for split, part in zip(parts._fields, parts, strict=True)}
     assert found["kinds"]["test"] == {kind: int((parts.test.y == i).sum()) for i, kind in enumerate(data.kinds)}
