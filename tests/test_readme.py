@@ -113,7 +113,8 @@ def desk(straylight_train, tmp_path, monkeypatch) -> Callable[[str], str]:
             if folder.name != "adbench":
                 (data / folder.name).symlink_to(folder)
     (data / "adbench").mkdir(parents=True)
-    np.savez(data / "adbench" / "6_cardio.npz", X=x, y=y)
+    for name in ("6_cardio", "20_letter"):
+        np.savez(data / "adbench" / f"{name}.npz", X=x, y=y)
     names = "a,b,c,d,status,patient"
     status = np.array(["ok", "broken"])[y]
     rows = [",".join([*map(str, row), s, str(i // 4)]) for i, (row, s) in enumerate(zip(x, status, strict=True))]

@@ -74,7 +74,7 @@ class Entry:
 
         Example:
             >>> entry("detector", "knn").what
-            'Distance to the k-th nearest training row, exact'
+            'Mean distance to the k nearest training rows, or that to the k-th, exact'
         """
         return re.split(r"\.(?= [A-Z]|$)", self.about, maxsplit=1)[0]
 

@@ -59,7 +59,7 @@ def seen(detector: nn.Module, to: str = "ONNX") -> tuple[nn.Module, list[Tensor]
             f"{type(detector).__name__} cannot be exported: what it keeps takes {held / 1e9:.1f} GB, and a graph is a "
             f"file of {LARGEST_FILE / 1e9:g} GB at most; train it on fewer rows."
         )
-    sizes: Any = detector.event_shape, detector.context
+    sizes: Any = getattr(detector, "event_shape", detector.shape), detector.context
     predict = _Predict(detector).eval()
     example = [torch.zeros(3, *sizes[0])] + [torch.zeros(3, sizes[1])] * bool(sizes[1])
     with in_a_sentence(detector, Refused, to), _Probe(), _Inside():

@@ -96,7 +96,7 @@ def train_on(
 
     Example:
         >>> from straylight.detectors import PCA
-        >>> detector = train_on(lambda: PCA((2,), components=1), torch.randn(50, 2))
+        >>> detector = train_on(lambda: PCA((2,)), torch.randn(50, 2))
         >>> detector(torch.tensor([[0.0, 0.0], [9.0, -9.0]])).argmax().item()
         1
     """

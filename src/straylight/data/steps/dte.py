@@ -43,7 +43,7 @@ def dte(y: ArrayLike, *, seed: int, most: int | None = LARGE) -> Places:
     Example:
         >>> places = dte([0] * 90 + [1] * 10, seed=0)
         >>> [len(rows) for rows in places], len(set(places.train)), len(set(places.train) & set(places.test))
-        ([450, 0, 550, 0], 90, 90)
+        ([451, 0, 549, 0], 90, 89)
     """
     labels = np.asarray(y)
     if (labels < 0).any():
