@@ -590,3 +590,15 @@ def test_anomalous_blobs_are_not_copies_of_nominal_rows():
     rows = torch.cat([part.x[part.y == 0] for part in data.splits])
     moved = data.splits.test.x[data.splits.test.y == 1] - 6
     assert torch.cdist(moved.double(), rows.double()).min(1).values.gt(1e-5).all()
+
+
+@every
+def test_a_data_set_has_its_own_name_in_tables_and_its_protocol_beside_it_where_that_is_not_the_usual(name):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
+        given = [f"data={name}", "paths.run=.", *NEEDED.get(name, [])]
+        data = config.build(hydra.compose("train", overrides=given), "data")
+    assert data.title == data.name
+    if name in ("mnist", "fashion_mnist", "digits"):
+        assert data.name == f"{name}_0"
+    data.protocol = "unsupervised"
+    assert data.title == f"{data.name} (unsupervised)"

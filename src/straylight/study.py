@@ -240,7 +240,7 @@ def study(
         data.setup()  # some are called by what they hold
         network = chosen.detector()
         called = detector if isinstance(detector, str) else type(detector).__name__
-        record = Record(folder, {"detector": called, "data": data.called, "seed": data.seed})
+        record = Record(folder, {"detector": called, "data": data.title, "seed": data.seed})
         watchers = [*kept, *callbacks, Checkpoint(folder), gallery, record]
         trainer = silent(folder, watchers, epochs, accelerator)
         fit_and_test(trainer, network, data)
@@ -306,13 +306,13 @@ class Comparison:
         for name, own in self.studies.items():
             for one in own:
                 if (curve := _figures().curve(one.scores, one.y)) is not None:
-                    curves.setdefault(one.data.called, {}).setdefault(name, []).append(curve)
+                    curves.setdefault(one.data.title, {}).setdefault(name, []).append(curve)
         return _figures().roc_overlay(curves)
 
     def kinds(self) -> Figure | None:
         """AUROC of each kind of anomaly; None where there is one kind."""
         return _figures().kind_bars(
-            {(own[0].data.called, n): [s.result for s in own] for n, own in self.studies.items()}
+            {(own[0].data.title, n): [s.result for s in own] for n, own in self.studies.items()}
         )
 
 

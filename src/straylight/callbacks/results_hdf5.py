@@ -52,7 +52,7 @@ class ResultsHDF5(TestScores):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         with replacing(self.path) as aside, h5py.File(aside, "w") as file:
             file.attrs["detector"] = type(module).__name__
-            file.attrs["data"] = data.called
+            file.attrs["data"] = data.title
             file.attrs["scaled"] = self.scaled
             if run := run_of(self.path):
                 file.attrs["run"] = run

@@ -146,7 +146,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         return type(self).__name__.lower()
 
     @property
-    def called(self) -> str:
+    def title(self) -> str:
         """What it is called beside others: with its protocol where that is not the usual one, which makes it another
         problem."""
         return self.name if self.protocol == "nominal_only" else f"{self.name} ({self.protocol})"

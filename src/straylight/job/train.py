@@ -75,7 +75,7 @@ def train(
     )
     if cfg.get("compile"):
         detector.compile_networks()
-    fields = {**(fields or {}), "data": data.called}
+    fields = {**(fields or {}), "data": data.title}
     trainer = _trainer(cfg, fields, detector, data, tell)
     if ranks > 1 and trainer.world_size != ranks:
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
