@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from given import Rows, SaveAt, batch_of, drawn, equal
 from straylight.detectors import RBM, DeepSVDD, Detector
 from straylight.nn import Optimization
-from straylight.nn.normalization import weighted
+from straylight.nn.normalization import BatchNorm, weighted
 
 
 def weights(detector: Detector) -> dict[str, Tensor]:
@@ -702,6 +702,24 @@ def test_a_resume_keeps_the_running_means(trainer, tmp_path) -> None:
     trainer(max_epochs=4).fit(resumed, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert equal(weights(detector), weights(resumed))
     assert [name for name in weights(detector) if "running_mean" in name]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        ((5,), {}, "batch"),
+        ((19, 3), {}, "batch"),
+        ((1, 19, 3), {}, "batch"),
+        ((1, 8, 8), {}, "none"),
+        ((3, 28, 28), {"channels": [4]}, "none"),
+        ((1, 8, 8), {"reduce": 4}, "batch"),
+        ((1, 8, 8), {"normalization": "batch"}, "batch"),
+        ((5,), {"normalization": "none"}, "none"),
+    ],
+)
+def test_hidden_units_of_tables_are_normalized_and_those_of_images_are_not(shape, options, expected) -> None:
+    detector = DeepSVDD(shape, latent=2, **options)
+    assert any(isinstance(part, BatchNorm) for part in detector.modules()) == (expected == "batch")
 
 
 def test_an_unknown_normalization_is_refused() -> None:

@@ -165,7 +165,7 @@ class Scaling(nn.Module):
             shift, width = low, high - low
         # a range below float32's resolution of the values themselves is rounding, not information
         flat = (high - low) <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
-        if self.method == "standard" and _pixels(self.shift.shape):
+        if self.method == "standard" and pixels(self.shift.shape):
             width = torch.where(flat, 0.0, width)
             width, flat = width.clamp_min(width.square().mean().sqrt()), flat & flat.all()
         factor = torch.where(flat, 1.0, 1 / torch.where(flat, 1.0, width))
@@ -175,7 +175,7 @@ class Scaling(nn.Module):
         return self
 
 
-def _pixels(shape: tuple[int, ...]) -> bool:
+def pixels(shape: tuple[int, ...]) -> bool:
     """Whether numbers of this shape are an image's, in one unit: those of particles, `(1, P, 3)`, are not."""
     return len(shape) == 3 and min(shape[1:]) > 3
 
