@@ -288,10 +288,10 @@ def test_only_what_is_missing_or_of_other_scores_is_drawn(copied, capsys, monkey
 
 
 def test_scores_are_not_computed_again_but_a_few_that_tell_whether_the_data_are_those(ran, monkeypatch) -> None:
-    rows = []
+    rows, folder = [], ran("line")
     score = KNN.score
     monkeypatch.setattr(KNN, "score", lambda self, x, *more: rows.append(len(x)) or score(self, x, *more))
-    run = Run.open(ran("line"))
+    run = Run.open(folder)
     run.draw("scores"), run.draw("roc"), run.draw("extremes")
     assert sum(rows) == COMPARED
     np.testing.assert_array_equal(
