@@ -19,6 +19,7 @@ from straylight.errors import DataError
 from straylight.explain import contributions
 from straylight.groups import FOLDER, choices
 from straylight.rows.batch import Events, Splits
+from straylight.rows.folds import folds_of
 
 OF_ALL = {"multiplicity", "sum_pt", "external"}  # which learn nothing, or need another library's name
 
@@ -36,9 +37,10 @@ FITTED = [n for n in FITTED if isinstance(build(n), FittedDetector)]
 
 
 class Rows(AnomalyDataModule):
-    def __init__(self, train: np.ndarray, weight: np.ndarray | None = None) -> None:
+    def __init__(self, train: np.ndarray, weight: np.ndarray | None, group: np.ndarray | None) -> None:
         super().__init__(seed=0, batch_size=64)
-        self.train = Events.of(torch.from_numpy(train), [0] * len(train))
+        meta = {} if group is None else {"group": group}
+        self.train = Events.of(torch.from_numpy(train), [0] * len(train), meta=meta)
         if weight is not None:
             self.train = dataclasses.replace(self.train, weight=torch.from_numpy(weight))
 
@@ -55,11 +57,11 @@ def cloud(n: int, seed: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def trained(detector, train: np.ndarray, weight: np.ndarray | None = None):
+def trained(detector, train: np.ndarray, weight: np.ndarray | None = None, group: np.ndarray | None = None):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     pl.seed_everything(7, verbose=False)
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
-    trainer.fit(detector, datamodule=Rows(train, weight))
+    trainer.fit(detector, datamodule=Rows(train, weight, group))
     torch.set_grad_enabled(True)
     return detector.eval()
 
@@ -70,9 +72,8 @@ def test_scores_of_new_rows_are_logarithms_of_uniform_p_values_and_rank_as_befor
     train, new = cloud(400, 0), torch.from_numpy(cloud(2000, 1))
     plain, ours = trained(build(name), train), trained(build(name, "detector.calibrate=5"), train)
     raw, told = plain(new).double().numpy(), ours(new).double().numpy()
-    assert np.array_equal(
-        ours.score(ours.scaling(new), new[:, :0]).numpy(), plain.score(plain.scaling(new), new[:, :0])
-    )
+    own, theirs = (one.score(one.scaling(new), new[:, :0]).numpy() for one in (ours, plain))
+    assert np.allclose(own, theirs, rtol=1e-5, atol=1e-6), "it is fitted to the same rows"
     order = np.argsort(raw, kind="stable")
     assert (np.diff(told[order]) >= -1e-6 * (1 + np.abs(told[order][1:]))).all(), "no two rows change their places"
     for share in (0.5, 0.2, 0.1):
@@ -82,13 +83,21 @@ def test_scores_of_new_rows_are_logarithms_of_uniform_p_values_and_rank_as_befor
 
 @pytest.mark.parametrize("name", ["knn", "pca", "isolation_forest"])
 @torch.no_grad()
-def test_every_row_is_scored_once_and_looks_stranger_to_a_fit_that_has_not_seen_it(name) -> None:
+def test_a_row_looks_stranger_to_a_fit_that_has_not_seen_it(name) -> None:
     train = cloud(200, 0)
     x, none, ones = torch.from_numpy(train), torch.zeros(200, 0), torch.ones(200)
-    found = crossed(build(name, "detector.scaling=none"), x, none, ones, 4)
-    assert sorted(found.places.tolist()) == list(range(200))
+    found = crossed(build(name, "detector.scaling=none"), x, none, ones, 4).numpy()
     whole = fitted(build(name, "detector.scaling=none"), train)
-    assert (found.scores.numpy() > scores(whole, train)[found.places]).mean() > 0.6
+    assert found.shape == (200,) and (found > scores(whole, train)).mean() > 0.6
+
+
+def second(train: torch.Tensor, fold: np.ndarray) -> torch.Tensor:
+    """Of each row, the distance of its second nearest of the other folds."""
+    found = torch.empty(len(train), dtype=torch.float64)
+    for i in range(len(train)):
+        others = train[fold != fold[i]]
+        found[i] = (others - train[i]).double().norm(dim=1).sort().values[1]
+    return found
 
 
 @torch.no_grad()
@@ -97,13 +106,33 @@ def test_the_folds_are_the_seeds_and_their_fits_are_of_the_other_rows() -> None:
     detector = KNN((3,), k=2, distance="kth", scaling="none")
     detector._noise_seed = 11
     found = crossed(detector, train, train[:, :0], torch.ones(30), 3)
-    dealt = torch.randperm(30, generator=torch.Generator().manual_seed(11)) % 3
-    expected = torch.empty(30, dtype=torch.float64)
-    for i in range(30):
-        others = train[dealt != dealt[i]]
-        expected[i] = (others - train[i]).double().norm(dim=1).sort().values[1]
-    assert torch.allclose(found.scores, expected[found.places], rtol=1e-6)
+    assert torch.allclose(found, second(train, folds_of(30, 3, 11)), rtol=1e-6)
     assert torch.equal(detector.neighbours.memory, torch.empty(0, 4)), "the detector itself stays as it is"
+
+
+@torch.no_grad()
+def test_rows_of_a_group_are_left_out_together() -> None:
+    """Of rows that come five times each, one would find itself in another fold."""
+    rows, group = np.repeat(cloud(40, 0), 5, 0), np.repeat(np.arange(40), 5)
+    apart, together = (trained(KNN((3,), k=1, calibrate=4), rows, None, g) for g in (None, group))
+    assert (apart.tail.ordered == 0).any() and (together.tail.ordered > 0).all()
+    x = apart.scaling(torch.from_numpy(rows))
+    plain = KNN((3,), k=2, distance="kth")
+    plain._noise_seed = 3
+    found = crossed(plain, x, x[:, :0], torch.ones(200), 4, group)
+    assert torch.allclose(found, second(x, folds_of(200, 4, 3, group)), rtol=1e-5)
+    with pytest.raises(DataError, match="takes one group of rows or more for each fold, and there are 2"):
+        crossed(plain, x, x[:, :0], torch.ones(200), 4, np.arange(200) % 2)
+
+
+@torch.no_grad()
+def test_no_more_rows_are_scored_than_say_what_is_usual(monkeypatch) -> None:
+    monkeypatch.setattr("straylight.detectors.crossed.MOST", 50)
+    x = torch.from_numpy(cloud(120, 0))
+    detector = KNN((3,), k=2, distance="kth", scaling="none")
+    detector._noise_seed = 5
+    found = crossed(detector, x, x[:, :0], torch.ones(120), 3)
+    assert torch.allclose(found, second(x, folds_of(120, 3, 5))[detector.rows_drawn(50, 120)], rtol=1e-6)
 
 
 @torch.no_grad()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from straylight.callbacks.folds import folds_of
 from straylight.cross_validation import cross_validate
 from straylight.data import Blobs
 from straylight.detectors import KDE, KNN, VAE
+from straylight.rows.folds import folds_of
 
 
 @pytest.mark.parametrize("bandwidth", [0.05, 0.3, 2.0])

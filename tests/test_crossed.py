@@ -11,7 +11,6 @@ import torch
 from given import Keep
 from straylight import config
 from straylight.callbacks import Thresholds
-from straylight.callbacks.folds import folds_of
 from straylight.data import AnomalyDataModule
 from straylight.detectors import KNN, PCA, AutoEncoder
 from straylight.errors import StraylightError
@@ -19,6 +18,7 @@ from straylight.files.recipe import Recipe
 from straylight.metrics.crossed import CrossCalibration, CrossCuts
 from straylight.metrics.rules import rules
 from straylight.rows.batch import Events, Splits
+from straylight.rows.folds import folds_of
 from straylight.run import Run
 
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from straylight.callbacks import Checkpoint
-from straylight.callbacks.folds import folds_of
 from straylight.callbacks.scored import Scores, TestScores
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import fit_and_test, quiet, silent
 from straylight.rows.batch import Splits
+from straylight.rows.folds import folds_of
 
 
 def cross_validate(

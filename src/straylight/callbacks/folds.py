@@ -12,6 +12,7 @@ from straylight.callbacks.scored import scored_by
 from straylight.data import AnomalyDataModule
 from straylight.detectors import FittedDetector
 from straylight.rows.batch import Events, Splits
+from straylight.rows.folds import folds_of
 from straylight.rows.loaders import BatchLoader
 
 
@@ -34,19 +35,6 @@ class Rows(AnomalyDataModule):
     def splits(self) -> Splits:
         none = self.train.take([])
         return Splits(self.train, none, none, none)
-
-
-def folds_of(n: int, folds: int, seed: int, group: NDArray | None = None) -> NDArray[np.int64]:
-    """The fold of each of n rows, dealt by seed, `(n,)`; rows of one group stay together.
-
-    Example:
-        >>> np.bincount(folds_of(10, 3, seed=0)).tolist()
-        [4, 3, 3]
-    """
-    number = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1].ravel()
-    parts = int(number.max(initial=-1)) + 1
-    order = np.random.default_rng([seed, 3]).permutation(parts)
-    return np.asarray(order[number] % folds)
 
 
 def refitted(trainer: pl.Trainer, detector: FittedDetector, folds: int, seed: int) -> Iterator[Fold]:

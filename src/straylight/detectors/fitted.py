@@ -66,7 +66,6 @@ class FittedDetector(Detector):
         if calibrate:
             self.density = False
         self._wanted: Tensor | None = None
-        self._seen: list[Batch] = []
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -97,12 +96,11 @@ class FittedDetector(Detector):
 
     def twin(self) -> Self:
         """Another like this one, of which nothing is shared, without a trainer."""
-        aside = self._trainer, self._seen
-        self._trainer, self._seen = None, []
+        trainer, self._trainer = self._trainer, None  # which a copy would take along with the data
         try:
             return copy.deepcopy(self)
         finally:
-            self._trainer, self._seen = aside
+            self._trainer = trainer
 
     @property
     def seed(self) -> int:
@@ -163,21 +161,31 @@ class FittedDetector(Detector):
 
     def finish(self) -> None:
         """Fit, after the last row of every rank was taken in."""
-        self.fit(*_in_order(self._kept))
+        self.fit(*_in_order(self._kept)[:3])
 
     @torch.no_grad()
     def training_step(self, group: Group, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
             batch = self._looked_at(self.scaled(group.rows()))
-            self.update(batch)
-            if self.tail is not None:
-                self._seen.append(batch)
+            if self.tail is None:
+                self.update(batch)
+            else:  # whatever it needs for a fit: folds are fitted to rows
+                self._kept.append(batch)
             if batch_idx + 1 == self.trainer.num_training_batches:  # before validation, which scores
-                self.finish()
-                if self.tail is not None and self.calibrate:
-                    self.tail.fit(crossed(self, *_in_order(self._seen), self.calibrate).scores)
+                if self.tail is None:
+                    self.finish()
+                else:
+                    self._fit_and_calibrate(self.tail)
                 if (rows := self._first_rows()) is not None:
                     try_score(self, *rows)
+
+    def _fit_and_calibrate(self, tail: LogTail) -> None:
+        x, context, weight, index = _in_order(self._kept)
+        self.fit(x, context, weight)
+        events = getattr(self.trainer.train_dataloader, "events", None)
+        group = None if events is None else events.meta.get("group")
+        group = None if group is None else group[index.cpu()]
+        tail.fit(crossed(self, x, context, weight, int(self.calibrate or 0), group))
 
     def _looked_at(self, batch: Batch) -> Batch:
         """The rows that the fit would look at: no other is kept."""
@@ -189,7 +197,6 @@ class FittedDetector(Detector):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._kept: list[Batch] = []
-        self._seen = []
         self.notices.clear()
         self._wanted = self._choose()
 
@@ -209,12 +216,15 @@ class FittedDetector(Detector):
         self.trainer.should_stop = True  # one pass is all there is
 
 
-def _in_order(taken: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
-    """Events, context and weights that all ranks took in, in the order of the split; nothing is taken any longer."""
+def _in_order(taken: list[Batch]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Events, context, weights and places of the rows that all ranks took in, in the order of the split.
+
+    Nothing is taken any longer.
+    """
     rows = Batch(*(gathered(torch.cat(column)) for column in zip(*taken, strict=True)))
     taken.clear()
     order = rows.index.argsort()
-    return rows.x[order], rows.context[order], rows.weight[order]
+    return rows.x[order], rows.context[order], rows.weight[order], rows.index[order]
 
 
 def gathered(rows: Tensor) -> Tensor:
