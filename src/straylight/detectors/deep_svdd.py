@@ -34,10 +34,10 @@ class DeepSVDD(Mirrored, Phased):
       mini-batch, so that a fraction nu of the events lies outside.
 
     The network has no bias terms and an unbounded activation, or else it could map all events to the centre. If it
-    does so nevertheless, that is said in words. With leaky ReLUs and without normalization such a
-    network is positively homogeneous, e(0) = 0 and e(3x) = 3 e(x). Hidden units may be normalized over mini-batches, as
-    in the paper's networks, and by running means when events are scored: on tables that is better over sets of them, on
-    images (`digits_contaminated`) it is much worse.
+    does so nevertheless, that is said in words. With leaky ReLUs and without normalization such a network is positively
+    homogeneous, e(0) = 0 and e(3x) = 3 e(x). Hidden units may be normalized over mini-batches, as in the paper's
+    networks, and by running means when events are scored: on tables that is better over sets of them, on images
+    (`digits_contaminated`) it is much worse.
 
     Assumes features of comparable scale; images of `gcn_l1` scaling in the paper.
 

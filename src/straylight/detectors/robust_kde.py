@@ -27,9 +27,8 @@ class RobustKDE(KDE):
     descends again, drops the farthest altogether. The thresholds of rho are quantiles of the distances to the minimum
     for rho(d) = d.
 
-    Where kernels hardly overlap all distances are alike, and so are Huber's weights: of 22 tables of ADBench, 5 %
-    of whose rows were anomalies, they lay between 0.94 and 1.03 of equal ones, which is `KDE`. Hampel's differ, and
-    over data sets gain no AUROC by it.
+    Where kernels hardly overlap all distances are alike, and so are Huber's weights, which is `KDE`. Hampel's differ,
+    and over data sets gain no AUROC by it (`tests/benchmarks/defaults.py`).
 
     References:
         J. Kim, C. D. Scott, Robust kernel density estimation, JMLR 13 (2012) 2529, arXiv:1107.3133
