@@ -34,7 +34,8 @@ class RandomFeatures(FittedDetector):
     units of r/D of the kernel at no distance: small where rows are near, the same everywhere far from all of them. So
     which of two rows is the stranger is chance where both are far. Event weights count as so many rows.
 
-    One pass draws the rows that m is taken of, another adds up C, and what is kept is two matrices of fixed size. Assumes features of comparable scale.
+    One pass draws the rows that m is taken of, another adds up C, and what is kept is two matrices of fixed size.
+    Assumes features of comparable scale.
 
     References:
         A. Rahimi, B. Recht, Random features for large-scale kernel machines, NIPS 2007 (f)
