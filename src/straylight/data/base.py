@@ -25,6 +25,7 @@ from straylight.rows.batch import HIDDEN, Batch, Events, Group, Splits
 from straylight.rows.loaders import BatchLoader, GroupLoader
 from straylight.rows.mapped import CHUNK, Mapped
 from straylight.rows.missing import Missing, filling, lacking, medians
+from straylight.rows.resonance import Resonance, Truth
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,11 @@ class AnomalyDataModule(pl.LightningDataModule):
     columns: Sequence[str] = ()
     #: Log-density of nominal rows in nats, `(B, *shape)` to `(B,)`, where it is known.
     log_prob: Callable[[Tensor], Tensor] | None = None
+    #: The resonant variable and its signal region, where the data has them.
+    resonance: Resonance | None = None
+    #: Log-ratio of the densities of signal and background in the signal region, features and context, `(B, *shape)`
+    #: and `(B, C)`, to `(B,)`, where it is known: the best score there is of features alone.
+    log_ratio: Callable[[Tensor, Tensor], Tensor] | None = None
     #: Rows that `protocol=dte` keeps at most.
     max_rows: int | None = LARGE
 
@@ -150,6 +156,14 @@ class AnomalyDataModule(pl.LightningDataModule):
         """What it is called beside others: with its protocol where that is not the usual one, which makes it another
         problem."""
         return self.name if self.protocol == "nominal_only" else f"{self.name} ({self.protocol})"
+
+    def truth(self) -> Truth:
+        """Background and signal of the signal region that no training row is: a yardstick's, and nobody else's.
+
+        Raises:
+            DataError: if nobody knows.
+        """
+        raise DataError(f"{self.name} does not know which events are signal, as idealized and supervised must.")
 
     # what it may use for that
 
