@@ -34,6 +34,8 @@ class Result(TypedDict, total=False):
     thresholds: list[dict[str, Any]]
     by_epoch: list[dict[str, Any]]
     density: dict[str, Any]
+    bump: dict[str, Any]
+    truth: bool
     figures: list[str]
     figures_none: list[str]
     notices: list[str]
@@ -75,6 +77,8 @@ def _holding(**needed: Is) -> Is:
 
 _anything: Is = lambda value: True  # noqa: E731
 _mapping = _or_null(_by_name(_anything))
+_cuts = _list(_holding(efficiency=_number))
+_bump: Is = lambda value: _mapping(value) and all(_cuts((value or {}).get(key, [])) for key in ("cuts", "sculpting"))  # noqa: E731
 _timed = _holding(batch=_number, runtime=_text, p50_us=_number)
 
 #: What must hold of a field that is there, and in which words it is said if it does not.
@@ -102,6 +106,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     ),
     "by_epoch": (_list(_holding(epoch=_number)), "must be a list whose entries have an epoch"),
     "density": (_mapping, "must be a mapping"),
+    "bump": (_bump, "must be a mapping whose cuts and sculpting are lists, each entry with an efficiency"),
+    "truth": (lambda value: isinstance(value, bool), "must be true or false"),
     "figures": (_list(_text), "must be a list of texts"),
     "figures_none": (_list(_text), "must be a list of texts"),
     "notices": (_or_null(_list(_text)), "must be a list of texts"),

@@ -26,12 +26,7 @@ class Outer(WeaklySupervised):
     """
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        flow: Mapping[str, Any] | None = None,
-        oversampling: float = 4.0,
-        **common: Any,
+        self, shape: tuple[int, ...], *, flow: Mapping[str, Any] | None = None, oversampling: float = 4.0, **common: Any
     ) -> None:
         super().__init__(shape, **common)
         checks.positive("detector", oversampling=oversampling)

@@ -179,5 +179,3 @@ def mixture(log_first: Tensor, log_second: Tensor, logit: Tensor) -> Tensor:
     """log(w p + (1 - w) q) of log-densities and the log-odds of w, all of one shape."""
     first, second = torch.nn.functional.logsigmoid(logit), torch.nn.functional.logsigmoid(-logit)
     return torch.logaddexp(first + log_first, second + log_second)
-
-

@@ -6,6 +6,8 @@ background.
 """
 
 from straylight.metrics.bump.counting import Excess, excess, global_excess
+from straylight.metrics.bump.cuts import Cuts
+from straylight.metrics.bump.cutting import places
 from straylight.metrics.bump.fitting import Fit, NoFit, fit
 from straylight.metrics.bump.hunting import FUNCTIONS, Hunt, hunt
 from straylight.metrics.bump.sculpting import Sculpting, sculpting
@@ -14,6 +16,7 @@ from straylight.metrics.bump.spectra import Bins, Spectrum
 __all__ = [
     "FUNCTIONS",
     "Bins",
+    "Cuts",
     "Excess",
     "Fit",
     "Hunt",
@@ -24,5 +27,6 @@ __all__ = [
     "fit",
     "global_excess",
     "hunt",
+    "places",
     "sculpting",
 ]
