@@ -5,6 +5,7 @@ Shapes: `K` classifiers, `B` events, `D` features, `N` rows of a sample.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -212,7 +213,7 @@ class NetworkClassifiers(Classifiers):
         y = torch.cat([sample.y for sample in samples]).float()
         weight = torch.cat([sample.balanced() for sample in samples])
         ends = torch.tensor([0, *(len(sample.x) for sample in samples)]).cumsum(0).tolist()
-        rows = [torch.arange(a, b, device=device) for a, b in zip(ends, ends[1:], strict=False)]
+        rows = [torch.arange(a, b, device=device) for a, b in pairwise(ends)]
         train, held = zip(*(parted(own, how.held_out, generator) for own in rows), strict=True)
 
         def loss(places: Tensor) -> Tensor:
