@@ -397,6 +397,11 @@ def test_by_chance_p_is_uniform_and_the_divergence_as_large_as_said() -> None:
     assert np.mean([one.jsd for one in found]) == pytest.approx(found[0].chance, rel=0.05)
 
 
+def test_very_many_events_are_no_trouble() -> None:
+    found = sculpting([10**9, 10**9], [10**6, 10**6 + 500])
+    assert found.jsd < 1e-6 and found.chance < 1e-6 and found.p > 0.5
+
+
 def test_a_cut_that_bends_is_seen() -> None:
     rng = np.random.default_rng(12)
     m, edges = falling(rng, 20_000), np.linspace(3, 4.5, 31)

@@ -107,6 +107,8 @@ class Bump(AfterTest):
         for cut in self.found.get("cuts", []):
             if "z" in cut:
                 self.metrics[f"test/z@efficiency={cut['efficiency']:g}"] = cut["z"]
+        if found := [cut for cut in self.found.get("cuts", []) if "z" in cut]:
+            log.info("Significance: " + ", ".join(f"{c['z']:.2f} keeping {100 * c['efficiency']:g} %" for c in found))
         for logger in trainer.loggers:
             logger.log_metrics(self.metrics, step=trainer.global_step)
 

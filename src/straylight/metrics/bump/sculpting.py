@@ -14,13 +14,16 @@ from scipy.special import chdtrc, xlogy
 
 from straylight.metrics.bump.fitting import joined
 
+DRAWS = 200
+LARGE = 1e9  # events, of which NumPy draws none without putting them back
+
 
 class Sculpting(NamedTuple):
     """How the spectrum of those kept differs from that of all.
 
     Attributes:
         jsd: the Jensen-Shannon divergence of both, in bits: 0 where they are alike, 1 where they do not overlap.
-        chance: what it is on average where the cut knows nothing of the variable.
+        chance: what it is on average where the cut knows nothing of the variable, in draws of as many events.
         chi2, dof: of the number kept in each bin; 0 degrees where there are too few events.
         p: the probability of as large a chi-squared by chance; 1 without degrees of freedom.
     """
@@ -40,7 +43,7 @@ def sculpting(before: ArrayLike, after: ArrayLike) -> Sculpting:
     """The spectrum of the background before and after a cut, compared.
 
     JSD = (KL(P | M) + KL(Q | M)) / 2 with M = (P + Q) / 2, logarithms to base 2, and no square root. It is above zero
-    by chance: by about (B - 1)(1/n - 1/N) / (8 log 2) where n events are kept.
+    by chance: by about (B - 1)(1/n - 1/N) / (8 log 2) where many events are kept, and as `chance` says where few are.
 
     The events kept are a part of all. Where the cut knows nothing of the variable, the number kept in a bin of u events
     is hypergeometric, of mean e = u n/N and variance about e (1 - n/N), and chi2 = sum (c - e)^2 / (e (1 - n/N)) has
@@ -70,7 +73,12 @@ def sculpting(before: ArrayLike, after: ArrayLike) -> Sculpting:
         raise ValueError("no event is kept, so that there is no spectrum to compare")
     u, c = u[u > 0], c[u > 0]
     jsd = _divergence(u / total, c / kept)
-    chance = (len(u) - 1) * (1 / kept - 1 / total) / (8 * math.log(2))
+    rng = np.random.default_rng(0)
+    if total < LARGE:
+        drawn = rng.multivariate_hypergeometric(u.astype(np.int64), int(kept), DRAWS)
+    else:
+        drawn = rng.multinomial(int(kept), u / total, DRAWS)
+    chance = float(np.mean([_divergence(u / total, one / kept) for one in drawn]))
     expected = u * kept / total
     at = joined(expected)
     if kept == total or at[-1] == 0:
