@@ -235,7 +235,7 @@ def test_a_run_records_it_and_marks_what_has_seen_the_truth(trainer, tmp_path) -
 
     run(trainer, bump=Bump(), record=Record(tmp_path / "one"))
     written = json.loads((tmp_path / "one" / "result.json").read_text())
-    assert odd(written) is None and written["bump"]["cuts"][1]["z"] > 1 and "truth" not in written
+    assert odd(written) is None and written["bump"]["cuts"][1]["z"] > 1 and written["truth"] is False
     assert "test/max_sic" in written["intervals"] and "test/auroc" in written["intervals"]
     run(trainer, Supervised((1,), context=2, scaling="none"), record=Record(tmp_path / "two"))
     result = RunFolder(tmp_path / "two").read()

@@ -56,6 +56,13 @@ class Progress(pl.Callback):
         if self._first and self.tell is not None:
             self.tell(what)
 
+    def step(self, what: str) -> None:
+        """Say how far a fit is, unless something was said just now."""
+        now = self.clock()
+        if now - self._said >= self._interval:
+            self._said = now
+            self.phase(what)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ended, self._rows, self._passed = None, 0, 0
         self._live = getattr(self.tell, "live", True)  # others show many jobs in one table

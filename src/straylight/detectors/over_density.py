@@ -145,14 +145,17 @@ class OverDensity(FittedDetector):
                 f"{type(self).__name__} looks for a resonance, and {data.name} names none: choose data=bump or "
                 "data=lhco, or set data.resonance=COLUMN and data.signal_region=[LOW,HIGH] of data=file."
             )
-        known = [part.x for part in data.truth()] if self.sees_truth else []
-        keys = torch.cat([_keys(part) for part in (*(rows for rows, _ in self.training_rows()), *known)])
+        known: Truth | None = data.truth() if self.sees_truth else None
+        parts = [rows for rows, _ in self.training_rows()] + [part.x for part in known or ()]
+        keys = torch.cat([_keys(part) for part in parts])
         group = getattr(getattr(data.splits, "train", None), "meta", {}).get("group")
         fold = torch.from_numpy(self._dealt(keys.numpy(), len(x), group)).to(x.device)
         seen = self._seen(fold)
         rows = Rows(x.flatten(1), context, weight, resonance.holds(context), seen[:, : len(x)])
-        truth = self._truth(data.truth(), seen[:, len(x) :], x.device) if self.sees_truth else None
+        truth = None if known is None else self._truth(known, seen[:, len(x) :], x.device)
         self._check(rows, resonance, data.name)
+        if known is not None:
+            self.notice(f"{type(self).__name__} was told which events are signal: a yardstick, and no result.")
         self.learn(rows, truth)
         order = keys.argsort(stable=True)
         self.keys, self.fold = keys[order].to(x.device), fold.cpu()[order].to(torch.int16).to(x.device)
@@ -208,9 +211,9 @@ class OverDensity(FittedDetector):
         """
         if STOP.asked:
             raise Interrupted
-        for callback in self.trainer.callbacks if self._trainer is not None else ():  # type: ignore[attr-defined]
-            if callable(phase := getattr(callback, "phase", None)):
-                phase(f"fitting {type(self).__name__}  {what}")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(step := getattr(callback, "step", None)):
+                step(f"fitting {type(self).__name__}  {what}")
 
     # scoring
 
