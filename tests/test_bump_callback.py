@@ -245,7 +245,11 @@ def test_a_run_records_it_and_marks_what_has_seen_the_truth(trainer, tmp_path) -
 @pytest.mark.parametrize(
     ("bump", "sound"),
     [
-        ({"cuts": [{"efficiency": 0.1}]}, True),
+        ({"cuts": [{"efficiency": 0.1, "kept": 3, "failed": "why"}]}, True),
+        ({"cuts": [{"efficiency": 0.1, "kept": 3}]}, False),
+        ({"resonance": {"name": "m", "low": 3, "high": 4}, "remarks": []}, True),
+        ({"resonance": {"name": "m", "low": 3}}, False),
+        ({"remarks": "none"}, False),
         (None, True),
         ([], False),
         ({"cuts": None}, False),

@@ -120,7 +120,7 @@ def test_a_fit_is_the_maximum_that_scipy_finds_or_a_better_one(function: str) ->
     if function in ("exp2", "exp3", "exp4", "dijet3"):  # where BFGS arrives
         assert ours.deviance == pytest.approx(2 * (best.fun - constant), abs=2e-3)
         inside_ = expected(best.x, np.flatnonzero(inside)).sum()
-        assert ours.count == pytest.approx(inside_, abs=0.1 * ours.uncertainty)
+        assert ours.background == pytest.approx(inside_, abs=0.1 * ours.uncertainty)
 
 
 def test_the_uncertainty_is_that_of_the_likelihood() -> None:
@@ -139,7 +139,7 @@ def test_the_uncertainty_is_that_of_the_likelihood() -> None:
     free = minimize(lost, start, (None,), "BFGS").fun
 
     def fallen(by: float) -> float:
-        return float(minimize(lost, start[:2], (found.count + by * found.uncertainty,), "BFGS").fun) - free
+        return float(minimize(lost, start[:2], (found.background + by * found.uncertainty,), "BFGS").fun) - free
 
     assert fallen(1) == pytest.approx(1, abs=0.15) and fallen(-1) == pytest.approx(1, abs=0.15)
 
@@ -158,7 +158,7 @@ def test_units_of_m_change_nothing() -> None:
     for function in ("exp4", "dijet5"):
         tev = hunt(m, REGION, SPAN, function=function)
         gev = hunt(1000 * m, (3300, 3700), (3000, 4500), function=function)
-        assert gev.fit.count == pytest.approx(tev.fit.count, rel=1e-6)
+        assert gev.fit.background == pytest.approx(tev.fit.background, rel=1e-6)
         assert gev.fit.uncertainty == pytest.approx(tev.fit.uncertainty, rel=1e-5)
 
 
@@ -222,7 +222,7 @@ def test_odd_counts_end_in_numbers_or_in_a_sentence(counts: list[int], function:
         found = fit(spectrum, function)
     except NoFit:
         return
-    assert np.isfinite([found.count, found.uncertainty, found.deviance, *found.expected, *found.error]).all()
+    assert np.isfinite([found.background, found.uncertainty, found.deviance, *found.expected, *found.error]).all()
 
 
 def test_sparse_sidebands_give_a_wide_answer_or_a_sentence() -> None:
@@ -234,7 +234,7 @@ def test_sparse_sidebands_give_a_wide_answer_or_a_sentence() -> None:
             assert "\n" not in str(error) and "converge" not in str(error)
             continue
         fitted += 1
-        assert np.isfinite([found.fit.count, found.fit.uncertainty, found.excess.z]).all()
+        assert np.isfinite([found.fit.background, found.fit.uncertainty, found.excess.z]).all()
         assert found.fit.uncertainty > 0
     assert fitted > 150
 
@@ -349,7 +349,7 @@ def test_p_values_of_backgrounds_are_uniform_and_leaving_the_uncertainty_out_is_
         spectrum = Spectrum(bins, rng.poisson(events * shares))
         found = chosen(spectrum, NESTED.get(function, (function,)))
         for kept, uncertainty in ((with_it, found.uncertainty), (without, 0.0)):
-            kept.append(excess(spectrum.observed, found.count, uncertainty, mid=True))
+            kept.append(excess(spectrum.observed, found.background, uncertainty, mid=True))
     p, z = (np.array([getattr(one, name) for one in with_it]) for name in ("p", "z"))
     assert kstest(p, "uniform").pvalue > 0.01
     assert abs(z.mean()) < 0.15 and 0.9 < z.std() < 1.1

@@ -137,7 +137,7 @@ class Bump(AfterTest):
         assert optimum is not None  # of as many events
         self.metrics["test/optimum_max_sic"] = optimum[0]
         self.metrics["test/optimum_fraction"] = best[0] / optimum[0]
-        tpr, sic = sic_curve(ratio[nominal], ratio[anomalous], *weights, points=POINTS)
+        tpr, sic = sic_curve(ratio[nominal], ratio[anomalous], weights[0], weights[1], POINTS)
         self.found["optimum_curve"] = {"tpr": tpr.tolist(), "sic": sic.tolist()}
 
     # on rows over all of the spectrum

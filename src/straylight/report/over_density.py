@@ -110,7 +110,7 @@ def _sculpting(entries: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
         out.add_row(
             percent(entry["efficiency"]),
             f"{entry['jsd']:.2g}",
-            f"{entry['chance']:.2g}",
+            f"{entry['chance']:.2g}" if entry.get("chance") is not None else "",
             _chi2(entry),
             small(entry["p"]) if entry["dof"] else "",
         )

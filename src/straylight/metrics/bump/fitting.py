@@ -36,7 +36,7 @@ class Fit(NamedTuple):
         function: its name.
         expected: background in each bin, `(B,)`, the region's included.
         error: its standard deviation, `(B,)`.
-        count, uncertainty: background in the region, and its standard deviation.
+        background, uncertainty: events expected in the region, and its standard deviation.
         deviance: 2 log of the likelihood ratio to a perfect fit, over the bins of the sidebands.
         freedom: bins of the sidebands less parameters.
         chi2, dof: Pearson's, in bins joined until five events are expected in each; 0 degrees where there are too few.
@@ -45,7 +45,7 @@ class Fit(NamedTuple):
     function: str
     expected: Vector
     error: Vector
-    count: float
+    background: float
     uncertainty: float
     deviance: float
     freedom: int
@@ -71,7 +71,7 @@ def fit(spectrum: Spectrum, function: str, scale: float | None = None) -> Fit:
         >>> from straylight.metrics.bump import Bins
         >>> m = 3 - np.log(1 - np.linspace(0, 1, 10_001)[:-1] * (1 - np.exp(-1.5)))  # exp(-m)
         >>> found = fit(Spectrum.of(m, Bins.around((3.3, 3.7), (3.0, 4.5), 40)), "exp2")
-        >>> round(found.count), round(found.uncertainty)
+        >>> round(found.background), round(found.uncertainty)
         (3144, 61)
     """
     bins, counts = spectrum
@@ -213,8 +213,8 @@ def _maximum(columns: Vector, weight: Vector, n: Vector, theta: Vector, function
 def _pearson(n: Vector, expected: Vector) -> tuple[float, int]:
     """Chi-squared, and the number of joined bins that it is summed over."""
     at = joined(expected)
-    observed, expected = np.bincount(at, n), np.bincount(at, expected)
-    return float(np.sum((observed - expected) ** 2 / expected)), len(expected)
+    observed, mean = (np.bincount(at, column).astype(np.float64) for column in (n, expected))
+    return float(np.sum((observed - mean) ** 2 / mean)), len(mean)
 
 
 def joined(expected: Vector, least: float = EXPECTED) -> NDArray[np.intp]:

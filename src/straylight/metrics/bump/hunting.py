@@ -41,7 +41,7 @@ class Hunt(NamedTuple):
         """The same in plain values, for a record."""
         return {
             "observed": self.observed,
-            "expected": self.fit.count,
+            "expected": self.fit.background,
             "uncertainty": self.fit.uncertainty,
             "p": self.excess.p,
             "log_p": self.excess.log_p,
@@ -88,7 +88,7 @@ def hunt(
         >>> rng = np.random.default_rng(0)
         >>> m = np.append(3 + rng.exponential(1, 20_000), rng.normal(3.5, 0.05, 500))
         >>> found = hunt(m, (3.3, 3.7), (3.0, 4.5))
-        >>> found.observed, round(found.fit.count), round(found.excess.z, 1)
+        >>> found.observed, round(found.fit.background), round(found.excess.z, 1)
         (5400, 4977, 4.0)
     """
     if function not in FUNCTIONS:
@@ -104,9 +104,6 @@ def hunt(
     span = (float(values.min()), float(values.max())) if span is None else span
     enough = min(bins, max(FEWEST, len(values) // ROOMY))
     spectrum = Spectrum.of(values, Bins.around(region, span, enough))
-    if function in NESTED:
-        background = chosen(spectrum, NESTED[function], level, scale)
-    else:
-        background = fit(spectrum, function, scale)
-    found = excess(spectrum.observed, background.count, background.uncertainty)
-    return Hunt(spectrum, background, spectrum.observed, found.narrowed(width))
+    fitted = chosen(spectrum, NESTED[function], level, scale) if function in NESTED else fit(spectrum, function, scale)
+    found = excess(spectrum.observed, fitted.background, fitted.uncertainty)
+    return Hunt(spectrum, fitted, spectrum.observed, found.narrowed(width))

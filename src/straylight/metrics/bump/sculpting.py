@@ -83,9 +83,9 @@ def sculpting(before: ArrayLike, after: ArrayLike) -> Sculpting:
     at = joined(expected)
     if kept == total or at[-1] == 0:
         return Sculpting(jsd, chance, 0.0, 0, 1.0)
-    c, expected = np.bincount(at, c), np.bincount(at, expected)
-    chi2 = float(np.sum((c - expected) ** 2 / expected)) / (1 - kept / total)
-    return Sculpting(jsd, chance, chi2, len(c) - 1, float(chdtrc(len(c) - 1, chi2)))
+    there, mean = (np.bincount(at, column).astype(np.float64) for column in (c, expected))
+    chi2 = float(np.sum((there - mean) ** 2 / mean)) / (1 - kept / total)
+    return Sculpting(jsd, chance, chi2, len(mean) - 1, float(chdtrc(len(mean) - 1, chi2)))
 
 
 def _divergence(p: Any, q: Any) -> float:

@@ -25,7 +25,7 @@ def exponential(order: int) -> Shape:
 
     def columns(m: Values, span: tuple[float, float], scale: float) -> Values:
         low, high = span
-        return np.polynomial.legendre.legvander((2 * m - low - high) / (high - low), order)
+        return np.asarray(np.polynomial.legendre.legvander((2 * m - low - high) / (high - low), order), np.float64)
 
     return columns
 
