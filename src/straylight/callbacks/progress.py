@@ -39,6 +39,7 @@ class Progress(pl.Callback):
         self._own: Phases | None = None  # where nobody else is told
         self._first = True
         self._rows = self._passed = 0
+        self._said, self._interval = 0.0, interval_s
         self._ended: int | None = None  # the epoch that has ended and was not told of
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

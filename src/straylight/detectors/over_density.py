@@ -108,13 +108,15 @@ class OverDensity(FittedDetector):
                 f"{type(self).__name__} looks for a resonance, and the data set has no context that holds its mass: "
                 "choose data=bump or data=lhco, or set data.resonance=COLUMN of data=file"
             )
-        whole = isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2
-        if not (whole or folds is None or folds == "forward"):
+        self.direction: Literal["all", "forward", "none"]
+        if folds is None:
+            self.direction, self.folds = "none", 1
+        elif folds == "forward":
+            self.direction, self.folds = "forward", FOLDS
+        elif isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2:
+            self.direction, self.folds = "all", folds
+        else:
             raise ValueError(f"detector.folds must be 2 or more, forward or null, not {folds!r}")
-        self.direction: Literal["all", "forward", "none"] = (
-            "none" if folds is None else "forward" if folds == "forward" else "all"
-        )
-        self.folds = {"none": 1, "forward": FOLDS}.get(self.direction, folds)
         self.models = self.folds - 1 if self.direction == "forward" else self.folds
         self.features = math.prod(self.shape)
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))  # of the rows that were trained on, in order
@@ -186,7 +188,7 @@ class OverDensity(FittedDetector):
         return torch.ones(1, len(fold), dtype=torch.bool, device=fold.device)
 
     def _truth(self, truth: Truth, seen: Tensor, device: torch.device) -> Rows:
-        x = torch.cat([part.x.to(device) for part in truth])  # type: ignore[union-attr]
+        x = torch.cat([part.x.to(device) for part in truth])
         context = torch.cat([part.context for part in truth]).to(device)
         weight = torch.cat([part.weight for part in truth]).to(device)
         signal = torch.arange(len(x), device=device) >= len(truth.background)
