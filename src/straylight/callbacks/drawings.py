@@ -1,7 +1,7 @@
 """Which figures apply to a run, and what of the run each is drawn from.
 
 Each drawing is a function of `Material` that returns a figure, or None where it does not apply: which do follows from
-what the run has, labels, kinds, a plane, images, particles, codes, reconstructions or a density.
+what the run has, labels, kinds, a plane, images, particles, codes, reconstructions, a density or a resonance.
 """
 
 import itertools
@@ -31,6 +31,11 @@ SAMPLES = {"images": 64, "rows": 2000}
 LATENT_AXES = 4  # of a manifold
 SIDE = 15  # codes along each
 PARTICLES = 57  # numbers of an event of nineteen particles
+FOLDED = {  # what the significances of a hunt are worth, by how its events were scored
+    "forward": "scored by models of earlier folds: z is calibrated",
+    "all": "scored by {} folds, each by the models of all others: without a signal z is wider than a standard normal's",
+    "none": "scored by models that have seen these events: z is biased",
+}
 
 
 def data(run: Material) -> Figure | None:
@@ -95,6 +100,22 @@ def detected(run: Material) -> Figure | None:
         return None
     x = run.events(np.arange(len(run.y))).flatten(1).numpy()
     return figures.found(x, run.y, run.scores, run.first_threshold, run.kinds, run.features)
+
+
+def spectrum(run: Material) -> Figure | None:
+    """What was looked for in the resonant variable, and found; how far its significances go says the title."""
+    hunt = run.bump
+    folds = FOLDED.get(hunt.get("direction", ""), "")
+    return figures.spectrum(hunt.get("cuts") or [], hunt.get("resonance") or {}, folds.format(hunt.get("folds")))
+
+
+def score_plane(run: Material) -> Figure | None:
+    """Of a table, the two features in which the strangest events differ most from all; of at most a million events."""
+    if run.data is None or run.dimensions < 3 or is_image(run.shape):
+        return None
+    places = np.arange(0, len(run.y), -(-len(run.y) // GATHERED))
+    x = run.events(places).flatten(1).numpy()
+    return figures.score_plane(x, run.scores[places], run.y[places], run.features, kinds=run.kinds)
 
 
 def _latent(run: Material, draw: Callable[..., Figure | None]) -> Figure | None:
@@ -255,9 +276,14 @@ DRAWINGS: dict[str, Drawing] = {
     "confusion": confusion,
     "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
     "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),
-    "significance": lambda run: figures.significance(run.scores, run.y, run.kinds, run.weight),
+    "significance": lambda run: figures.significance(
+        run.scores, run.y, run.kinds, run.weight, run.bump.get("optimum_curve")
+    ),
+    "spectrum": spectrum,
+    "sculpting": lambda run: figures.sculpting(run.bump.get("sculpting") or [], run.bump.get("resonance")),
     "plane": plane,
     "detected": detected,
+    "score_plane": score_plane,
     "latent_2d": lambda run: _latent(run, figures.latent_2d),
     "latent_3d": lambda run: _latent(run, figures.latent_3d),
     "latent_normal": latent_normal,
