@@ -25,6 +25,7 @@ MOST = 100  # of the strangest, and of the most ordinary
 ARROWS = 150  # of each kind, from events of a plane to their reconstructions
 EXPLAINED = 10  # of the strangest
 GATHERED = 1_000_000  # events that are gathered in memory
+BINNED = 250_000  # of them, that hexagons count in half a second
 SECONDS = 3.0  # of scoring, that a figure may take
 MULTIPLICATIONS = 5e10  # that drawing samples may take: seconds on one core
 SAMPLES = {"images": 64, "rows": 2000}
@@ -110,12 +111,15 @@ def spectrum(run: Material) -> Figure | None:
 
 
 def score_plane(run: Material) -> Figure | None:
-    """Of a table, the two features in which the strangest events differ most from all; of at most a million events."""
+    """Of a table, the two features in which the strangest differ most from all; of 250,000 events at most."""
     if run.data is None or run.dimensions < 3 or is_image(run.shape):
         return None
-    places = np.arange(0, len(run.y), -(-len(run.y) // GATHERED))
+    places = np.arange(0, len(run.y), -(-len(run.y) // BINNED))
     x = run.events(places).flatten(1).numpy()
-    return figures.score_plane(x, run.scores[places], run.y[places], run.features, kinds=run.kinds)
+    figure = figures.score_plane(x, run.scores[places], run.y[places], run.features, kinds=run.kinds)
+    if len(places) < len(run.y):
+        figure.suptitle(subsampled(len(run.y), len(places)))
+    return figure
 
 
 def _latent(run: Material, draw: Callable[..., Figure | None]) -> Figure | None:
