@@ -17,6 +17,9 @@ from straylight.data import AnomalyDataModule, File
 from straylight.errors import DataError
 from straylight.rows.batch import Batch, Events, Splits
 
+#: Detectors of over-densities, which take no data but those with a resonance; see test_over_density.
+OVER_DENSITIES = {"cwola", "anode", "cathode", "lacathode", "r_anode", "idealized", "supervised"}
+
 
 class Rows(AnomalyDataModule):
     """Rows to train on, with context and weights where they are given, and others to validate with, or none."""

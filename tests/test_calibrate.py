@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 from fitting import fitted, loaded, scores
+from given import OVER_DENSITIES
 from straylight import config
 from straylight.data import AnomalyDataModule
 from straylight.detectors import GMM, KNN, Ensemble, FittedDetector
@@ -21,7 +22,7 @@ from straylight.groups import FOLDER, choices
 from straylight.rows.batch import Events, Splits
 from straylight.rows.folds import folds_of
 
-OF_ALL = {"multiplicity", "sum_pt", "external"}  # which learn nothing, or need another library's name
+OF_ALL = {"multiplicity", "sum_pt", "external", *OVER_DENSITIES}  # which learn nothing, or need another library's name
 
 
 def build(name: str, *overrides: str) -> FittedDetector:

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from fresh import Program
+from given import OVER_DENSITIES
 from straylight.detectors import FittedDetector
 from straylight.folder import RunFolder
 from straylight.groups import FOLDER, choices
@@ -100,14 +101,15 @@ TWO = [
 JOB = ["trainer.max_epochs=3", "data.batch_size=37", "data.group=3", "data.eval_batch_size=100"]
 JOB += ["optimizer.clip=1", "optimizer.schedule=cosine"]
 # fitted in one pass; two of them go through the command line with the others
-FITTED = [name for name in choices("detector") if is_fitted(name)]
+NAMES = [name for name in choices("detector") if name not in OVER_DENSITIES]
+FITTED = [name for name in NAMES if is_fitted(name)]
 # every other detector; those of images on images
 SWEEPS = {
     "blobs": [
-        *(name for name in choices("detector") if not name.endswith("_conv") and name not in FITTED),
+        *(name for name in NAMES if not name.endswith("_conv") and name not in FITTED),
         *("knn", "isolation_forest", "batchnorm"),
     ],
-    "digits": [name for name in choices("detector") if name.endswith("_conv")],
+    "digits": [name for name in NAMES if name.endswith("_conv")],
 }
 BOTH = [(data, name) for data, names in SWEEPS.items() for name in names]
 

@@ -369,7 +369,8 @@ def test_significances_are_points_of_runs_hollow_where_they_are_too_wide() -> No
         assert axis.get_ylim()[1] > 25
     assert texts(figure)[:2] == ["anode", "cwola"] and any("hollow" in text for text in texts(figure))
     assert z_of(cuts) == {0.1: 9.0} and z_of({}) == {}
-    assert not any("hollow" in t for t in texts(rendered(figures.significances({("a", "b"): [hunted(1.0, 2.0)]}))))
+    right = [hunted(1.0, 2.0), hunted(1.0, 2.0, direction="all", width=1.3)]
+    assert not any("hollow" in t for t in texts(rendered(figures.significances({("a", "b"): right}))))
 
 
 @pytest.mark.parametrize("runs", [[], [{}], [hunted(1.0)], [{"bump": None}]])
@@ -433,7 +434,8 @@ def test_a_run_draws_what_was_looked_for() -> None:
     drawn = {name: DRAWINGS[name](run) for name in ("spectrum", "sculpting", "significance")}
     for figure in drawn.values():
         rendered(figure)
-    assert "scored by 5 folds" in drawn["spectrum"].get_suptitle() and "wider" in drawn["spectrum"].get_suptitle()
+    assert "too wide" in drawn["spectrum"].get_suptitle()
+    assert "divided by 1.3" in DRAWINGS["spectrum"](material(bump | {"width": 1.3})).get_suptitle()
     assert "optimum  12.25" in texts(drawn["significance"])
     nothing = material(None)
     assert DRAWINGS["spectrum"](nothing) is None and DRAWINGS["sculpting"](nothing) is None

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from given import refused
-from straylight.data import File
+from straylight.data import File, Frame
 from straylight.errors import DataError
 from straylight.files.formats import open_file
 from straylight.files.recipe import Recipe
 from straylight.rows.batch import Events
 from straylight.rows.mapped import Mapped
+from straylight.rows.resonance import Resonance
 from straylight.run import Run
 
 N = 80
@@ -316,6 +317,176 @@ def test_a_category_of_the_second_file_makes_no_feature(tmp_path):
     data, splits = loaded(one, test_path=str(two), label="y", features=["a", "s"])
     assert data.columns == ["a", "s=u", "s=v"] and splits.test.x[:, 1:].sum() == 10
     assert any("10 rows hold a category of column 's'" in notice for notice in data.notices)
+
+
+# a resonance
+
+
+def masses(n=400, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    m = rng.integers(3000, 4500, n) / 1000
+    return {
+        "m": m,
+        "a": rng.normal(size=n).astype(np.float32),
+        "b": rng.normal(size=n).astype(np.float32),
+        "row": np.arange(n),
+        "y": (rng.random(n) < 0.2).astype(np.int64),
+        **more,
+    }
+
+
+RESONANCE = {"resonance": "m", "signal_region": [3.3, 3.7], "label": "y", "meta": ["row"]}
+
+
+def of_region(table, region="signal", low=3.3, high=3.7):
+    m = table["m"].astype(np.float32)
+    there = (m >= np.float32(low)) & (m <= np.float32(high))
+    return np.flatnonzero({"signal": there, "sidebands": ~there, "both": there | ~there}[region])
+
+
+@pytest.mark.parametrize("ending", NUMBERED)
+@pytest.mark.parametrize("region", ["both", "signal", "sidebands"])
+def test_all_rows_of_a_region_train_as_found_and_those_of_the_signal_region_are_tested(tmp_path, ending, region):
+    table = masses()
+    table["m"][:2] = 3.3, 3.7  # which belong to it
+    data, (train, val, test, reserve) = loaded(write(tmp_path / f"mine{ending}", table), **RESONANCE, region=region)
+    assert tuple(data.columns) == ("a", "b") and not len(val) and not len(reserve)
+    assert data.resonance == Resonance("m", 0, 3.3, 3.7) and data.recipe()["context"] == ["m"]
+    np.testing.assert_array_equal(train.meta["row"].astype(int), of_region(table, region))
+    np.testing.assert_array_equal(test.meta["row"].astype(int), of_region(table))
+    for part in (train, test):
+        rows = part.meta["row"].astype(int)
+        np.testing.assert_array_equal(part.context[:, 0], table["m"][rows].astype(np.float32))
+        np.testing.assert_array_equal(part.x, np.stack([table["a"], table["b"]], 1)[rows])
+        np.testing.assert_array_equal(part.y, table["y"][rows])
+    assert data.resonance.holds(test.context).all()
+    (notice,) = (notice for notice in data.notices if "train as found" in notice)
+    assert f"all {len(train)} rows" in notice and f"the {len(test)} with m within [3.3,3.7] are tested" in notice
+    assert ("seen in training" in notice) == (data.title == "mine (unsupervised)") == (region != "sidebands")
+
+
+@pytest.mark.parametrize("memory", [4096, 0])
+def test_a_resonance_is_a_column_of_an_array_and_stays_on_disk(tmp_path, memory):
+    table = masses()
+    np.save(tmp_path / "mine.npy", np.stack([table["a"], table["m"], table["b"], table["row"], table["y"]], 1))
+    options = {"label": 4, "meta": 3, "resonance": 1, "signal_region": [3.3, 3.7]}
+    data, splits = loaded(tmp_path / "mine.npy", **options, memory_mb=memory)
+    assert isinstance(splits.train.x, Mapped) == (not memory) and data.columns == ("0", "2")
+    np.testing.assert_array_equal(splits.test.meta["3"].astype(int), of_region(table))
+    np.testing.assert_array_equal(splits.test.x[: len(splits.test)][:, 0], table["a"][of_region(table)])
+    assert len(splits.train) == 400 and data.resonance.name == "1"
+
+
+def test_a_resonance_is_one_column_of_context_among_others(tmp_path):
+    path = write(tmp_path / "mine.csv", masses())
+    for context, column in (["a", "m"], 1), (["m", "a"], 0), (["a"], 1):
+        data, splits = loaded(path, **RESONANCE, context=context)
+        assert data.resonance.column == column and splits.train.context.shape == (400, 2)
+        assert data.resonance.holds(splits.test.context).all() and tuple(data.columns) == ("b",)
+
+
+def test_labels_of_a_resonance_are_of_use_but_no_truth(tmp_path):
+    table = masses()
+    path = write(tmp_path / "mine.parquet", table)
+    data, splits = loaded(path, **RESONANCE, contamination=0)
+    assert not splits.train.y.any() and len(splits.train) == int((table["y"] == 0).sum()) and splits.test.y.any()
+    with pytest.raises(DataError, match="does not know which events are signal"):
+        data.truth()
+    unlabelled = {name: values for name, values in table.items() if name != "y"}
+    data, splits = loaded(write(tmp_path / "bare.parquet", unlabelled), **{**RESONANCE, "label": None})
+    assert (splits.train.y == -1).all() and (splits.test.y == -1).all() and len(splits.train) == 400
+
+
+@pytest.mark.parametrize("region", ["both", "signal", "sidebands"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_of_a_second_file_the_rows_of_the_signal_region_are_tested(tmp_path, region, labelled):
+    first, second = masses(), masses(100, seed=1)
+    if not labelled:
+        first.pop("y")
+    one, two = write(tmp_path / "one.csv", first), write(tmp_path / "two.parquet", second)
+    data, (train, val, test, _) = loaded(one, **RESONANCE, test_path=str(two), region=region, val_fraction=0.2)
+    np.testing.assert_array_equal(test.meta["row"].astype(int), of_region(second))
+    rows = np.concatenate([train.meta["row"], val.meta["row"]]).astype(int)
+    np.testing.assert_array_equal(np.sort(rows), of_region(first, region))
+    assert len(val) == pytest.approx(0.2 * len(rows), abs=6 * len(rows) ** 0.5 / 2) and data.protocol == "nominal_only"
+    if labelled and region == "both":
+        assert val.y.any() and abs(val.y.float().mean() - train.y.float().mean()) < 0.15, "as found, both of them"
+
+
+def test_values_of_the_resonance_stay_in_the_units_of_its_region(tmp_path):
+    """However near each other they are: other columns have an offset taken out."""
+    rng = np.random.default_rng(0)
+    near = 3500 + rng.random(4000) / 1000
+    table = masses(4000, m=near, a=near[rng.permutation(4000)])
+    data, splits = loaded(write(tmp_path / "mine.parquet", table), **{**RESONANCE, "signal_region": [3400, 3500.0005]})
+    assert "a" in data.recipe()["centres"] and "m" not in data.recipe()["centres"]
+    np.testing.assert_array_equal(splits.train.context[:, 0], near.astype(np.float32))
+    np.testing.assert_array_equal(splits.test.meta["row"].astype(int), of_region(table, "signal", 3400, 3500.0005))
+
+
+def test_the_recipe_of_a_resonance_scores_another_file(straylight_train, tmp_path):
+    path = write(tmp_path / "mine.csv", masses())
+    words = ["data.resonance=m", "data.signal_region=[3.3,3.7]", "data.label=y", "data.meta=[row]"]
+    ended = straylight_train("data=file", f"data.path={path}", *words, "detector=knn")
+    assert ended.status == 0, ended.err
+    assert ended.result["data"] == "mine (unsupervised)"
+    assert any("400 rows of the file train as found" in notice for notice in ended.result["notices"])
+    kept = pq.read_table(ended.run / "scores.parquet").to_pydict()
+    again = {name: masses()[name] for name in ("b", "m", "a")}
+    scores = Run.open(ended.run).score(write(tmp_path / "new.parquet", again))
+    np.testing.assert_array_equal(scores[of_region(masses())], np.float32(kept["score"]))
+    again.pop("m")
+    with pytest.raises(DataError, match="no column 'm'"):
+        Run.open(ended.run).score(write(tmp_path / "new.csv", again))
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ({}, {"signal_region": None}, "data.resonance=m needs the limits"),
+        ({}, {"resonance": None}, "data.signal_region and data.region are of a resonance"),
+        ({}, {"resonance": None, "signal_region": None, "region": "signal"}, "say in which column it is"),
+        ({}, {"signal_region": [3.7, 3.3]}, "data.signal_region must be two numbers, the lower first"),
+        ({}, {"signal_region": [3.3]}, "data.signal_region must be two numbers"),
+        ({}, {"signal_region": [3.3, float("nan")]}, "data.signal_region must be two numbers"),
+        ({}, {"signal_region": ["x", 3]}, "data.signal_region must be two numbers"),
+        ({}, {"region": "middle"}, "data.region must be one of signal, sidebands, both"),
+        ({}, {"features": ["a", "m"]}, "data.features names 'm', the resonance"),
+        ({"m2": masses()["m"]}, {}, "feature 'm2' rises with 'm', the resonance, in every row"),
+        ({"m2": -(masses()["m"] ** 3)}, {}, "feature 'm2' falls with 'm'"),
+        ({"m2": np.floor(masses()["m"] * 4)}, {"features": ["a", "m2"]}, "leave it out of data.features"),
+        ({"m": np.full(400, 3.5)}, {}, "mine.csv: m is 3.5 in every row, and a resonance must vary"),
+        ({}, {"signal_region": [5, 6]}, "data.signal_region=[5,6] lies outside the data, whose m is 3.0"),
+        ({}, {"signal_region": [3.3001, 3.3008]}, "none of 400 rows has m within data.signal_region"),
+        ({}, {"signal_region": [3.5, 3.50001]}, "too narrow for single precision, which takes m there in steps of"),
+        ({}, {"signal_region": [2, 5]}, "data.region=both needs sidebands, and all 400 rows have m within"),
+        ({}, {"signal_region": [2, 5], "region": "sidebands"}, "or set data.region=signal"),
+        ({"m": np.where(np.arange(400) == 3, np.nan, masses()["m"])}, {}, "1 of 400 rows lack a value of column 'm'"),
+        ({"m": np.array(["x", "y"] * 200)}, {}, "column 'm'"),
+        ({}, {"resonance": "mass"}, "no column 'mass'"),
+        ({}, {"resonance": "y"}, "column 'y' has two roles"),
+        ({}, {"protocol": "dte"}, "data.protocol=dte draws rows for training"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_resonance_is_said_in_one_sentence(tmp_path, more, options, said):
+    path = write(tmp_path / "mine.csv", masses(**more))
+    assert said in refused(path, **{**RESONANCE, **options})
+
+
+def test_a_second_file_must_have_rows_in_the_signal_region(tmp_path):
+    one, two = write(tmp_path / "one.csv", masses()), write(tmp_path / "two.csv", masses(m=masses()["m"] + 2))
+    assert "two.csv: data.signal_region=[3.3,3.7] lies outside the data" in refused(
+        one, **RESONANCE, test_path=str(two)
+    )
+    assert len(loaded(one, **{**RESONANCE, "signal_region": [2, 5]}, region="signal")[1].train) == 400
+
+
+def test_a_table_in_memory_has_a_resonance(tmp_path):
+    table = masses()
+    data = Frame(pa.table(table), **RESONANCE)
+    data.setup()
+    same(data.splits, loaded(write(tmp_path / "mine.csv", table), **RESONANCE)[1])
 
 
 # another file, by the recipe of the first

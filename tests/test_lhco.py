@@ -94,6 +94,85 @@ def test_sidebands_need_no_training_rows_of_the_signal_region(sidebands) -> None
     assert len(lhco(sidebands, region="both").missing()) == 2
 
 
+def within(name, low, high):
+    m = rows(name)[:, 0].astype(np.float32)
+    return (m >= np.float32(low)) & (m <= np.float32(high))
+
+
+@pytest.mark.parametrize("region", ["signal", "sidebands", "both"])
+def test_a_narrower_region_leaves_the_rest_to_the_sidebands(region, sidebands) -> None:
+    data = lhco(sidebands, region=region, signal_region=[3.4, 3.6])
+    assert not data.missing() and (data.resonance.low, data.resonance.high) == (3.4, 3.6)
+    names = {"signal": ("inner",), "sidebands": ("inner", "outer"), "both": ("inner", "outer")}[region]
+    for part, split in (("train", data.splits.train), ("val", data.splits.val)):
+        files = [f"{source}data_{part}" for source in names]
+        there = np.concatenate([within(name, 3.4, 3.6) for name in files])
+        keep = {"signal": there, "sidebands": ~there, "both": there | ~there}[region]
+        assert same(split, *files, keep=keep) and keep.sum() > 20
+    assert same(data.splits.test, "innerdata_test", keep=within("innerdata_test", 3.4, 3.6))
+    assert data.resonance.holds(data.splits.test.context).all() and 0 < len(data.splits.test) < 300
+    assert data.resonance.name == "mjj [TeV]" and data.resonance.column == 0
+    reserve = data.resonance.holds(data.splits.reserve.context)
+    assert reserve.all() == (region == "signal") and len(reserve) == (int(reserve.sum()) if region == "signal" else 100)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ([3.2, 3.7], "must lie within [3.3,3.7] TeV"),
+        ([3.3, 3.8], "must lie within [3.3,3.7] TeV"),
+        ([3.6, 3.4], "the lower first"),
+        ([3.4, float("nan")], "the lower first"),
+        ([3.4], "must be two numbers"),
+    ],
+    ids=str,
+)
+def test_a_signal_region_that_the_files_do_not_have_is_refused(limits, said, folder) -> None:
+    with pytest.raises(DataError) as error:
+        lhco(folder, signal_region=limits)
+    assert said in sentence(error)
+
+
+def test_a_region_without_rows_is_refused(sidebands) -> None:
+    with pytest.raises(DataError) as error:
+        _ = lhco(sidebands, region="both", signal_region=[3.4, 3.4005]).splits
+    assert "of 1,303 rows has mjj [TeV] within data.signal_region=[3.4,3.4005]" in sentence(error)
+
+
+# the truth
+
+
+def row_set(events):
+    return {row.tobytes() for row in torch.cat([events.context, events.x], 1).numpy()}
+
+
+@pytest.mark.parametrize("limits", [(3.3, 3.7), (3.4, 3.6)])
+@pytest.mark.parametrize("region", ["signal", "sidebands", "both"])
+def test_the_truth_is_background_that_validates_and_all_other_signal(region, limits, sidebands) -> None:
+    data = lhco(sidebands, region=region, signal_region=limits)
+    background, signal = data.truth()
+    there = within("innerdata_val", *limits) & (rows("innerdata_val")[:, 5] == 0)
+    assert same(background, "innerdata_val", keep=there)
+    extra = ("innerdata_extrasig_train", "innerdata_extrasig_val")
+    assert same(signal, *extra, keep=np.concatenate([within(name, *limits) for name in extra]))
+    assert data.resonance.holds(torch.cat([background.context, signal.context])).all()
+    assert not row_set(data.splits.train) & (row_set(background) | row_set(signal))
+
+
+def test_signal_that_contaminates_is_no_truth(folder) -> None:
+    data = lhco(folder, contamination=0.2)
+    _, signal = data.truth()
+    train, reserve = row_set(data.splits.train), row_set(data.splits.reserve)
+    assert row_set(signal) == reserve - train and 0 < len(signal) < 100
+
+
+def test_the_truth_beside_sidebands_alone_takes_a_file_more(sidebands) -> None:
+    (sidebands / "separated_data" / "innerdata_val.npy").unlink()
+    with pytest.raises(DataError) as error:
+        lhco(sidebands, region="sidebands").truth()
+    assert "innerdata_val.npy" in sentence(error)
+
+
 @pytest.mark.parametrize("fraction", [None, 0, 0.02, 0.2])
 def test_contamination_is_as_found_none_or_what_is_asked_for(fraction, folder) -> None:
     train, _, test, _ = lhco(folder, contamination=fraction).splits
@@ -293,6 +372,11 @@ def test_the_real_rows_are_those_that_were_published(real) -> None:
     file = np.load(real / "separated_data" / "innerdata_test.npy")
     assert np.array_equal(test.x.numpy(), file[:, 1:5].astype(np.float32))
     assert np.array_equal(test.context[:, 0].numpy(), file[:, 0].astype(np.float32))
+
+
+def test_the_truth_of_the_real_files(real) -> None:
+    background, signal = lhco(real).truth()
+    assert (len(background), len(signal)) == (59631, 54527) and not background.y.any() and signal.y.all()
 
 
 @pytest.mark.parametrize(("fraction", "signal"), [(0, 0), (0.01, 602), (0.2, 14901)])

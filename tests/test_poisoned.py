@@ -30,6 +30,7 @@ ALL = ("blobs", "file", "adbench", "lhco")  # data sets that all of them are tra
 FEW = {  # rows, so that all of it takes seconds
     "adbench": ["data.name=6_cardio"],
     "adc2021": ["data.max_events=1000"],
+    "bump": ["data.events=2000", "data.test_background=1000", "data.test_signal=200"],
     "gaussians": ["data.events=2000", "data.fraction=0.05"],
     "gaussians_1d": ["data.events=2000", "data.fraction=0.05"],
     "mnist": ["data.batch_size=512"],

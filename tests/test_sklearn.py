@@ -22,12 +22,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from given import OVER_DENSITIES
 from straylight.detectors import KNN
 from straylight.groups import FOLDER, choices
 from straylight.sklearn import AUTO, Detector, composed, expected_failed_checks
 
-#: Those that take nothing but images, or particles.
-NO_TABLES = {"autoencoder_conv", "vae_conv", "multiplicity", "sum_pt"}
+#: Those that take nothing but images, particles, or what has a resonance.
+NO_TABLES = {"autoencoder_conv", "vae_conv", "multiplicity", "sum_pt", *OVER_DENSITIES}
 TABLES = [name for name in choices("detector") if name not in NO_TABLES]
 #: What makes a slow one quick without making it another.
 QUICKER: dict[str, dict[str, Any]] = {

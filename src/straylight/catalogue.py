@@ -24,6 +24,7 @@ FAMILIES = (
     "neighbours",
     "density",
     "flows",
+    "over-densities",
     "reconstruction",
     "adversarial",
     "one-class",

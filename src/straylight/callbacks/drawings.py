@@ -33,9 +33,8 @@ LATENT_AXES = 4  # of a manifold
 SIDE = 15  # codes along each
 PARTICLES = 57  # numbers of an event of nineteen particles
 FOLDED = {  # what the significances of a hunt are worth, by how its events were scored
-    "forward": "scored by models of earlier folds: z is calibrated",
-    "all": "scored by {} folds, each by the models of all others: without a signal z is wider than a standard normal's",
-    "none": "scored by models that have seen these events: z is biased",
+    "forward": "scored by models of earlier folds: z is as wide as it should be",
+    "all": "scored by models of the other folds: without a signal z after a cut is too wide",
 }
 
 
@@ -104,10 +103,12 @@ def detected(run: Material) -> Figure | None:
 
 
 def spectrum(run: Material) -> Figure | None:
-    """What was looked for in the resonant variable, and found; how far its significances go says the title."""
+    """What was looked for in the resonant variable, and found; what its significances are worth says the title."""
     hunt = run.bump
-    folds = FOLDED.get(hunt.get("direction", ""), "")
-    return figures.spectrum(hunt.get("cuts") or [], hunt.get("resonance") or {}, folds.format(hunt.get("folds")))
+    note, width = FOLDED.get(hunt.get("direction", ""), ""), hunt.get("width", 1.0)
+    if width != 1.0:
+        note = f"z after a cut is divided by {width:g}, the width that was measured"
+    return figures.spectrum(hunt.get("cuts") or [], hunt.get("resonance") or {}, note)
 
 
 def score_plane(run: Material) -> Figure | None:

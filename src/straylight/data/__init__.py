@@ -4,6 +4,7 @@ from straylight.data.adbench import ADBench
 from straylight.data.adc2021 import ADC2021
 from straylight.data.base import AnomalyDataModule
 from straylight.data.blobs import Blobs
+from straylight.data.bump import Bump
 from straylight.data.digits import ContaminatedDigits, Digits
 from straylight.data.file import File
 from straylight.data.frame import Frame
@@ -26,6 +27,7 @@ __all__ = [
     "ADBench",
     "AnomalyDataModule",
     "Blobs",
+    "Bump",
     "ContaminatedDigits",
     "ContaminatedMNIST",
     "Digits",

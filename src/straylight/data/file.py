@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
+from straylight import checks
 from straylight.data.base import AnomalyDataModule
+from straylight.data.steps.regions import Region, chosen, inside, limits, refuse_copies
 from straylight.data.steps.splits import Places, nominal_only
 from straylight.data.steps.telling import telling
 from straylight.errors import DataError
@@ -30,6 +32,7 @@ from straylight.files.table import numbers
 from straylight.rows.batch import HIDDEN, Events, Splits
 from straylight.rows.mapped import CHUNK, Mapped
 from straylight.rows.origin import Origin, plain
+from straylight.rows.resonance import Resonance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +54,9 @@ class File(AnomalyDataModule):
     `contamination` says otherwise. Without labels nothing is ranked, and `train_fraction` of the rows train. Nothing is
     ever unpickled.
 
+    With a `resonance` all rows that are where `region` says train as found, and those in the signal region are tested,
+    as by `protocol=unsupervised`; of a second file, those of it.
+
     Args:
         path: `.csv` or `.tsv`, also packed as `.gz`, `.xz`, `.bz2` or `.zip`, whose first line names the columns;
             `.parquet`, `.npz`, `.npy`, `.h5`, `.mat`, `.arff`.
@@ -59,6 +65,9 @@ class File(AnomalyDataModule):
         label: the column that says which rows are nominal; `None` if nobody knows.
         nominal: the label, or labels, of nominal rows; each other one is a kind of anomaly.
         context: columns that a density is conditioned on.
+        resonance: a column of numbers in which a signal is narrow; a further column of context, and no feature.
+        signal_region: its limits, where a signal is looked for.
+        region: where training and validation rows are from, if there is a resonance: `signal`, `sidebands`, or `both`.
         weight: the column of event weights.
         group: the column that tells which rows stay on one side of a split.
         meta: columns that are kept beside the scores and that no detector sees: ids, times, names, of any type with one
@@ -71,7 +80,8 @@ class File(AnomalyDataModule):
 
     Raises:
         DataError: if a file is missing, damaged or empty, a column is missing or has two roles, holds what cannot be a
-            feature, or is called like a label and has no role.
+            feature, or is called like a label and has no role; or if there is no row in a region, or the resonance is
+            among the features.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -94,6 +104,9 @@ class File(AnomalyDataModule):
         label: str | int | None = None,
         nominal: Value | Sequence[Value] = 0,
         context: Names = (),
+        resonance: str | int | None = None,
+        signal_region: Sequence[float] | None = None,
+        region: Region = "both",
         weight: str | int | None = None,
         group: str | int | None = None,
         meta: Names = (),
@@ -115,7 +128,9 @@ class File(AnomalyDataModule):
         self._recipe = Recipe(Roles())
         self.nominal, self.categorical, self.unseen = nominal, _names(categorical), unseen
         Rules.of(None, unseen)
-        self.roles = Roles((), None, _name(label), _name(weight), _name(group), _names(context), _names(meta))
+        self.region = region
+        columns = self._with_resonance(_name(resonance), signal_region, _names(context))
+        self.roles = Roles((), None, _name(label), _name(weight), _name(group), columns, _names(meta))
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -140,10 +155,13 @@ class File(AnomalyDataModule):
         others = None if tested is None else self._others_tested(tested)
         y, y_tested = self._labels(source, table, tested, others)
         bare = self._bare(source, table, y)
-        places = self._all_but_tested(bare) if tested else self.divide(bare.y, bare.meta.get("group"))
+        places = self._places(source, table, bare, tested)
         x = self._features(source, places.train)
         self._centre_context(table, places.train)
-        splits = places.of(replace(bare, x=x, context=self._context(source, table, len(bare))))
+        context = self._context(source, table, len(bare))
+        if self.resonance is not None:
+            refuse_copies(list(self.columns), x, context, self.resonance)
+        splits = places.of(replace(bare, x=x, context=context))
         if tested is None:
             return self._looked_at(splits, x)
         test = self._bare(tested, others, y_tested)
@@ -151,7 +169,10 @@ class File(AnomalyDataModule):
         self._shared_groups(bare, test)
         x_tested, kept = self._tested_features(tested, x)
         test = replace(test, x=x_tested)
-        return self._looked_at(splits._replace(test=test if kept is None else test.take(kept)), x)
+        test = test if kept is None else test.take(kept)
+        if self.resonance is not None:
+            test = test.take(chosen(inside(test.context, self.resonance, "signal", str(tested.path)), "signal"))
+        return self._looked_at(splits._replace(test=test), x)
 
     def recipe(self) -> dict[str, Any]:
         """What turns another file of this kind into events, as plain values: see `Recipe`."""
@@ -179,6 +200,60 @@ class File(AnomalyDataModule):
 
     def _source(self, path: Path) -> Source:
         return open_file(path, dialect=self._dialect)
+
+    def _with_resonance(
+        self, name: str | None, signal_region: Sequence[float] | None, context: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """The columns of context, the resonance among them."""
+        if name is None:
+            if signal_region is not None or self.region != "both":
+                raise DataError(
+                    "data.signal_region and data.region are of a resonance; say in which column it is: "
+                    "data.resonance=COLUMN."
+                )
+            return context
+        if signal_region is None:
+            raise DataError(
+                f"data.resonance={name} needs the limits between which a signal is looked for: "
+                "data.signal_region=[LOW,HIGH]."
+            )
+        checks.one_of("data", Region, region=self.region)
+        if self.features and name in self.features:
+            raise DataError(
+                f"data.features names {name!r}, the resonance, by which a classifier would see the signal region "
+                "itself; leave it out of data.features."
+            )
+        if self.protocol == "dte":
+            raise DataError(
+                "data.protocol=dte draws rows for training, and with data.resonance all train; leave it out."
+            )
+        context = context if name in context else (*context, name)
+        self.resonance = Resonance.within(signal_region, name, context.index(name))
+        if self.test_path is None:  # rows of the sidebands train, and are not tested
+            self.protocol = "nominal_only" if self.region == "sidebands" else "unsupervised"
+        return context
+
+    def _places(self, source: Source, table: pa.Table | None, bare: Events, tested: Source | None) -> Places:
+        """Which rows of the first file go where."""
+        if self.resonance is None:
+            return self._all_but_tested(bare) if tested else self.divide(bare.y, bare.meta.get("group"))
+        with about(source.path):
+            context = Recipe(self.roles).context(cast("pa.Table", table))
+        there = inside(torch.from_numpy(context), self.resonance, self.region, str(source.path))
+        wanted, everyone = chosen(there, self.region), np.arange(len(there))
+        if tested:
+            # validation is of the law that trains, whatever the labels
+            places = self._all_but_tested(replace(bare, y=_unknown(len(bare))))
+            return places._replace(train=np.intersect1d(places.train, wanted), val=np.intersect1d(places.val, wanted))
+        self._divided = True
+        places = Places(wanted, everyone[:0], chosen(there, "signal"), everyone[:0])
+        of_region = {"signal": "of the signal region", "sidebands": "of the sidebands", "both": "of the file"}
+        self.notice(
+            f"all {len(wanted):,} rows {of_region[self.region]} train as found, and the {len(places.test):,} with "
+            f"{self.resonance.name} within {limits(self.resonance)} are tested"
+            f"{'' if self.region == 'sidebands' else ', which a detector without folds has seen in training'}."
+        )
+        return places
 
     def _others_tested(self, tested: Source) -> pa.Table | None:
         """What is no feature of the second file, whose rows may have no labels."""
@@ -233,8 +308,10 @@ class File(AnomalyDataModule):
         if table is None or not self.roles.context:
             return
         few = np.concatenate(sampled(train, len(self.roles.context)))
+        # the resonance stays in its units, in which the signal region is
+        names = [n for n in self.roles.context if self.resonance is None or n != self.resonance.name]
         with about(self.path):
-            values = {n: numbers(complete(table[n], n, "context").take(few), n, "float64") for n in self.roles.context}
+            values = {n: numbers(complete(table[n], n, "context").take(few), n, "float64") for n in names}
         centres = {**self._recipe.centres, **of_columns(values, self.notice)}
         self._recipe = replace(self._recipe, centres=centres)
 
@@ -314,6 +391,8 @@ class File(AnomalyDataModule):
         for role, name in {**given, "context": roles.context, "meta": roles.meta}.items():
             if name:
                 yield f"{role} {name if isinstance(name, str) else listed(name)}"
+        if self.resonance is not None:
+            yield f"resonance {self.resonance.name}, signal region {limits(self.resonance)}"
 
     def _encoded(self, source: Source) -> bool:
         """Whether columns become features one by one; otherwise they are one array, maybe on disk."""

@@ -1,14 +1,19 @@
 """A resonance in dijets: high-level features of the LHC Olympics' R&D data."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from straylight.data.steps.overlap import found_in
+from straylight.data.steps.regions import Region, chosen, inside, limits
 from straylight.data.stored import Remote, Stored
 from straylight.errors import DataError
 from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import CHUNK
 from straylight.rows.origin import Origin
+from straylight.rows.resonance import Resonance, Truth
 
 SOURCE = "https://github.com/HEPML-AnomalyDetection/CATHODE/raw/3d4c0c5d4bd940723cb9de486998ed80ad472b71"
 CHECKSUMS = {
@@ -30,6 +35,8 @@ class LHCO(Stored):
     0.7 % of them signal (`contamination=0` takes it out), or of the sidebands. The tested rows are always those of the
     signal region that were made for it, 40,000 of background and 20,000 of signal; more signal is in reserve.
 
+    A narrower signal region within 3.3 to 3.7 TeV leaves what is outside it to the sidebands.
+
     References:
         G. Kasieczka et al., The LHC Olympics 2020, Rep. Prog. Phys. 84 (2021) 124201, arXiv:2101.08320
         A. Hallin et al., Classifying anomalies through outer density estimation (CATHODE), Phys. Rev. D 106 (2022)
@@ -38,10 +45,11 @@ class LHCO(Stored):
     Args:
         root: the folder that holds `separated_data/`.
         region: where training and validation rows are from: `signal`, `sidebands`, or `both`.
+        signal_region: limits in mjj [TeV], within those of the files.
         common: see `Stored`; the fractions have no use here.
 
     Raises:
-        DataError: if a file is missing, damaged, or holds other columns, or mjj lies elsewhere.
+        DataError: if a file is missing, damaged, or holds other columns, mjj lies elsewhere, or a region holds no rows.
     """
 
     kinds = ("nominal", "signal")
@@ -51,26 +59,63 @@ class LHCO(Stored):
         for name, checksum in CHECKSUMS.items()
     )
 
-    def __init__(self, *, root: str, region: Literal["signal", "sidebands", "both"] = "signal", **common: Any) -> None:
+    def __init__(
+        self, *, root: str, region: Region = "signal", signal_region: Sequence[float] = (LOW, HIGH), **common: Any
+    ) -> None:
         super().__init__(root=root, **common)
         self.region = region
+        self.resonance: Resonance = Resonance.within(signal_region, "mjj [TeV]")
+        if self.resonance.low < LOW or self.resonance.high > HIGH:
+            raise DataError(
+                f"data.signal_region={limits(self.resonance)} must lie within [{LOW},{HIGH}] TeV, where the files are "
+                "divided, and the test has no other rows."
+            )
 
     def files(self) -> list[Path]:
-        inner = (
-            list(CHECKSUMS) if self.region != "sidebands" else [n for n in CHECKSUMS if "_test" in n or "extra" in n]
-        )
-        outer = [] if self.region == "signal" else ["outerdata_train", "outerdata_val"]
+        inner = list(CHECKSUMS) if "inner" in self._sources else [n for n in CHECKSUMS if "_test" in n or "extra" in n]
+        outer = ["outerdata_train", "outerdata_val"] if "outer" in self._sources else []
         return [self._path(name) for name in (*inner, *outer)]
 
     def load(self) -> Splits:
         self.require()
-        sources = {"signal": ("inner",), "sidebands": ("outer",), "both": ("inner", "outer")}[self.region]
+        train, val = (Events.cat(*(self._rows(f"{s}data_{part}") for s in self._sources)) for part in ("train", "val"))
+        reserve = Events.cat(self._rows("innerdata_extrasig_train"), self._rows("innerdata_extrasig_val"))
         return Splits(
-            train=Events.cat(*(self._rows(f"{source}data_train") for source in sources)),
-            val=Events.cat(*(self._rows(f"{source}data_val") for source in sources)),
-            test=self._rows("innerdata_test"),
-            reserve=Events.cat(self._rows("innerdata_extrasig_train"), self._rows("innerdata_extrasig_val")),
+            train=self._of(train, self.region),
+            val=self._of(val, self.region),
+            test=self._of(self._rows("innerdata_test"), "signal"),
+            reserve=self._of(reserve, "signal") if self.region == "signal" else reserve,
         )
+
+    def truth(self) -> Truth:
+        """Background among the validation rows of the signal region, and the signal in reserve that does not train."""
+        train, val, _, reserve = self.splits
+        if self.region == "sidebands":
+            if not (path := self._path("innerdata_val")).is_file():
+                raise self._absent([path])
+            val = self._rows("innerdata_val")
+        if self.contamination:
+            there = found_in(reserve.x.split(CHUNK), train.x.split(CHUNK))
+            reserve = reserve.take(np.flatnonzero(~there))
+        val = val.take(np.flatnonzero(val.y.numpy() == 0))
+        return Truth(self._of(val, "signal"), self._of(reserve, "signal"))
+
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        """Which files training and validation rows are of."""
+        whole = (self.resonance.low, self.resonance.high) == (LOW, HIGH)
+        return {
+            "signal": ("inner",),
+            "sidebands": ("outer",) if whole else ("inner", "outer"),
+            "both": ("inner", "outer"),
+        }[self.region]
+
+    def _of(self, rows: Events, region: Region) -> Events:
+        """Those that are where the region wants them."""
+        if region == "sidebands" and "inner" not in self._sources:
+            return rows
+        there = chosen(inside(rows.context, self.resonance, region, self.name), region)
+        return rows if len(there) == len(rows) else rows.take(there)
 
     def _path(self, name: str) -> Path:
         return self.root / "separated_data" / f"{name}.npy"

@@ -1,12 +1,15 @@
 """Detectors: each maps an event to one number, larger when stranger."""
 
 from straylight.detectors.aae import AAE
+from straylight.detectors.anode import ANODE, RANODE
 from straylight.detectors.anogan import AnoGAN
 from straylight.detectors.autoencoder import AutoEncoder
 from straylight.detectors.base import Detector
 from straylight.detectors.baselines import ParticleBaseline
 from straylight.detectors.bayesian_gmm import BayesianGMM
+from straylight.detectors.cathode import CATHODE, LaCATHODE
 from straylight.detectors.copod import COPOD
+from straylight.detectors.cwola import CWoLa
 from straylight.detectors.dbscan import DBSCAN
 from straylight.detectors.deep_svdd import DeepSVDD
 from straylight.detectors.ecod import ECOD
@@ -34,9 +37,12 @@ from straylight.detectors.residual import Residual
 from straylight.detectors.robust_kde import RobustKDE
 from straylight.detectors.vae import VAE
 from straylight.detectors.views import Views
+from straylight.detectors.yardsticks import Idealized, Supervised
 
 __all__ = [
     "AAE",
+    "ANODE",
+    "CATHODE",
     "COPOD",
     "DBSCAN",
     "ECOD",
@@ -47,11 +53,13 @@ __all__ = [
     "MAF",
     "NSF",
     "PCA",
+    "RANODE",
     "RBM",
     "VAE",
     "AnoGAN",
     "AutoEncoder",
     "BayesianGMM",
+    "CWoLa",
     "DeepSVDD",
     "Detector",
     "EllipticEnvelope",
@@ -59,7 +67,9 @@ __all__ = [
     "External",
     "FAnoGAN",
     "FittedDetector",
+    "Idealized",
     "IsolationForest",
+    "LaCATHODE",
     "LocalOutlierFactor",
     "Mahalanobis",
     "MoMKDE",
@@ -69,5 +79,6 @@ __all__ = [
     "RealNVP",
     "Residual",
     "RobustKDE",
+    "Supervised",
     "Views",
 ]

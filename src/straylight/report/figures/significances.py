@@ -19,8 +19,8 @@ MARGIN = 0.5
 def significances(groups: Groups) -> Figure | None:
     """z of the uncut spectrum against z after each cut: a row for each data set, a panel for each cut, a point a run.
 
-    Lines are at 3 and 5, and where a cut changes nothing. A point is hollow where folds are not forward: without a
-    signal its z is wider than a standard normal's, or biased. At most four data sets are shown. None where no run has a
+    Lines are at 3 and 5, and where a cut changes nothing. A point is hollow where folds are not forward and no measured
+    width was divided by: without a signal its z after a cut is wider than a standard normal's. At most four data sets are shown. None where no run has a
     z before and after a cut.
 
     Args:
@@ -72,7 +72,7 @@ def significances(groups: Groups) -> Figure | None:
         drawn = series(names.index(name), cut(name, 40))
         first.plot([], [], drawn.marker, color=drawn.colour, ms=6, label=drawn.name)
     if not all(_right(run) for run, _ in every):
-        hollow = "hollow: folds are not forward,\nz is too wide or biased"
+        hollow = "hollow: folds are not forward,\nz after a cut is too wide"
         first.plot([], [], "o", color="0.3", mfc="white", ms=6, label=hollow)
     for level, dash in LEVELS.items():
         first.add_line(Line2D([], [], color="0.3", lw=0.9, ls=dash, label=f"z = {level:g}"))
@@ -99,5 +99,6 @@ def _ends(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _right(run: Run) -> bool:
-    """Whether z is right without a signal: of forward folds alone."""
-    return (run.get("bump") or {}).get("direction") == "forward"
+    """Whether z is as wide as it should be: of forward folds, or once divided by a width that was measured."""
+    bump = run.get("bump") or {}
+    return bump.get("direction") == "forward" or bump.get("width", 1.0) != 1.0

@@ -1,0 +1,181 @@
+"""Conditional densities side by side: flows of events given a context, each trained on rows of its own.
+
+Shapes: `K` flows, `B` events, `D` features, `C` context columns, `N` training rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from straylight import checks
+from straylight.nn.classifiers import Settings
+from straylight.nn.descending import Descent, Tell, descend, parted
+from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
+from straylight.nn.stacked import stack
+
+ROWS = 16384  # that go through the flows together, of all of them
+
+
+@dataclass(frozen=True)
+class Flows(Settings):
+    """Coupling flows of rational-quadratic splines, trained by Adam with a learning rate that falls to zero.
+
+    A single feature is left to an autoregressive flow, since there is nothing to couple.
+
+    Attributes:
+        layers, hidden, blocks, bins, tail_bound: see `straylight.detectors.NSF`.
+        epochs, batch_size, lr: of the training.
+        held_out: the share of the rows that chooses the epoch.
+    """
+
+    layers: int = 4
+    hidden: int = 48
+    blocks: int = 1
+    bins: int = 8
+    tail_bound: float = 5.0
+    epochs: int = 8
+    batch_size: int = 512
+    lr: float = 2e-3
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        counts = {"layers": self.layers, "hidden": self.hidden, "blocks": self.blocks, "epochs": self.epochs}
+        counts |= {"batch_size": self.batch_size}
+        checks.counts("detector", **{f"flow.{name}": value for name, value in counts.items()})
+        checks.between("detector", 2, 500, **{"flow.bins": self.bins})
+        checks.positive("detector", **{"flow.tail_bound": self.tail_bound, "flow.lr": self.lr})
+        checks.above("detector", 0, 0.9, **{"flow.held_out": self.held_out})
+
+
+class ConditionalFlows(nn.Module):
+    """K flows p_k(x | context), the context standardised by training rows.
+
+    Example:
+        >>> flows = ConditionalFlows(2, features=3, context=1, settings=Flows(epochs=1))
+        >>> x, m = torch.randn(500, 3), torch.rand(500, 1)
+        >>> rows = [torch.arange(400), torch.arange(100, 500)]
+        >>> _ = flows.fit(x, m, torch.ones(500), rows, seed=0, tell=lambda said: None)
+        >>> flows.log_prob(x, m).shape, flows.sample(m[:10].expand(2, 10, 1)).shape
+        (torch.Size([2, 500]), torch.Size([2, 10, 3]))
+    """
+
+    centre: Tensor
+    width: Tensor
+
+    def __init__(self, count: int, features: int, context: int, settings: Flows) -> None:
+        super().__init__()
+        self.count, self.features, self.context, self.settings = count, features, context, settings
+        self.register_buffer("centre", torch.zeros(context))
+        self.register_buffer("width", torch.ones(context))
+        self.flow = self._made()
+
+    def _made(self) -> Flow:
+        how = self.settings
+        sizes = {"layers": how.layers, "hidden": how.hidden, "blocks": how.blocks, "context": self.context}
+        spline = (how.bins, how.tail_bound)
+        each = [
+            coupling_flow(self.features, **sizes, spline=spline)
+            if self.features > 1
+            else autoregressive_flow(1, **sizes)
+            for _ in range(self.count)
+        ]
+        stack(each)
+        return each[0]
+
+    def fit(
+        self,
+        x: Tensor,
+        context: Tensor,
+        weight: Tensor,
+        rows: Sequence[Tensor],
+        seed: int,
+        tell: Tell,
+        loss_of: Callable[[Tensor, Tensor], Tensor] | None = None,
+        beside: nn.Module | None = None,
+    ) -> dict[str, Tensor]:
+        """Train each flow on rows of its own.
+
+        Args:
+            x, context, weight: `(N, D)`, `(N, C)`, `(N,)`.
+            rows: places of each flow's own.
+            seed: of initial weights and mini-batches.
+            tell: told how far it is.
+            loss_of: places and log-densities, those of the first flow first, `(K * B,)` each, to losses; by default
+                the negative log-density.
+            beside: what is trained along with the flows, its parameters `(K, ...)`.
+
+        Returns:
+            the best epoch's parameters of `beside`, by their names.
+
+        Raises:
+            StraylightError: if a flow has no rows, or training diverges.
+            Interrupted: if the process was asked to end.
+        """
+        how, generator = self.settings, torch.Generator().manual_seed(seed)
+        chosen = torch.cat(list(rows)).unique()
+        if self.context:
+            values = context.index_select(0, chosen).double()
+            self.centre = values.mean(0).float()
+            width = values.std(0, correction=0).float()
+            self.width = torch.where(width > 0, width, 1)
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)
+            self.flow = self._made().to(x.device)
+        given = self._standard(context)
+        train, held = zip(*(parted(own, how.held_out, generator) for own in rows), strict=True)
+
+        def loss(places: Tensor) -> Tensor:
+            log_prob = self.flow(x.index_select(0, places), given.index_select(0, places) if self.context else None)
+            return -log_prob if loss_of is None else loss_of(places, log_prob)
+
+        both = nn.ModuleDict({"flow": self.flow} | ({} if beside is None else {"beside": beside}))
+        recipe = Descent(how.epochs, how.batch_size, how.lr, decay=True)
+        best = descend(both, loss, train, held, weight, recipe, generator, lambda said: tell(f"flow  {said}"))
+        with torch.no_grad():
+            for name, parameter in both.named_parameters():
+                parameter.copy_(best[name][:, 0])
+        return {name: p.detach() for name, p in ({} if beside is None else dict(beside.named_parameters())).items()}
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
+        """Log-densities in nats by each flow, `(B, D)` and `(B, C)` to `(K, B)`."""
+        return self._in_parts(lambda own, given: self.flow(own, given), x, context)
+
+    @torch.no_grad()
+    def latents(self, x: Tensor, context: Tensor) -> Tensor:
+        """Codes by each flow, `(B, D)` and `(B, C)` to `(K, B, D)`; standard normal where the density is right."""
+        return self._in_parts(lambda own, given: self.flow.to_noise(own, given)[0], x, context)
+
+    @torch.no_grad()
+    def sample(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Events of each flow given contexts of its own, `(K, n, C)` to `(K, n, D)`."""
+        k, _, _ = context.shape
+        parts = []
+        for part in context.split(max(1, ROWS // k), 1):
+            n = part.shape[1]
+            x = torch.randn(k * n, self.features, generator=generator).to(part.device)
+            given = self._standard(part.reshape(k * n, -1)) if self.context else None
+            for transform in list(self.flow.transforms)[::-1]:
+                x, _ = transform.inverse(x, given)  # type: ignore[operator]
+            parts.append(x.view(k, n, -1))
+        return torch.cat(parts, 1)
+
+    def _in_parts(self, call: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor) -> Tensor:
+        size, parts = max(1, ROWS // self.count), []
+        for own, given in zip(x.split(size), context.split(size), strict=True):
+            n, rows = len(own), own.expand(self.count, *own.shape).flatten(0, 1)
+            seen = self._standard(given).expand(self.count, *given.shape).flatten(0, 1) if self.context else None
+            found = call(rows, seen)
+            parts.append(found.view(self.count, n, *found.shape[1:]))
+        return torch.cat(parts, 1) if parts else x.new_zeros(self.count, 0)
+
+    def _standard(self, context: Tensor) -> Tensor:
+        return (context - self.centre) / self.width
+
+
+def mixture(log_first: Tensor, log_second: Tensor, logit: Tensor) -> Tensor:
+    """log(w p + (1 - w) q) of log-densities and the log-odds of w, all of one shape."""
+    first, second = torch.nn.functional.logsigmoid(logit), torch.nn.functional.logsigmoid(-logit)
+    return torch.logaddexp(first + log_first, second + log_second)
