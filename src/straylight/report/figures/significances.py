@@ -20,8 +20,8 @@ def significances(groups: Groups) -> Figure | None:
     """z of the uncut spectrum against z after each cut: a row for each data set, a panel for each cut, a point a run.
 
     Lines are at 3 and 5, and where a cut changes nothing. A point is hollow where folds are not forward and no measured
-    width was divided by: without a signal its z after a cut is wider than a standard normal's. At most four data sets are shown. None where no run has a
-    z before and after a cut.
+    width was divided by: without a signal its z after a cut is wider than a standard normal's. At most four data sets
+    are shown. None where no run has a z before and after a cut.
 
     Args:
         groups: runs by data set and detector, whose records have `bump`.
