@@ -122,6 +122,12 @@ def test_a_steep_spectrum_has_a_logarithmic_axis_that_holds_every_point() -> Non
     assert axis.get_yscale() == "log" and low < scaled[scaled > 0].min() and scaled.max() < high
 
 
+def test_a_spectrum_of_few_events_is_not_logarithmic() -> None:
+    figure = rendered(figures.spectrum([cut(steep=6.0, events=40)], RESONANCE))
+    check(figure)
+    assert figure.axes[0].get_yscale() == "linear"
+
+
 def test_a_cut_without_a_fit_says_why_and_shows_what_there_is() -> None:
     said = "The fit of exp2 to the sidebands did not converge: take wider bins."
     bare = {"efficiency": 0.001, "failed": said}
@@ -177,7 +183,7 @@ def sculpted(efficiency, after, before=(400, 300, 200, 100), **more):
 
 
 def test_sculpting_shows_normalised_spectra_and_their_ratio() -> None:
-    figure = rendered(figures.sculpting([sculpted(0.1, (40, 60, 20, 0)), sculpted(0.01, (4, 3, 2, 1))], RESONANCE))
+    figure = rendered(figures.sculpting([sculpted(0.1, (40, 60, 20, 0)), sculpted(0.01, (44, 33, 22, 11))], RESONANCE))
     check(figure)
     upper, lower = figure.axes
     drawn = {s.get_label(): s.get_data() for s in upper.patches if hasattr(s, "get_data")}
@@ -190,12 +196,26 @@ def test_sculpting_shows_normalised_spectra_and_their_ratio() -> None:
     assert "signal region" in texts(figure) and lower.get_ylabel() == "after / before"
 
 
+def test_bins_of_few_events_are_joined_until_ten_are_expected() -> None:
+    figure = rendered(
+        figures.sculpting([sculpted(0.01, (20, 4, 6, 10)), sculpted(0.001, (9, 4, 3, 3), chance=0.02, dof=0)])
+    )
+    after = next(s for s in figure.axes[0].patches if s.get_label().startswith("cut at 1 %"))
+    values, edges, _ = after.get_data()  # 16, 12, 8 and 4 are expected
+    assert edges.tolist() == [3.0, 3.3, 3.7, 4.5]
+    assert np.allclose(values * np.diff(edges), [0.5, 0.1, 0.4])
+    assert np.allclose(figure.axes[1].containers[0].lines[0].get_ydata(), [20 / 16, 4 / 12, 16 / 12])
+    assert "cut at 0.1 %: JSD 0.012 (0.02 by chance), 19 events" in texts(figure)
+
+
 def test_sculpting_of_nothing_and_of_empty_bins() -> None:
     assert figures.sculpting([]) is None and figures.sculpting([{"efficiency": 0.1, "jsd": None}]) is None
-    figure = rendered(figures.sculpting([sculpted(0.1, (4, 0, 2, 0), before=(40, 30, 20, 0)), sculpted(0.01, [0] * 4)]))
+    figure = rendered(
+        figures.sculpting([sculpted(0.1, (40, 0, 20, 0), before=(40, 30, 20, 0)), sculpted(0.01, [0] * 4)])
+    )
     check(figure)
-    assert any("none is left" in text for text in texts(figure))
-    assert len(figure.axes[1].containers[0].lines[0].get_xdata()) == 3  # none where there was nothing before
+    assert any("p 0.04, 0 events" in text for text in texts(figure))
+    assert figure.axes[1].containers[0].lines[0].get_ydata() == pytest.approx([1.5, 0.0, 1.5])
     with pytest.raises(ValueError, match="4 bins need as many counts"):
         figures.sculpting([sculpted(0.1, (1, 2))])
 

@@ -18,7 +18,7 @@ from straylight.metrics.ranks import SIC_FLOOR, Ranks
 from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.comparison import named_once, of_sets
 from straylight.report.figures.curves import parts, thinned
-from straylight.report.figures.style import Look, Names, Weight, band, beside, cut, panels, series
+from straylight.report.figures.style import Look, Names, Weight, band, beside, cut, panels, roomy, series
 
 Array = NDArray[np.float64]
 Optimum = Mapping[str, Sequence[float]] | None  # `tpr` and `sic`, of one length
@@ -26,7 +26,6 @@ TPRS = np.linspace(0, 1, 501)[1:]  # that curves of several seeds are averaged a
 FAR = 20  # how many times as large the largest improvement of one curve is as another's, for a logarithmic axis
 LEAST = 0.1  # where that starts
 BEST = Look("optimum", "0.35", "o", (0, (4, 1.5)))
-GLYPH = 0.085  # inches, of a letter of a legend
 NAMES = {"xlabel": "true-positive rate", "ylabel": "significance improvement, TPR / √FPR", "xlim": (0, 1.02)}
 
 
@@ -151,8 +150,7 @@ def sic_curves(
         if any((optimum or {}).values()) and not (optimum or {}).get(next(iter(there))):
             first.plot([], [], **BEST.line, lw=2, label=BEST.name)
         return named_once(figure, axes, names)
-    longest = max(map(len, first.get_legend_handles_labels()[1]))
-    figure.set_figwidth(5.4 + 0.8 + GLYPH * longest)
+    roomy(figure, first, 5.4)
     return beside(figure, first, titles=("largest improvement,\nmean [range] over seeds",))
 
 

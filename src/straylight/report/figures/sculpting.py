@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from straylight.report.figures.spectrum import bins, poisson, region
-from straylight.report.figures.style import DASHES, NOMINAL, beside, panels, rule, series
+from straylight.report.figures.style import DASHES, NOMINAL, beside, panels, roomy, rule, series
 
+Array = NDArray[np.float64]
+FEWEST = 10  # events of a cut, that are expected in a bin
 RATIO = (0.5, 1.5)  # that its axis holds at least, and at most twice as far
 MOST = (0.0, 3.0)
 
@@ -16,20 +19,21 @@ MOST = (0.0, 3.0)
 def sculpting(spectra: Sequence[Mapping[str, Any]], resonance: Mapping[str, Any] | None = None) -> Figure | None:
     """The background's spectrum before and after each cut, each normalised, and their ratio below.
 
-    Densities integrate to one. Whiskers are central 68 % intervals of Poisson's law; those of a ratio are of the events
-    kept alone, of which there are few. The legend says the Jensen-Shannon divergence and the p-value of chi-squared.
-    None where no cut has a spectrum.
+    Densities integrate to one. Neighbouring bins are joined until ten events of a cut are expected in each; a cut that
+    keeps fewer than twenty is named alone. Whiskers are central 68 % intervals of Poisson's law, of the events kept
+    alone, of which there are few. The legend says the Jensen-Shannon divergence, beside what it is by chance where that
+    is known, and the p-value of chi-squared. None where no cut has a spectrum.
 
     Args:
-        spectra: as a run's record has them in `bump`: `efficiency`, `jsd`, `p`; `edges`, `(n + 1,)`, `before` and
-            `after`, `(n,)` counts.
+        spectra: as a run's record has them in `bump`: `efficiency`, `jsd`, `chance`, `p`, `dof`; `edges`, `(n + 1,)`,
+            `before` and `after`, `(n,)` counts.
         resonance: its `name`, and `low` and `high`, the limits of the signal region, which is shaded.
 
     Raises:
         ValueError: if counts are not as many as there are bins.
 
     Example:
-        >>> cut = {"efficiency": 0.1, "jsd": 0.01, "p": 0.3, "edges": [3, 3.5, 4], "before": [60, 40], "after": [5, 5]}
+        >>> cut = {"efficiency": 0.1, "jsd": 0.01, "p": 0.3, "edges": [3, 3.5, 4], "before": [60, 40], "after": [9, 31]}
         >>> figure = sculpting([cut])
         >>> figure.legends[0].get_texts()[1].get_text()
         'cut at 10 %: JSD 0.01, p 0.3'
@@ -53,8 +57,9 @@ def sculpting(spectra: Sequence[Mapping[str, Any]], resonance: Mapping[str, Any]
         drawn = series(number, name)
         line = {"color": drawn.colour, "ls": DASHES[number % 4]}
         kept = after.sum()
-        if not kept:
-            upper.plot([], [], " ", label=f"{name}, none is left")
+        edges, before, after = joined(edges, before, after)
+        if len(after) < 2:
+            upper.plot([], [], " ", label=f"{name}, {kept:,.0f} events")
             continue
         upper.stairs(after / (kept * np.diff(edges)), edges, baseline=None, **line, lw=1.4, label=name)
         there = before > 0
@@ -68,11 +73,35 @@ def sculpting(spectra: Sequence[Mapping[str, Any]], resonance: Mapping[str, Any]
     name = "resonant variable" if resonance is None else str(resonance["name"])
     upper.set(ylabel="density", xlim=(edges[0], edges[-1]), ylim=(0, None))
     lower.set(xlabel=name, ylabel="after / before", ylim=(max(reach[0] - 0.1, MOST[0]), min(reach[1] + 0.1, MOST[1])))
+    roomy(figure, upper, 5.6)
     return beside(figure, upper)
+
+
+def joined(edges: Array, before: Array, after: Array) -> tuple[Array, Array, Array]:
+    """Edges and counts of neighbouring bins together, so that ten events of those after the cut are expected in each.
+
+    Example:
+        >>> edges, before, after = joined(np.arange(6.0), np.full(5, 100.0), np.array([8.0, 4.0, 3.0, 5.0, 5.0]))
+        >>> edges.tolist(), before.tolist(), after.tolist()
+        ([0.0, 2.0, 5.0], [200.0, 300.0], [12.0, 13.0])
+    """
+    expected = before / before.sum() * after.sum()
+    starts, held = [0], 0.0
+    for place, value in enumerate(expected):
+        held += value
+        if held >= FEWEST and expected[place + 1 :].sum() >= FEWEST:
+            starts.append(place + 1)
+            held = 0.0
+    columns = (np.add.reduceat(column, starts) for column in (before, after))
+    return np.append(edges[starts], edges[-1]), *columns
 
 
 def _told(entry: Mapping[str, Any]) -> str:
     """What was measured of a cut."""
-    known = {text: entry.get(key) for text, key in (("JSD", "jsd"), ("p", "p"))}
-    said = ", ".join(f"{text} {value:.2g}" for text, value in known.items() if value is not None)
-    return f": {said}" if said else ""
+    said = []
+    if (jsd := entry.get("jsd")) is not None:
+        chance = entry.get("chance")
+        said.append(f"JSD {jsd:.2g}" + (f" ({chance:.2g} by chance)" if chance is not None else ""))
+    if (p := entry.get("p")) is not None and entry.get("dof") != 0:
+        said.append(f"p {p:.2g}")
+    return f": {', '.join(said)}" if said else ""

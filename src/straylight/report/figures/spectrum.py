@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 Cut = Mapping[str, Any]
 FIT, REGION, BAND = COLOURS[0], COLOURS[4], 0.25
 ACROSS = 2  # cuts in a row
-STEEP = 20  # how many times as much is expected in one bin as in another, for a logarithmic axis
+STEEP = 20  # how many times as much is expected in one bin as in another, for a logarithmic axis,
+FULL = 5  # and how many events in the median one
 ONE_SIGMA = 0.158655  # of a standard normal, on either side
 PULLS = 3.5  # that the axis of pulls holds at least
 UNEVEN = 1e-3  # by which bins of one width may differ
@@ -30,7 +31,8 @@ def spectrum(cuts: Sequence[Cut], resonance: Mapping[str, Any], note: str = "") 
     band; the signal region, which is not fitted, is shaded. Where bins are of several widths all are drawn as events in
     the median one's. Titles say how many are observed in the region and expected, and z. Pulls are (counts - fit) /
     sqrt(fit), with the fit's uncertainty in the same units around zero. The axis is logarithmic where the fit falls by
-    more than a factor of twenty. None where no cut has a spectrum or a reason for having none.
+    more than a factor of twenty and the median bin has five events or more. None where no cut has a spectrum or a
+    reason for having none.
 
     Args:
         cuts: as a run's record has them in `bump`: `efficiency`, `kept`; `edges`, `(n + 1,)`, `counts`, `fit` and
@@ -139,7 +141,7 @@ def _panel(upper: Axes, lower: Axes, cut: Cut, resonance: Mapping[str, Any]) -> 
     steep = False
     if cut.get("fit") is not None:
         _, (fit, error) = bins(edges, cut["fit"], cut["fit_error"])
-        steep = bool((fit > 0).all() and fit.max() > STEEP * fit.min())
+        steep = bool(fit.max() > STEEP * fit.min() > 0 and np.median(fit) >= FULL)
         _steps(upper, edges, fit * scale, error * scale, least=0.0)
         root = np.sqrt(np.maximum(fit, np.finfo(float).tiny))
         _steps(lower, edges, np.zeros_like(fit), np.where(fit > 0, error / root, 0.0))
@@ -150,7 +152,7 @@ def _panel(upper: Axes, lower: Axes, cut: Cut, resonance: Mapping[str, Any]) -> 
         lower.errorbar(middle[there], pulls, yerr=arms, **points)
         lower.set_ylabel("pull")
         said = str(cut.get("function", "fit"))
-        if cut.get("chi2") is not None and cut.get("dof") is not None:
+        if cut.get("chi2") is not None and cut.get("dof"):
             said += f"\nχ² {cut['chi2']:.1f}, {cut['dof']} degrees of freedom"
         upper.text(0.97, 0.96, said, transform=upper.transAxes, ha="right", va="top", fontsize=8)
     else:
