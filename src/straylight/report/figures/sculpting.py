@@ -92,8 +92,8 @@ def joined(edges: Array, before: Array, after: Array) -> tuple[Array, Array, Arr
         if held >= FEWEST and expected[place + 1 :].sum() >= FEWEST:
             starts.append(place + 1)
             held = 0.0
-    columns = (np.add.reduceat(column, starts) for column in (before, after))
-    return np.append(edges[starts], edges[-1]), *columns
+    limits = np.append(edges[starts], edges[-1])
+    return limits, np.add.reduceat(before, starts), np.add.reduceat(after, starts)
 
 
 def _told(entry: Mapping[str, Any]) -> str:

@@ -136,7 +136,7 @@ def _panel(upper: Axes, lower: Axes, cut: Cut, resonance: Mapping[str, Any]) -> 
     scale = np.ones_like(widths) if even else unit / widths
     middle, (below, above) = (edges[1:] + edges[:-1]) / 2, poisson(counts)
     region(upper, lower, low=resonance["low"], high=resonance["high"])
-    points = {"fmt": "o", "color": "black", "ms": 3, "elinewidth": 0.8}
+    points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 3, "elinewidth": 0.8}
     upper.errorbar(middle, counts * scale, yerr=[below * scale, above * scale], **points, label="counts")
     steep = False
     if cut.get("fit") is not None:
@@ -176,7 +176,7 @@ def _steps(axis: Axes, edges: Array, values: Array, error: Array, least: float =
     """A step line with a band around it."""
     axis.stairs(values, edges, baseline=None, color=FIT, lw=1.4, label="fit to the sidebands")
     low, high = np.maximum(values - error, least), values + error
-    ends = {"step": "post", "color": FIT, "alpha": BAND, "lw": 0}
+    ends: dict[str, Any] = {"step": "post", "color": FIT, "alpha": BAND, "lw": 0}
     axis.fill_between(edges, np.append(low, low[-1]), np.append(high, high[-1]), **ends, label="its uncertainty")
 
 
