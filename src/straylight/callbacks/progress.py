@@ -39,6 +39,7 @@ class Progress(pl.Callback):
         self._own: Phases | None = None  # where nobody else is told
         self._first = True
         self._rows = self._passed = 0
+        self._said, self._interval = 0.0, interval_s
         self._ended: int | None = None  # the epoch that has ended and was not told of
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -55,6 +56,13 @@ class Progress(pl.Callback):
         """Say what is done now."""
         if self._first and self.tell is not None:
             self.tell(what)
+
+    def step(self, what: str) -> None:
+        """Say how far a fit is, unless something was said just now."""
+        now = self.clock()
+        if now - self._said >= self._interval:
+            self._said = now
+            self.phase(what)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ended, self._rows, self._passed = None, 0, 0

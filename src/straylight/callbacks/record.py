@@ -86,6 +86,7 @@ class Record(TestScores):
             **measured(trainer),
             "contamination": _contamination(data),
             "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
+            "truth": bool(getattr(module, "sees_truth", False)),
             "parameters": sum(p.numel() for p in module.parameters()),
             "layers": self._layers,
             "epochs": trainer.current_epoch,

@@ -164,13 +164,14 @@ class Bump(AnomalyDataModule):
 
     @property
     def _signal_region(self) -> Pieces:
-        low, high = np.float32([self.resonance.low, self.resonance.high])  # as `Resonance.holds` has them
+        low, high = np.array([self.resonance.low, self.resonance.high], np.float32)  # as `Resonance.holds` has them
         return [(max(LOW, float(low)), min(HIGH, float(high)))]
 
     @property
     def _sidebands(self) -> Pieces:
         """The rest in single precision, in which the limits themselves belong to the signal region."""
-        below, above = np.nextafter(np.float32(self._signal_region[0]), np.float32([-np.inf, np.inf]))
+        ends = np.array(self._signal_region[0], np.float32)
+        below, above = np.nextafter(ends, np.array([-np.inf, np.inf], np.float32))
         return [(LOW, float(below)), (float(above), HIGH)]
 
     def _drawn(self, seed: np.random.SeedSequence, background: int, signal: int, pieces: Pieces) -> Events:

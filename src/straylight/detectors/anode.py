@@ -13,6 +13,8 @@ from straylight import checks
 from straylight.detectors.over_density import Folds, OverDensity, Rows
 from straylight.nn.conditional import ConditionalFlows, Flows, mixture
 
+PACE = 10  # by which the fraction of signal is learned faster than weights
+
 
 class ANODE(OverDensity):
     """The ratio of two flows given the mass, one of the signal region and one of the sidebands.
@@ -95,14 +97,15 @@ class RANODE(ANODE):
         inside = rows.inside.nonzero().flatten()
         background = torch.zeros(self.models, len(rows.x), device=rows.x.device)
         background[:, inside] = self.outer.log_prob(rows.x[inside], rows.context[inside])
-        share = nn.ParameterDict({"logit": torch.full((self.models,), self.fraction).logit().to(rows.x.device)})
+        start = torch.full((self.models,), self.fraction).logit() / PACE
+        share = nn.ParameterDict({"logit": start.to(rows.x.device)})
 
         def loss(own: Tensor, log_signal: Tensor) -> Tensor:
             by_model = own.view(self.models, -1)
-            logit = share["logit"][:, None].expand(by_model.shape).flatten()
+            logit = PACE * share["logit"][:, None].expand(by_model.shape).flatten()
             return -mixture(log_signal, background.gather(1, by_model).flatten(), logit)
 
         best = self.inner.fit(
             rows.x, rows.context, rows.weight, places, self.seed + 1, self.tell, loss_of=loss, beside=share
         )
-        self.logit = best["logit"].clone()
+        self.logit = PACE * best["logit"]

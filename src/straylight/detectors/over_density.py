@@ -108,13 +108,15 @@ class OverDensity(FittedDetector):
                 f"{type(self).__name__} looks for a resonance, and the data set has no context that holds its mass: "
                 "choose data=bump or data=lhco, or set data.resonance=COLUMN of data=file"
             )
-        whole = isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2
-        if not (whole or folds is None or folds == "forward"):
+        self.direction: Literal["all", "forward", "none"]
+        if folds is None:
+            self.direction, self.folds = "none", 1
+        elif folds == "forward":
+            self.direction, self.folds = "forward", FOLDS
+        elif isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2:
+            self.direction, self.folds = "all", folds
+        else:
             raise ValueError(f"detector.folds must be 2 or more, forward or null, not {folds!r}")
-        self.direction: Literal["all", "forward", "none"] = (
-            "none" if folds is None else "forward" if folds == "forward" else "all"
-        )
-        self.folds = {"none": 1, "forward": FOLDS}.get(self.direction, folds)
         self.models = self.folds - 1 if self.direction == "forward" else self.folds
         self.features = math.prod(self.shape)
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))  # of the rows that were trained on, in order
@@ -145,14 +147,17 @@ class OverDensity(FittedDetector):
                 f"{type(self).__name__} looks for a resonance, and {data.name} names none: choose data=bump or "
                 "data=lhco, or set data.resonance=COLUMN and data.signal_region=[LOW,HIGH] of data=file."
             )
-        known = [part.x for part in data.truth()] if self.sees_truth else []
-        keys = torch.cat([_keys(part) for part in (*(rows for rows, _ in self.training_rows()), *known)])
+        known: Truth | None = data.truth() if self.sees_truth else None
+        parts = [rows for rows, _ in self.training_rows()] + [part.x for part in known or ()]
+        keys = torch.cat([_keys(part) for part in parts])
         group = getattr(getattr(data.splits, "train", None), "meta", {}).get("group")
         fold = torch.from_numpy(self._dealt(keys.numpy(), len(x), group)).to(x.device)
         seen = self._seen(fold)
         rows = Rows(x.flatten(1), context, weight, resonance.holds(context), seen[:, : len(x)])
-        truth = self._truth(data.truth(), seen[:, len(x) :], x.device) if self.sees_truth else None
+        truth = None if known is None else self._truth(known, seen[:, len(x) :], x.device)
         self._check(rows, resonance, data.name)
+        if known is not None:
+            self.notice(f"{type(self).__name__} was told which events are signal: a yardstick, and no result.")
         self.learn(rows, truth)
         order = keys.argsort(stable=True)
         self.keys, self.fold = keys[order].to(x.device), fold.cpu()[order].to(torch.int16).to(x.device)
@@ -183,7 +188,7 @@ class OverDensity(FittedDetector):
         return torch.ones(1, len(fold), dtype=torch.bool, device=fold.device)
 
     def _truth(self, truth: Truth, seen: Tensor, device: torch.device) -> Rows:
-        x = torch.cat([part.x.to(device) for part in truth])  # type: ignore[union-attr]
+        x = torch.cat([part.x.to(device) for part in truth])
         context = torch.cat([part.context for part in truth]).to(device)
         weight = torch.cat([part.weight for part in truth]).to(device)
         signal = torch.arange(len(x), device=device) >= len(truth.background)
@@ -208,9 +213,9 @@ class OverDensity(FittedDetector):
         """
         if STOP.asked:
             raise Interrupted
-        for callback in self.trainer.callbacks if self._trainer is not None else ():  # type: ignore[attr-defined]
-            if callable(phase := getattr(callback, "phase", None)):
-                phase(f"fitting {type(self).__name__}  {what}")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(step := getattr(callback, "step", None)):
+                step(f"fitting {type(self).__name__}  {what}")
 
     # scoring
 

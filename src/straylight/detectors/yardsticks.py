@@ -1,5 +1,8 @@
 """What over-densities are measured against: classifiers that know what nobody does of real data."""
 
+from typing import Any
+
+from straylight import checks
 from straylight.detectors.over_density import Rows
 from straylight.detectors.weak import Sample, WeaklySupervised, joined, some
 
@@ -31,6 +34,7 @@ class Supervised(WeaklySupervised):
     """Tells true signal from true background of the signal region: what is lost by not knowing what to look for.
 
     Args:
+        per_class: events of each class that are looked at, at most.
         shape, classifier, trees, mlp, folds, common: see `WeaklySupervised`.
 
     Example:
@@ -41,6 +45,12 @@ class Supervised(WeaklySupervised):
 
     sees_truth, needs_sidebands = True, False
 
+    def __init__(self, shape: tuple[int, ...], *, per_class: int = 64_000, **common: Any) -> None:
+        super().__init__(shape, **common)
+        checks.counts("detector", 2, per_class=per_class)
+        self.per_class = per_class
+
     def samples(self, rows: Rows, truth: Rows | None) -> list[Sample]:
         assert truth is not None
-        return [joined(some(truth, truth.of(k, True)), some(truth, truth.of(k, False))) for k in range(self.models)]
+        found = ([truth.of(k, signal)[: self.per_class] for signal in (True, False)] for k in range(self.models))
+        return [joined(some(truth, signal), some(truth, background)) for signal, background in found]

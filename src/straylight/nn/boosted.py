@@ -39,7 +39,6 @@ class BoostedTrees(nn.Module):
     left: Tensor
     values: Tensor
     baseline: Tensor
-    sized_by_data = ("edges", "left", "values")
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -71,6 +70,17 @@ class BoostedTrees(nn.Module):
         self.values = torch.from_numpy(values / max(1, len(estimators))).float().to(device)
         base = np.mean([float(np.ravel(one._baseline_prediction)[0]) for one in estimators])
         self.baseline = torch.tensor(base, dtype=torch.float64, device=device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        left, values = (state_dict.get(prefix + name) for name in ("left", "values"))
+        if left is not None and values is not None:
+            if left.shape != (self.features, EDGES + 1, len(values)) or left.dtype != torch.int32:
+                raise ValueError("these trees are damaged: their tables do not belong together")
+            self.left, self.values = (
+                torch.empty_like(left, device=self.edges.device),
+                self.values.new_empty(values.shape),
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean log-odds, `(B, D)` to `(B,)` float32."""

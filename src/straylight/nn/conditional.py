@@ -36,8 +36,8 @@ class Flows(Settings):
     bins: int = 8
     tail_bound: float = 5.0
     epochs: int = 8
-    batch_size: int = 512
-    lr: float = 2e-3
+    batch_size: int = 1024
+    lr: float = 3e-3
     held_out: float = 0.1
 
     def __post_init__(self) -> None:

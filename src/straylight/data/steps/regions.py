@@ -97,10 +97,10 @@ def refuse_copies(names: Sequence[str], x: Tensor | Mapped, context: Tensor, res
     rows = torch.arange(0, len(context), max(1, -(-len(context) // LOOKED_AT)))
     if x.ndim != 2 or len(rows) < FEW:
         return
-    m, x = resonance.of(context)[rows].numpy(), x.index_select(0, rows).numpy()
+    m, seen = resonance.of(context)[rows].numpy(), x.index_select(0, rows).numpy()
     for i, name in enumerate(names):
         for way in (1, -1):
-            along = x[np.lexsort((way * x[:, i], m)), i]
+            along = seen[np.lexsort((way * seen[:, i], m)), i]
             steps = way * np.diff(along)
             if (steps >= 0).all() and (steps > 0).sum() > 1:
                 raise DataError(
