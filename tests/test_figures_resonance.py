@@ -364,7 +364,8 @@ def test_a_score_plane_refuses_what_does_not_fit(x, scores, y, said) -> None:
 
 
 def hunted(*z, direction="forward", **more):
-    cuts = [{"efficiency": e, "z": value} for e, value in zip((1.0, 0.1, 0.01), z, strict=False)]
+    counted = {"kept": 10, "observed": 6, "expected": 4.0, "uncertainty": 1.0, "p": 0.1}
+    cuts = [{"efficiency": e, "z": value, **counted} for e, value in zip((1.0, 0.1, 0.01), z, strict=False)]
     return {"bump": {"rows": 10, "direction": direction, "resonance": RESONANCE, "cuts": cuts, **more}}
 
 
