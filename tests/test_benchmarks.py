@@ -45,6 +45,24 @@ SMALL = {
         "pca,autoencoder,isolation_forest",
     ],
     "export.py": ["--only", "pca,hbos"],
+    "over_density.py": [
+        *(
+            [
+                "--events",
+                "4000",
+                "--toys",
+                "2",
+                "--signal-toys",
+                "1",
+                "--members",
+                "1",
+                "--epochs",
+                "1",
+                "--tested",
+                "2000",
+            ]
+        )
+    ],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }

@@ -67,7 +67,8 @@ class RANODE(ANODE):
     """ANODE with the signal's own density, fitted to what the background leaves.
 
     The background p_b(x | m) of the sidebands is held fixed, and w p_s(x | m) + (1 - w) p_b(x | m) is fitted to the
-    signal region: a flow for the signal, and its fraction w.
+    signal region: a flow for the signal, and its fraction w. The flow begins as that of the background, so that it
+    moves only where the region has more.
 
     score(x, m) = log p_s(x | m) - log p_b(x | m)
 
@@ -85,9 +86,13 @@ class RANODE(ANODE):
 
     logit: Tensor
 
-    def __init__(self, shape: tuple[int, ...], *, fraction: float = 0.02, **common: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], *, fraction: float = 0.05, **common: Any) -> None:
         super().__init__(shape, **common)
         checks.between("detector", 1e-6, 0.5, fraction=fraction)
+        own, other = self.inner.settings, self.outer.settings
+        for name in ("layers", "hidden", "blocks", "bins", "tail_bound"):
+            if getattr(own, name) != getattr(other, name):
+                raise ValueError(f"detector.inner.{name} must be that of detector.flow, by whose weights it begins")
         self.fraction = fraction
         self.register_buffer("logit", torch.zeros(self.models))  # of w
 
@@ -105,7 +110,6 @@ class RANODE(ANODE):
             logit = PACE * share["logit"][:, None].expand(by_model.shape).flatten()
             return -mixture(log_signal, background.gather(1, by_model).flatten(), logit)
 
-        best = self.inner.fit(
-            rows.x, rows.context, rows.weight, places, self.seed + 1, self.tell, loss_of=loss, beside=share
-        )
+        given = rows.x, rows.context, rows.weight, places, self.seed + 1, self.tell
+        best = self.inner.fit(*given, loss_of=loss, beside=share, start=self.outer)
         self.logit = PACE * best["logit"]

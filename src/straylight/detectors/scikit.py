@@ -4,30 +4,19 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
 from straylight.errors import DataError
+from straylight.nn.pools import one_pool
 
 TELLING = (UserWarning, RuntimeWarning)  # scikit-learn's own are among them
-
-
-@cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_pool() -> AbstractContextManager:
-    """As many threads for scikit-learn as torch has: its own take every core, and wait for each other on a busy one."""
-    return _pools().limit(limits=torch.get_num_threads())
 
 
 @contextmanager

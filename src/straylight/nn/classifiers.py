@@ -19,6 +19,7 @@ from straylight.nn import turns
 from straylight.nn.boosted import EDGES, LEAVES, BoostedTrees
 from straylight.nn.descending import Descent, Tell, descend, parted
 from straylight.nn.mlp import Activation, mlp
+from straylight.nn.pools import one_pool
 from straylight.nn.stacked import stack
 from straylight.stopping import STOP
 
@@ -180,7 +181,8 @@ class TreeClassifiers(Classifiers):
                     validation_fraction=how.held_out,
                     random_state=(seed * 1_000_003 + k * how.members + member) % 2**32,
                 )
-                fitted.append(estimator.fit(codes, y, weight))
+                with one_pool():
+                    fitted.append(estimator.fit(codes, y, weight))
             trees.take(fitted)
 
     def forward(self, x: Tensor) -> Tensor:

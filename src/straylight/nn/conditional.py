@@ -3,8 +3,10 @@
 Shapes: `K` flows, `B` events, `D` features, `C` context columns, `N` training rows.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +97,7 @@ class ConditionalFlows(nn.Module):
         tell: Tell,
         loss_of: Callable[[Tensor, Tensor], Tensor] | None = None,
         beside: nn.Module | None = None,
+        start: Self | None = None,
     ) -> dict[str, Tensor]:
         """Train each flow on rows of its own.
 
@@ -106,6 +109,7 @@ class ConditionalFlows(nn.Module):
             loss_of: places and log-densities, those of the first flow first, `(K * B,)` each, to losses; by default
                 the negative log-density.
             beside: what is trained along with the flows, its parameters `(K, ...)`.
+            start: flows of the same form, by whose weights these begin; by default they are drawn.
 
         Returns:
             the best epoch's parameters of `beside`, by their names.
@@ -115,15 +119,10 @@ class ConditionalFlows(nn.Module):
             Interrupted: if the process was asked to end.
         """
         how, generator = self.settings, torch.Generator().manual_seed(seed)
-        chosen = torch.cat(list(rows)).unique()
-        if self.context:
-            values = context.index_select(0, chosen).double()
-            self.centre = values.mean(0).float()
-            width = values.std(0, correction=0).float()
-            self.width = torch.where(width > 0, width, 1)
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
-            self.flow = self._made().to(x.device)
+        if start is not None:
+            self.flow, self.centre, self.width = copy.deepcopy(start.flow), start.centre.clone(), start.width.clone()
+        else:
+            self._begin(x, context.index_select(0, torch.cat(list(rows)).unique()), seed)
         given = self._standard(context)
         train, held = zip(*(parted(own, how.held_out, generator) for own in rows), strict=True)
 
@@ -138,6 +137,17 @@ class ConditionalFlows(nn.Module):
             for name, parameter in both.named_parameters():
                 parameter.copy_(best[name][:, 0])
         return {name: p.detach() for name, p in ({} if beside is None else dict(beside.named_parameters())).items()}
+
+    def _begin(self, x: Tensor, context: Tensor, seed: int) -> None:
+        """Draw weights, and standardise by the contexts of training rows."""
+        if self.context:
+            values = context.double()
+            self.centre = values.mean(0).float()
+            width = values.std(0, correction=0).float()
+            self.width = torch.where(width > 0, width, 1)
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)
+            self.flow = self._made().to(x.device)
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
