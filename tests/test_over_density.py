@@ -324,6 +324,7 @@ def test_settings_out_of_their_range_are_refused_by_their_key(more, said) -> Non
         (CATHODE, {"oversampling": 0}, "detector.oversampling must be positive"),
         (CATHODE, {"flow": {"bins": 1}}, "detector.flow.bins must be between 2 and 500"),
         (ANODE, {"inner": {"epoch": 1}}, r"detector.inner has no 'epoch' \(did you mean 'epochs'\?\)"),
+        (RANODE, {"inner": {"layers": 9}}, "detector.inner.layers must be that of detector.flow"),
         (RANODE, {"fraction": 0.9}, "detector.fraction must be between 1e-06 and 0.5"),
         (Supervised, {"per_class": 1}, "detector.per_class must be at least 2"),
     ],

@@ -33,6 +33,10 @@ class Idealized(WeaklySupervised):
 class Supervised(WeaklySupervised):
     """Tells true signal from true background of the signal region: what is lost by not knowing what to look for.
 
+    References:
+        A. Hallin et al., Classifying anomalies through outer density estimation (CATHODE), Phys. Rev. D 106 (2022)
+        055006, arXiv:2109.00546 (as their yardstick)
+
     Args:
         per_class: events of each class that are looked at, at most.
         shape, classifier, trees, mlp, folds, common: see `WeaklySupervised`.
