@@ -177,3 +177,76 @@ def test_the_network_is_shown_layer_by_layer(shown):
 @pytest.mark.parametrize("layers", [None, [], NETWORK[:1]], ids=["an older run", "none", "nothing learned"])
 def test_without_a_network_none_is_shown(shown, layers):
     assert "network" not in shown({**RESULT, "layers": layers}, "--details")
+
+
+def cut(efficiency, z, **more):
+    return {
+        "efficiency": efficiency,
+        "kept": round(20000 * efficiency),
+        "observed": 640,
+        "expected": 570.25,
+        "uncertainty": 12.5,
+        "p": 0.0125,
+        "log_p": -4.38,
+        "z": z,
+        "function": "exp2",
+        "chi2": 31.25,
+        "dof": 37,
+    } | more
+
+
+BUMP = {
+    "resonance": {"name": "m", "low": 3.3, "high": 3.7},
+    "rows": 20000,
+    "folds": 5,
+    "direction": "forward",
+    "max_sic_bias": 0.3,
+    "cuts": [
+        cut(1.0, 2.25),
+        cut(0.1, 39.0, p=0.0, log_p=-1000.0),
+        {"efficiency": 0.01, "kept": 200, "failed": "The fit failed."},
+        {"efficiency": 0.001, "kept": 20, "failed": "The fit failed."},
+    ],
+    "sculpting": [
+        {"efficiency": 0.1, "jsd": 0.0123, "chance": 0.0021, "chi2": 80.0, "dof": 40, "p": 0.0002},
+        {"efficiency": 0.01, "jsd": 0.02, "chance": 0.02, "chi2": 0.0, "dof": 0, "p": 1.0},
+    ],
+    "remarks": ["Fold j of 5 is scored by a model of the folds before it."],
+}
+EXPECTED, FITTED = ("570.2", "+-", "12.5"), ("exp2", "31.2", "/", "37")
+SEARCH = RESULT | {
+    "detector": "supervised",
+    "bump": BUMP,
+    "metrics": RESULT["metrics"] | {"test/optimum_max_sic": 5.0, "test/optimum_fraction": 0.85},
+    "intervals": RESULT["intervals"] | {"test/max_sic": [3.9, 4.6]},
+}
+
+
+def test_a_signal_region_has_its_optimum_its_hunt_and_its_sculpting(shown):
+    out = shown(SEARCH, "--details")
+    assert (
+        "largest SIC: 4.25 (3.90 to 4.60), 0.85 of the optimum, 5.00; as the largest of many it lies about 0.3" in out
+    )
+    assert "signal region: 3.3 <= m <= 3.7" in out
+    assert cells(out, "no cut") == ["20,000", "640", *EXPECTED, "2.25", "0.0125", *FITTED]
+    assert cells(out, "10 %") == ["2,000", "640", *EXPECTED, "39.00", "1e-434", *FITTED]
+    assert "1 %, 0.1 %: The fit failed." in out
+    assert "0.012" in out and "80.0 / 40" in out and "The cut at 10 % bends the background" in out
+    assert BUMP["remarks"][0] in out and "yardstick" not in out
+    flat = {**BUMP, "sculpting": [BUMP["sculpting"][0] | {"p": 0.4}]}
+    assert "No cut is seen to bend" in shown(SEARCH | {"bump": flat}, "--details")
+
+
+def test_the_short_page_has_the_hunt_alone(shown):
+    out = shown(SEARCH)
+    assert cells(out, "no cut")[-5:-3] == ["2.25", "0.0125"] or "2.25" in cells(out, "no cut")
+    assert "JSD" not in out and "z" not in shown(RESULT).split()
+
+
+def test_what_has_seen_the_truth_is_called_a_yardstick(shown):
+    assert "supervised has read which events are signal" in shown(SEARCH | {"truth": True}, "--details")
+
+
+def test_a_bump_without_rows_that_can_be_cut_on_has_its_remarks(shown):
+    out = shown(SEARCH | {"bump": {"resonance": BUMP["resonance"], "remarks": ["No bump is hunted for."]}}, "--details")
+    assert "No bump is hunted for." in out and "JSD" not in out

@@ -218,7 +218,7 @@ def test_the_essential_figures_are_five_at_most(ran, what, own) -> None:
 def test_a_run_draws_the_essential_ones_by_itself_and_lists_the_extremes(straylight_train) -> None:
     ended = straylight_train("detector=knn", "data=blobs", "callbacks.figures.only=essential")
     assert drawn(ended.run) == {"scores", "roc", "plane", "detected"}
-    assert ended.result["figures_none"] == ["losses"]
+    assert ended.result["figures_none"] == ["losses", "spectrum", "sculpting"]
     assert (ended.run / "figures" / "extremes.csv").is_file()
 
 

@@ -61,6 +61,8 @@ ODD = {
     "thresholds": [None, [{}], [{"rule": "fpr"}], [{"rule": "fpr", "asked": None, "value": 1}]],
     "by_epoch": [[{}], [{"epoch": "one"}]],
     "density": ["high"],
+    "bump": [[], {"cuts": [{}]}, {"sculpting": [{}]}, {"resonance": 3}],
+    "truth": [None, "yes"],
     "figures": [None, "roc", [1]],
     "figures_none": [None, {"roc": 1}],
     "notices": ["a", [1]],

@@ -304,7 +304,7 @@ def test_every_number_of_the_csv_is_read_as_one_and_what_is_missing_is_null(tmp_
     ]
     write_csv(rows(made), made, tmp_path / "t.csv")
     words = {"data", "detector", "status", "reason", "overrides", "folder", "p50_us_runtime", "events_per_s_runtime"}
-    true_or_false = {"shared", *(f"{name}_resolvable" for name in POINTS)}
+    true_or_false = {"shared", "truth", *(f"{name}_resolvable" for name in POINTS)}
     table = arrow.read_csv(tmp_path / "t.csv", convert_options=arrow.ConvertOptions(strings_can_be_null=True))
     assert table.column_names == list(COLUMNS)
     for field in table.schema:

@@ -34,6 +34,8 @@ class Result(TypedDict, total=False):
     thresholds: list[dict[str, Any]]
     by_epoch: list[dict[str, Any]]
     density: dict[str, Any]
+    bump: dict[str, Any]
+    truth: bool
     figures: list[str]
     figures_none: list[str]
     notices: list[str]
@@ -76,6 +78,21 @@ def _holding(**needed: Is) -> Is:
 _anything: Is = lambda value: True  # noqa: E731
 _mapping = _or_null(_by_name(_anything))
 _timed = _holding(batch=_number, runtime=_text, p50_us=_number)
+_fitted = _holding(**dict.fromkeys(("efficiency", "kept", "observed", "expected", "uncertainty", "p", "z"), _number))
+_not_fitted = _holding(efficiency=_number, kept=_number, failed=_text)
+_bent = _holding(**dict.fromkeys(("efficiency", "jsd", "chi2", "dof", "p"), _number))
+_region = _holding(name=_text, low=_number, high=_number)
+
+
+def _bump(value: Any) -> bool:
+    """What is there of a signal region, its hunts and its sculpting."""
+    if not _mapping(value):
+        return False
+    found = value or {}
+    lists = {"cuts": lambda cut: _fitted(cut) or _not_fitted(cut), "sculpting": _bent, "remarks": _text}
+    sound = all(_list(is_it)(found.get(key, [])) for key, is_it in lists.items())
+    return sound and ("resonance" not in found or _region(found["resonance"]))
+
 
 #: What must hold of a field that is there, and in which words it is said if it does not.
 SOUND: Mapping[str, tuple[Is, str]] = {
@@ -102,6 +119,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     ),
     "by_epoch": (_list(_holding(epoch=_number)), "must be a list whose entries have an epoch"),
     "density": (_mapping, "must be a mapping"),
+    "bump": (_bump, "must hold resonance, cuts and sculpting as docs/runs.md has them"),
+    "truth": (lambda value: isinstance(value, bool), "must be true or false"),
     "figures": (_list(_text), "must be a list of texts"),
     "figures_none": (_list(_text), "must be a list of texts"),
     "notices": (_or_null(_list(_text)), "must be a list of texts"),

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay
 
 from interleaved import compare
+from straylight.callbacks.drawings import BINNED
 from straylight.report import figures
 from straylight.report.figures.style import shown
 
@@ -34,7 +35,7 @@ def drawings(n: int) -> dict[str, Callable[[], Figure | None]]:
     plane = random.normal(size=(n, 2)).astype(np.float32) + y[:, None]
     codes = random.normal(size=(n, 8)).astype(np.float32) + y[:, None]
     particles = random.exponential(30, size=(n, 19, 3)).astype(np.float32) * (random.random((n, 19, 1)) < 0.4)
-    some = shown(y)
+    some, step = shown(y), -(-n // BINNED)
     return {
         "data (scatter)": lambda: figures.scatter(plane, y, KINDS),
         "particles": lambda: figures.leading_particles(particles, y, KINDS),
@@ -44,6 +45,7 @@ def drawings(n: int) -> dict[str, Callable[[], Figure | None]]:
         "precision_recall": lambda: figures.precision_recall(scores, y, KINDS),
         "significance": lambda: figures.significance(scores, y, KINDS),
         "plane": lambda: figures.by_score(plane, y, scores, None, None, KINDS),
+        "score_plane": lambda: figures.score_plane(codes[::step], scores[::step], y[::step], kinds=KINDS),
         "detected": lambda: figures.found(plane, y, scores, ("cut", cuts["quantile 0.95"]), KINDS),
         "latent_2d": lambda: figures.latent_2d(codes[some], y[some], KINDS),
         "latent_3d": lambda: figures.latent_3d(codes[some], y[some], KINDS),

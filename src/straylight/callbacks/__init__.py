@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401 - these are the names that others import
 
+from straylight.callbacks.bump import Bump
 from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent

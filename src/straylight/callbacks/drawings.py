@@ -1,7 +1,7 @@
 """Which figures apply to a run, and what of the run each is drawn from.
 
 Each drawing is a function of `Material` that returns a figure, or None where it does not apply: which do follows from
-what the run has, labels, kinds, a plane, images, particles, codes, reconstructions or a density.
+what the run has, labels, kinds, a plane, images, particles, codes, reconstructions, a density or a resonance.
 """
 
 import itertools
@@ -25,12 +25,17 @@ MOST = 100  # of the strangest, and of the most ordinary
 ARROWS = 150  # of each kind, from events of a plane to their reconstructions
 EXPLAINED = 10  # of the strangest
 GATHERED = 1_000_000  # events that are gathered in memory
+BINNED = 250_000  # of them, that hexagons count in half a second
 SECONDS = 3.0  # of scoring, that a figure may take
 MULTIPLICATIONS = 5e10  # that drawing samples may take: seconds on one core
 SAMPLES = {"images": 64, "rows": 2000}
 LATENT_AXES = 4  # of a manifold
 SIDE = 15  # codes along each
 PARTICLES = 57  # numbers of an event of nineteen particles
+FOLDED = {  # what the significances of a hunt are worth, by how its events were scored
+    "forward": "scored by models of earlier folds: z is as wide as it should be",
+    "all": "scored by models of the other folds: without a signal z after a cut is too wide",
+}
 
 
 def data(run: Material) -> Figure | None:
@@ -95,6 +100,27 @@ def detected(run: Material) -> Figure | None:
         return None
     x = run.events(np.arange(len(run.y))).flatten(1).numpy()
     return figures.found(x, run.y, run.scores, run.first_threshold, run.kinds, run.features)
+
+
+def spectrum(run: Material) -> Figure | None:
+    """What was looked for in the resonant variable, and found; what its significances are worth says the title."""
+    hunt = run.bump
+    note, width = FOLDED.get(hunt.get("direction", ""), ""), hunt.get("width", 1.0)
+    if width != 1.0:
+        note = f"z after a cut is divided by {width:g}, the width that was measured"
+    return figures.spectrum(hunt.get("cuts") or [], hunt.get("resonance") or {}, note)
+
+
+def score_plane(run: Material) -> Figure | None:
+    """Of a table, the two features in which the strangest differ most from all; of 250,000 events at most."""
+    if run.data is None or run.dimensions < 3 or is_image(run.shape):
+        return None
+    places = np.arange(0, len(run.y), -(-len(run.y) // BINNED))
+    x = run.events(places).flatten(1).numpy()
+    figure = figures.score_plane(x, run.scores[places], run.y[places], run.features, kinds=run.kinds)
+    if len(places) < len(run.y):
+        figure.suptitle(subsampled(len(run.y), len(places)))
+    return figure
 
 
 def _latent(run: Material, draw: Callable[..., Figure | None]) -> Figure | None:
@@ -255,9 +281,14 @@ DRAWINGS: dict[str, Drawing] = {
     "confusion": confusion,
     "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
     "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),
-    "significance": lambda run: figures.significance(run.scores, run.y, run.kinds, run.weight),
+    "significance": lambda run: figures.significance(
+        run.scores, run.y, run.kinds, run.weight, run.bump.get("optimum_curve")
+    ),
+    "spectrum": spectrum,
+    "sculpting": lambda run: figures.sculpting(run.bump.get("sculpting") or [], run.bump.get("resonance")),
     "plane": plane,
     "detected": detected,
+    "score_plane": score_plane,
     "latent_2d": lambda run: _latent(run, figures.latent_2d),
     "latent_3d": lambda run: _latent(run, figures.latent_3d),
     "latent_normal": latent_normal,

@@ -99,6 +99,11 @@ class Material:
         """The first of them, its rule and the score."""
         return next(iter(self.thresholds.items()), None)
 
+    @property
+    def bump(self) -> Mapping[str, Any]:
+        """What was looked for in the spectrum of a resonance; empty where the data have none."""
+        return self.measured.get("bump") or {}
+
     # the rows
 
     @property

@@ -87,11 +87,16 @@ def weights_of_split(split: Any, index: NDArray[np.int64]) -> NDArray[np.float32
 
 
 def measured(trainer: pl.Trainer, but: pl.Callback | None = None) -> dict[str, Any]:
-    """What the callbacks of a Trainer add to a run's record, each by its `result()`; of all but one, if it is named."""
+    """What the callbacks of a Trainer add to a run's record, each by its `result()`; of all but one, if it is named.
+
+    Several may add to one mapping, such as `metrics`.
+    """
     found: dict[str, Any] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if callback is not but and callable(own := getattr(callback, "result", None)):
-            found |= own()
+            for field, value in own().items():
+                there = found.get(field)
+                found[field] = {**there, **value} if isinstance(there, dict) and isinstance(value, dict) else value
     return found
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "partial_auroc",
     "ranking",
     "sic",
+    "sic_curve",
     "tpr_at_fpr",
 ]
 FPRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -184,6 +185,32 @@ def max_sic(
     return _ranks(nominal, anomalous, nominal_weight, anomalous_weight).max_sic()
 
 
+def sic_curve(
+    nominal: ArrayLike,
+    anomalous: ArrayLike,
+    nominal_weight: Weight = None,
+    anomalous_weight: Weight = None,
+    points: int = 200,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """TPR, rising, and the significance improvement there, `(T,)` both, at most so many points; see `sic`.
+
+    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above.
+
+    Args, Raises: as `auroc`.
+
+    Example:
+        >>> tpr, sic = sic_curve(range(10_000), range(9_900, 9_980, 10), points=2)
+        >>> tpr.tolist(), sic.round(2).tolist()
+        ([0.125, 1.0], [2.28, 10.0])
+    """
+    ranks = _ranks(nominal, anomalous, nominal_weight, anomalous_weight)
+    steps, low = ranks.steps, ranks.low
+    chosen = np.unique(np.linspace(len(steps.first) - 1, 0, min(points, len(steps.first))).round().astype(int))[::-1]
+    chosen = chosen[low.effective(steps.below[chosen]) >= SIC_FLOOR]
+    tpr = steps.tp_ge[chosen] / ranks.high.total
+    return tpr, tpr / np.sqrt(steps.fp_ge[chosen] / low.total)
+
+
 class Ranked:
     """The scores of a split, sorted once: every ranking metric, overall and per kind, and how well it is known.
 
@@ -288,7 +315,7 @@ class Ranked:
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """The interval of each of `auroc`, `ap`, `partial_auroc`, `tpr` and `sic`, by the same names.
 
-        The largest SIC has none: it is the largest of many; nor has a TPR that is not resolvable.
+        The largest SIC has none here, see `straylight.metrics.resampled`; nor has a TPR that is not resolvable.
 
         Raises:
             ValueError: if `level` is not between 0 and 1.

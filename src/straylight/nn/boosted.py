@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from straylight.nn import turns
+from straylight.nn.searching import places
+
 EDGES = 254  # scikit-learn's own bins, one of which is for what is missing
 LEAVES = 31  # of a tree at most, so that they are the bits of an int32
 AT_ONCE = 2**19  # leaves looked up together: what a core's cache holds
@@ -35,6 +38,8 @@ class BoostedTrees(nn.Module):
         baseline: what they are added to.
     """
 
+    #: Whether it is put into a graph, see `straylight.nn.searching`.
+    traced = False
     edges: Tensor
     left: Tensor
     values: Tensor
@@ -56,7 +61,7 @@ class BoostedTrees(nn.Module):
 
     def binned(self, x: Tensor) -> Tensor:
         """The bin of each value, `(B, D)` to the same, int64."""
-        return torch.stack([torch.bucketize(x[:, i].contiguous(), self.edges[i]) for i in range(self.features)], 1)
+        return places(self.edges, x.T.contiguous(), traced=self.traced).T
 
     def take(self, estimators: Sequence[Any]) -> None:
         """Take over the trees of fitted `HistGradientBoostingClassifier`s of bins; the mean of their log-odds."""
@@ -87,11 +92,12 @@ class BoostedTrees(nn.Module):
         trees = self.left.shape[-1]
         tree = torch.arange(trees, device=x.device) * LEAVES
         flat, found = self.values.flatten(), []
-        for codes in self.binned(x).split(max(1, AT_ONCE // max(1, trees))):
+        for codes in turns.taken(self, self.binned(x), AT_ONCE // max(1, trees)):
             left = self.left[0].index_select(0, codes[:, 0])
             for i in range(1, self.features):
                 left &= self.left[i].index_select(0, codes[:, i])
-            leaf = torch.frexp((left & -left).float())[1] - 1  # of the lowest bit
+            lowest = (left & -left).float()
+            leaf = lowest.log2().round().long() if self.traced else torch.frexp(lowest)[1] - 1
             found.append(flat[leaf.clamp(0, LEAVES - 1) + tree].sum(1, dtype=torch.float64))
         return (torch.cat(found) + self.baseline).float() if found else x.new_zeros(0)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from straylight import checks
 from straylight.errors import DataError, Interrupted
+from straylight.nn import turns
 from straylight.nn.boosted import EDGES, LEAVES, BoostedTrees
 from straylight.nn.descending import Descent, Tell, descend, parted
 from straylight.nn.mlp import Activation, mlp
@@ -229,7 +230,7 @@ class NetworkClassifiers(Classifiers):
     def forward(self, x: Tensor) -> Tensor:
         wide = self.count * self.kept * max(self.settings.hidden, default=1)
         parts = []
-        for part in x.split(max(1, AT_ONCE // wide), 1):
+        for part in turns.taken(self, x, AT_ONCE // wide, 1):
             k, b, d = part.shape
             each = self.network(part[:, None].expand(k, self.kept, b, d).reshape(-1, d))
             parts.append(each.view(k, self.kept, b).mean(1))

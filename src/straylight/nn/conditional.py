@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from straylight import checks
+from straylight.nn import turns
 from straylight.nn.classifiers import Settings
 from straylight.nn.descending import Descent, Tell, descend, parted
 from straylight.nn.flows import Flow, autoregressive_flow, coupling_flow
@@ -163,8 +164,9 @@ class ConditionalFlows(nn.Module):
         return torch.cat(parts, 1)
 
     def _in_parts(self, call: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor) -> Tensor:
-        size, parts = max(1, ROWS // self.count), []
-        for own, given in zip(x.split(size), context.split(size), strict=True):
+        parts = []
+        both = (turns.taken(self, rows, ROWS // self.count) for rows in (x, context))
+        for own, given in zip(*both, strict=True):
             n, rows = len(own), own.expand(self.count, *own.shape).flatten(0, 1)
             seen = self._standard(given).expand(self.count, *given.shape).flatten(0, 1) if self.context else None
             found = call(rows, seen)

@@ -26,3 +26,14 @@ def one(module: Any, rows: Tensor, most: int) -> bool:
         module.turn = min(max(1, most), vars(module).get("turn", most))
         return True
     return False
+
+
+def taken(module: Any, rows: Tensor, most: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Rows along a dimension in parts of no more than `most`, at least one row each; all at once in a graph.
+
+    Example:
+        >>> [len(part) for part in taken(None, torch.zeros(5, 2), 2)]
+        [2, 2, 1]
+    """
+    most = max(1, most)
+    return (rows,) if one(module, rows.movedim(dim, 0), most) else rows.split(most, dim)

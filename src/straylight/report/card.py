@@ -11,6 +11,7 @@ from typing import Any
 
 from straylight.folder import RunFolder
 from straylight.report.details import Part, large, latency, overview, thresholds
+from straylight.report.over_density import over_density
 from straylight.report.sheet import Column, Sheet
 
 STRANGEST = 5  # rows that are shown
@@ -24,7 +25,12 @@ def _latency(result: Mapping[str, Any]) -> Iterator[Part]:
     yield from latency({**result, "latency": entries})
 
 
-SECTIONS = {"Ranking of test rows": overview, "Thresholds": thresholds, "Latency": _latency}
+SECTIONS = {
+    "Ranking of test rows": overview,
+    "Signal region": over_density,
+    "Thresholds": thresholds,
+    "Latency": _latency,
+}
 
 
 def of_folder(folder: str | Path) -> str:

@@ -2,8 +2,9 @@
 
 The rule: a run draws `losses`, `scores` and `roc` by itself, those of them that apply, and of `OWN`, which show what is
 peculiar to its detector and its data, the first two that apply. In a plane these are `plane` and `detected`; of a
-detector with codes `reconstructions` and `latent_2d`; of any other `extremes` and `data`. A job of a sweep draws none
-unless it is told which. All others are drawn when they are asked for.
+detector with codes `reconstructions` and `latent_2d`; of any other `extremes` and `data`. Where a signal is looked for
+in the spectrum of a resonance they are `spectrum`, or `sculpting` where nothing was fitted, and `significance`. A job
+of a sweep draws none unless it is told which. All others are drawn when they are asked for.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,8 +21,11 @@ NAMES = (
     "roc",
     "precision_recall",
     "significance",
+    "spectrum",
+    "sculpting",
     "plane",
     "detected",
+    "score_plane",
     "latent_2d",
     "latent_3d",
     "latent_normal",
@@ -33,6 +37,7 @@ NAMES = (
 )
 ESSENTIAL, ALL = "essential", "all"
 ALWAYS = ("losses", "scores", "roc")
+RESONANT, WITH_IT = ("spectrum", "sculpting"), "significance"  # the first that applies, and what is drawn beside it
 OWN, MOST_OWN = ("plane", "detected", "reconstructions", "latent_2d", "latent_normal", "extremes", "data"), 2
 
 Only = str | tuple[str, ...]
@@ -65,9 +70,13 @@ def each(only: Only, draws: Callable[[str], bool]) -> None:
 
     Example:
         >>> tried = []
-        >>> each("essential", lambda name: tried.append(name) or name != "plane")
+        >>> each("essential", lambda name: not tried.append(name))
         >>> tried
-        ['losses', 'scores', 'roc', 'plane', 'detected', 'reconstructions']
+        ['losses', 'scores', 'roc', 'spectrum', 'significance']
+        >>> tried.clear()
+        >>> each("essential", lambda name: tried.append(name) or name not in (*RESONANT, "plane"))
+        >>> tried
+        ['losses', 'scores', 'roc', 'spectrum', 'sculpting', 'plane', 'detected', 'reconstructions']
     """
     if only != ESSENTIAL:
         for name in NAMES if only == ALL else only:
@@ -75,7 +84,8 @@ def each(only: Only, draws: Callable[[str], bool]) -> None:
         return
     for name in ALWAYS:
         draws(name)
-    own = 0
+    own = int(any(map(draws, RESONANT)))
+    own += own and draws(WITH_IT)
     for name in OWN:
         own += own < MOST_OWN and draws(name)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES = 12  # data sets whose scores are read
+TRUTH = " (sees the truth)"
 DPI = 120
 
 
@@ -62,8 +63,50 @@ def _ranks(groups: Groups) -> Figure | None:
     return None if found is None else _figures().critical_difference(*found)
 
 
+def by_setting(groups: Groups, pooled: bool = False) -> dict[tuple[str, str], list[Run]]:
+    """Runs on data with a resonance; what of a detector's name is a setting of the data is moved to that of the set.
+
+    Detectors over several fractions of signal are so compared within each, or, `pooled`, over all of them. The name of
+    one that reads the truth, which nobody has in real data, says so.
+
+    Example:
+        >>> runs = [{"bump": {"rows": 10}, "truth": True}]
+        >>> [*by_setting({("bump", "idealized data.signal_fraction=0.01"): runs, ("digits", "knn"): [{}]})]
+        [('bump, signal_fraction=0.01', 'idealized (sees the truth)')]
+    """
+    moved: dict[tuple[str, str], list[Run]] = {}
+    for (data, name), runs in groups.items():
+        if not (hunted := [run for run in runs if run.get("bump")]):
+            continue
+        words = name.split()
+        settings = [word.removeprefix("data.") for word in words if word.startswith("data.") and not pooled]
+        own = " ".join(word for word in words if not word.startswith("data."))
+        truth = TRUTH if any(run.get("truth") for run in hunted) else ""
+        moved.setdefault((", ".join([data, *settings]), own + truth), []).extend(hunted)
+    return moved
+
+
+def _improvement(groups: Groups) -> Figure | None:
+    """Significance improvement, from the runs' scores, beside the optimum where they know it."""
+    if not (hunted := by_setting(groups)):
+        return None
+    known = [(data, run["bump"].get("optimum_curve")) for (data, _), runs in hunted.items() for run in runs]
+    optimum = {data: curve for data, curve in known if curve}
+    return _figures().sic_curves(_of_scores(hunted, _figures().improvement), optimum)
+
+
+def _significances(groups: Groups) -> Figure | None:
+    hunted = by_setting(groups, pooled=True)
+    return _figures().significances(hunted) if hunted else None
+
+
 def _curves(groups: Groups) -> dict[str, dict[str, list[Any]]]:
     """ROC curves by data set and detector, of the first twelve data sets, read from the runs' scores."""
+    return _of_scores(groups, _figures().curve)
+
+
+def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, list[Any]]]:
+    """What is made of the scores and labels of runs, by data set and detector, of the first twelve data sets."""
     import pyarrow.parquet as pq
 
     found: dict[str, dict[str, list[Any]]] = {data: {} for data in sorted({data for data, _ in groups})}
@@ -72,7 +115,7 @@ def _curves(groups: Groups) -> dict[str, dict[str, list[Any]]]:
             path = RunFolder(run["folder"]).scores
             if path.is_file():
                 columns = pq.read_table(path, columns=["score", "y"])
-                if (one := _figures().curve(columns["score"].to_numpy(), columns["y"].to_numpy())) is not None:
+                if (one := made(columns["score"].to_numpy(), columns["y"].to_numpy())) is not None:
                     found[data].setdefault(detector, []).append(one)
     return found
 
@@ -93,4 +136,8 @@ PICTURES: Mapping[str, Callable[[Groups, list[Row]], Figure | None]] = {
     "kinds.png": lambda groups, table: _figures().kind_bars(groups),
     # AUROC against the anomalies in training, where there are several fractions
     "contamination.png": lambda groups, table: _figures().by_contamination(groups),
+    # significance improvement of all detectors beside the optimum, where the data have a resonance
+    "sic.png": lambda groups, table: _improvement(groups),
+    # significance before and after the cuts of a bump hunt
+    "significances.png": lambda groups, table: _significances(groups),
 }

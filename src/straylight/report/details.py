@@ -7,6 +7,7 @@ from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
 from straylight.report.leaderboard import NOT_RESOLVABLE
+from straylight.report.over_density import excesses, over_density
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 from straylight.runtimes import MARK, SHARED, shared
 
@@ -243,5 +244,5 @@ def large(value: float | None) -> str:
 
 
 #: What is shown of a run, in brief and in full.
-BRIEF = (overview, latency)
-FULL = (ranking, thresholds, decisions, by_epoch, density, layers, latency, cost)
+BRIEF = (overview, excesses, latency)
+FULL = (ranking, over_density, thresholds, decisions, by_epoch, density, layers, latency, cost)

@@ -30,7 +30,7 @@ COLUMNS = (
     *(f"{name}_{end}" for name in RANKED for end in ENDS),
     *(f"{name}_resolvable" for name in POINTS),
     *(f"{name}_runtime" for name in TIMED),
-    *("shared", "status", "reason", "overrides", "folder"),
+    *("shared", "truth", "status", "reason", "overrides", "folder"),
 )
 
 
@@ -58,6 +58,7 @@ class Row(NamedTuple):
         widths: of a metric's interval over a run's own test rows, the widest of those that are known.
         runtimes: what `p50_us` and `events_per_s` were timed in, such as `onnx`.
         shared: whether others used the machine while one of the runs was timed.
+        truth: whether the detector has read which events are signal, which nobody knows of real data.
     """
 
     data: str
@@ -68,6 +69,7 @@ class Row(NamedTuple):
     widths: Mapping[str, float] = MappingProxyType({})
     runtimes: Mapping[str, str] = MappingProxyType({})
     shared: bool = False
+    truth: bool = False
 
 
 Run = Mapping[str, Any]
@@ -122,6 +124,7 @@ def _row(data: str, name: str, runs: Sequence[Run], runtime: str) -> Row:
         _widths(runs),
         {key: found.runtime for key, found in timed.items() if found.runtime},
         any(map(shared, runs)),
+        any(run.get("truth") for run in runs),
     )
 
 
@@ -203,7 +206,8 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
 
     A column of numbers holds numbers alone, and nothing where there is none. Beside them: `POINT_resolvable` says
     whether a working point can be resolved, `p50_us_runtime` and `events_per_s_runtime` what was timed, `shared`
-    whether others used the machine meanwhile. Below the rows of runs that ended well, each other run has one with its
+    whether others used the machine meanwhile, `truth` whether the detector has read which events are signal. Below the
+    rows of runs that ended well, each other run has one with its
     detector and its `status`, `reason`, `overrides` and `folder`.
     """
     with replacing(path, durable=False) as aside, aside.open("w", newline="", encoding="utf-8") as file:
@@ -215,6 +219,7 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
 
 def _cells(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {"data": row.data, "detector": row.detector, "seeds": row.seeds, "status": "ok"}
+    cells["truth"] = _said(row.truth)
     for name, spread in row.numbers.items():
         for part, value in zip(PARTS, spread, strict=True):
             cells[f"{name}_{part}"] = "" if value is None else repr(value)

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from straylight.metrics.across import Across
 from straylight.report.compared import draw, over_sets
 from straylight.report.details import BRIEF, FULL, headed, large, timed
 from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
+from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
 from straylight.report.runs import write_parquet
+from straylight.report.scan import SENTENCE, scans, sheet
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 from straylight.report.strangest import strangest
 from straylight.runtimes import BEST, MARK, SHARED
@@ -40,7 +42,10 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST) ->
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
-            _compare(say, *compared)
+            _compare(say, *compared, {row.detector for row in table if row.truth})
+        if scanned := scans(results):
+            say(sheet(scanned))
+            say(SENTENCE, style="dim")
     if results:
         write_csv(table, results, place.leaderboard)
         write_parquet(results, place.table)
@@ -66,6 +71,8 @@ def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
         say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", **note)
     if any(row.shared and row.runtimes for row in table):
         say(f"{MARK}: {SHARED}; straylight report --retime FOLDER times again", **note)
+    if any(row.truth for row in table):
+        say(f"{TRUTH_MARK}: {TRUTH}", **note)
 
 
 def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:
@@ -116,14 +123,16 @@ def _table(table: Sequence[Row]) -> Sheet:
         spreads += [_spread(n[name], without, 3) for name in SHOWN]
         times = [f"{timed(n[name].mean, row.shared)}\n{row.runtimes.get(name, '')}".rstrip() for name in TIMED]
         seconds = "" if (mean := n["duration_s"].mean) is None else f"{mean:.1f}"
-        out.add_row(row.detector, *spreads, *times, large(n["parameters"].mean), seconds, str(row.seeds))
+        out.add_row(
+            marked(row.detector, row.truth), *spreads, *times, large(n["parameters"].mean), seconds, str(row.seeds)
+        )
     return out
 
 
-def _compare(say: Callable[..., None], found: Across, names: Sequence[str]) -> None:
+def _compare(say: Callable[..., None], found: Across, names: Sequence[str], truth: Collection[str]) -> None:
     out = headed("detector", "average rank")
     for rank, name in sorted(zip(found.average_ranks.tolist(), names, strict=True)):
-        out.add_row(Text(name), f"{rank:.2f}")
+        out.add_row(Text(marked(name, name in truth)), f"{rank:.2f}")
     say(out)
     say(found.sentence, style="dim")
 

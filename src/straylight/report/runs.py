@@ -14,7 +14,7 @@ from straylight.runtimes import shared
 
 log = logging.getLogger(__name__)
 SAID = ("folder", "status", "reason")  # of how it went
-FIELDS = (*SAID, "detector", "data", "seed", "config_hash", "variant", "duration_s", "parameters")
+FIELDS = (*SAID, "detector", "data", "seed", "config_hash", "variant", "duration_s", "parameters", "truth")
 TIMES = ("p50_us", "p99_us", "events_per_s")
 
 

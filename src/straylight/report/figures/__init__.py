@@ -18,13 +18,18 @@ from straylight.report.figures.agreement import agreement
 from straylight.report.figures.comparison import by_contamination, curve, heat_map, kind_bars, roc_overlay, seeds
 from straylight.report.figures.contributions import contributions
 from straylight.report.figures.critical import critical_difference
-from straylight.report.figures.curves import precision_recall, roc, significance
+from straylight.report.figures.curves import precision_recall, roc
 from straylight.report.figures.events import examples, extremes, manifold, reconstructions, samples
+from straylight.report.figures.improvement import improvement, sic_curves, significance
 from straylight.report.figures.latent import latent_2d, latent_3d, latent_normal
 from straylight.report.figures.pareto import pareto
 from straylight.report.figures.particles import leading_particles
 from straylight.report.figures.plane import by_score, found, line, scatter
+from straylight.report.figures.score_plane import score_plane
 from straylight.report.figures.scores import confusion, score_histogram, selected_fraction
+from straylight.report.figures.sculpting import sculpting
+from straylight.report.figures.significances import significances
+from straylight.report.figures.spectrum import spectrum
 from straylight.report.figures.steps import by_step
 from straylight.report.figures.training import auroc_by_epoch, loss_curves
 from straylight.report.figures.trend import trend

@@ -91,7 +91,7 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
         axis.set(xlim=(least, 1), ylim=(low, 1 + (1 - low) / 50), xlabel="false-positive rate")
         logarithmic(axis.xaxis)
         axis.set_ylabel("true-positive rate")
-    return _legend(figure, axes, names)
+    return named_once(figure, axes, names)
 
 
 def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:
@@ -251,7 +251,7 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
         widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
         values = [value for line in found[data].values() for own in line.values() for value in own]
         axis.set(xlabel="anomalies in training (%)", ylabel=name, ylim=quality(values, widths))
-    return _legend(figure, axes, names)
+    return named_once(figure, axes, names)
 
 
 def _ranges(values: Iterable[Sequence[float]]) -> Array:
@@ -274,7 +274,7 @@ def say_left_out(figure: Figure, count: int, sets: int) -> None:
         figure.suptitle(f"the first {count} of {sets} data sets")
 
 
-def _legend(figure: Figure, axes: Sequence[Axes], names: Names) -> Figure:
+def named_once(figure: Figure, axes: Sequence[Axes], names: Names) -> Figure:
     """Every detector once, whichever panels it is in."""
     there = axes[0].get_legend_handles_labels()[1]
     for drawn in (series(i, cut(name, 40)) for i, name in enumerate(names)):

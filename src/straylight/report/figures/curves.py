@@ -1,4 +1,4 @@
-"""Curves of a ranking: ROC, precision and recall, significance improvement."""
+"""Curves of a ranking: ROC, and precision and recall."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.metrics.ranks import RESOLVABLE, SIC_FLOOR, Column, Ranks
+from straylight.metrics.ranks import RESOLVABLE, Column, Ranks
 from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.style import Look, Names, Weight, beside, panels, present
 
@@ -175,39 +175,3 @@ def precision_recall(
     axis.plot([], [], color="0.4", lw=0.8, ls=":", label="chance")
     axis.set(xlabel="recall (true-positive rate)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     return beside(figure, axis, titles=("AP" + (", 95 % interval" if intervals else ""),))
-
-
-def significance(scores: ArrayLike, y: ArrayLike, kinds: Names = (), weight: Weight = None) -> Figure | None:
-    """Significance improvement TPR / sqrt(FPR) against the TPR, where 25 nominal events or more lie above.
-
-    None where a side is empty or no kind has such a threshold.
-
-    References:
-        J. Gallicchio et al., JHEP 04 (2011) 069, arXiv:1010.3698
-
-    Args, Raises: as `roc`.
-
-    Example:
-        >>> significance(range(1000), [0] * 900 + [1] * 100).axes[0].get_xlabel()
-        'true-positive rate'
-    """
-    figure, (axis,) = panels(width=5.0, ruled=True)
-    for _, drawn, ranks in parts(scores, y, kinds, weight):
-        s, best = ranks.steps, ranks.max_sic()
-        # below the lowest anomalous score there are only more nominal events
-        enough = ranks.low.effective(s.below) >= SIC_FLOOR
-        if best is None:
-            continue
-        # the largest may be at the floor, between two anomalous scores
-        tpr = np.append(best[0] * best[1] ** 0.5, (s.tp_ge[enough] / ranks.high.total)[::-1])
-        fpr = np.append(best[1], (s.fp_ge[enough] / ranks.low.total)[::-1])
-        order = np.lexsort((fpr, tpr))
-        tpr, sic = tpr[order], tpr[order] / np.sqrt(fpr[order])
-        keep = thinned(tpr, sic)
-        marker, label = drawn.marker if len(keep) < 3 else None, f"{drawn.name}  {best[0]:.2f}"
-        axis.plot(tpr[keep], sic[keep], **drawn.line, lw=1.6, marker=marker, ms=4, label=label)
-    if not axis.lines:
-        return None
-    axis.plot(chance := np.linspace(0, 1, 200), np.sqrt(chance), color="0.6", lw=1, ls=":", label="chance")
-    axis.set(xlabel="true-positive rate", ylabel="significance improvement, TPR / √FPR", xlim=(0, 1.02), ylim=(0, None))
-    return beside(figure, axis, titles=("largest improvement",))

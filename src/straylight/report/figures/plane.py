@@ -1,6 +1,7 @@
 """Events in the plane: where they lie, how they are scored there, and which are found."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.axes import logarithmic
-from straylight.report.figures.span import short, span
+from straylight.report.figures.span import Span, short, span
 from straylight.report.figures.style import Look, Names, beside, dots, panels, present, rule, shown, subsampled
 
 Array = NDArray[np.float64]
@@ -120,7 +121,7 @@ def by_score(
     points, labels = _checked(x, y)
     s = np.asarray(scores, np.float64)
     axis_of = span(s, labels)
-    norm = FuncNorm((axis_of.forward, axis_of.inverse), axis_of.low, axis_of.high)
+    norm = shades(axis_of)
     asked = score is not None
     figure, axes = panels(1, 1 + asked, width=4.4, legend=asked and threshold is not None)
     rows = shown(labels)
@@ -134,11 +135,21 @@ def by_score(
         by_kind(axes[1], points[few], labels[few], kinds, size=4)
         axes[1].set(xlabel=names[0], title="score over the plane", xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
         beside(figure, axes[1])
-    bar = figure.colorbar(drawn, ax=axes, label="anomaly score", location="left")
+    scale_of(figure, drawn, axes, axis_of)
+    return figure
+
+
+def shades(axis_of: Span) -> FuncNorm:
+    """Colours that follow an axis of scores."""
+    return FuncNorm((axis_of.forward, axis_of.inverse), axis_of.low, axis_of.high)
+
+
+def scale_of(figure: Figure, drawn: Any, axes: Any, axis_of: Span, name: str = "anomaly score") -> None:
+    """The bar, to the left of panels, that says which colour is which score."""
+    bar = figure.colorbar(drawn, ax=axes, label=name, location="left")
     if axis_of.width is not None:
         bar.set_ticks(ticks := list(axis_of.ticks(7)), labels=[short(value) for value in ticks])
     bar.ax.minorticks_off()
-    return figure
 
 
 def _contours(

@@ -27,6 +27,7 @@ NOMINAL = "#777777"
 UNKNOWN = "#BBBBBB"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 ROW = 0.21  # inches, of a line of a legend
+GLYPH = 0.085  # inches, of a letter of it
 MOST = 3000  # points of each kind in a scatter
 FEATURES = 24  # columns of a table, or panels
 NAME = 18  # characters of a feature's name
@@ -185,6 +186,12 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
             handle.set_alpha(1)
     figure.set_figheight(max(figure.get_figheight(), ROW * (len(rows) + (alone is not None)) + 0.3))
     return figure
+
+
+def roomy(figure: Figure, axis: Axes, width: float) -> None:
+    """Make a figure as wide as a panel of so many inches and the longest of its names beside it."""
+    longest = max(map(len, axis.get_legend_handles_labels()[1]), default=0)
+    figure.set_figwidth(width + 0.8 + GLYPH * longest)
 
 
 def shown(y: ArrayLike, most: int = MOST, seed: int = 0) -> NDArray[np.intp]:
