@@ -29,9 +29,10 @@ NAMES = [
     "03_corrupted_digits",
     "04_autoencoders_and_gans",
     "05_trigger",
-    "06_tables",
+    "06_over_densities",
+    "07_tables",
 ]
-READING = ("05_trigger", "06_tables")  # which read data sets in their small setting, where they are
+READING = ("05_trigger", "07_tables")  # which read data sets in their small setting, where they are
 SHARED = PROJECT.parent / "shared" / "data"
 
 

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from straylight.callbacks import Gallery, Latency, Thresholds
-from straylight.data import Blobs, Digits
-from straylight.detectors import KNN, PCA, VAE, FAnoGAN
+from straylight.data import Blobs, Bump, Digits
+from straylight.detectors import KNN, PCA, VAE, CWoLa, FAnoGAN
 from straylight.errors import DataError, StraylightError
 from straylight.study import Comparison, study
 
@@ -132,6 +132,22 @@ def test_a_comparison_over_seeds(monkeypatch) -> None:
     assert str(found) == said, "a notebook prints it, too"
     for figure in (found.pareto(), found.roc(), found.kinds()):
         assert isinstance(figure, Figure)
+
+
+def test_a_comparison_where_a_resonance_is_looked_for() -> None:
+    data = Bump(events=4000, signal_fraction=0.05, test_background=1000, test_signal=200)
+    trees = {"members": 1, "max_iter": 10}
+    found = {
+        "over": study(CWoLa(data.shape, context=1, trees=trees, folds=2), data),
+        "out": study(PCA(data.shape, context=1), data),
+    }
+    assert {"cuts", "sculpting", "optimum_curve"} <= set(found["over"].result["bump"])
+    assert "cuts" not in found["out"].result["bump"]
+    improved = Comparison(found).sic()
+    said = [text.get_text() for text in improved.legends[0].get_texts()]
+    assert any(text.startswith("over ") for text in said) and any(text.startswith("optimum ") for text in said)
+    assert isinstance(Comparison(found).significances(), Figure) and isinstance(found["over"].draw("spectrum"), Figure)
+    assert Comparison({"out": found["out"]}).significances() is None, "no hunt of it"
 
 
 def test_a_study_scores_flags_and_explains_a_new_table_as_a_run_does():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from straylight.bar import Bar, in_notebook
-from straylight.callbacks import Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
+from straylight.callbacks import Bump, Checkpoint, Density, Gallery, Latency, Progress, Ranking, Record, Thresholds
 from straylight.callbacks.extremes import extremes
 from straylight.callbacks.scored import Scores, columns_of
 from straylight.data import AnomalyDataModule
@@ -228,7 +228,7 @@ def study(
     chosen = parts(detector, data, seed, settings)
     data = chosen.data
     gallery, tell = Gallery(), _telling(progress)
-    ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Latency((1, 1024), ("eager",), 0.05)]
+    ours: list[pl.Callback] = [Ranking(), Thresholds(f1=f1), Density(), Bump(), Latency((1, 1024), ("eager",), 0.05)]
     if tell is not None:
         watching = Progress()
         watching.tell = tell
@@ -302,18 +302,34 @@ class Comparison:
 
     def roc(self) -> Figure | None:
         """ROC curves of all, with a logarithmic FPR."""
-        curves: dict[str, dict[str, list[Any]]] = {}
-        for name, own in self.studies.items():
-            for one in own:
-                if (curve := _figures().curve(one.scores, one.y)) is not None:
-                    curves.setdefault(one.data.title, {}).setdefault(name, []).append(curve)
-        return _figures().roc_overlay(curves)
+        return _figures().roc_overlay(self._curves(_figures().curve))
+
+    def sic(self) -> Figure | None:
+        """Significance improvement of all, beside the optimum where it is known; None without anomalies."""
+        known = [(one.data.title, one.result.get("bump") or {}) for own in self.studies.values() for one in own]
+        optimum = {data: bump["optimum_curve"] for data, bump in known if "optimum_curve" in bump}
+        return _figures().sic_curves(self._curves(_figures().improvement), optimum)
+
+    def significances(self) -> Figure | None:
+        """Significance before against after the cuts of a bump hunt; None where no spectrum was fitted."""
+        return _figures().significances(
+            {(own[0].data.title, name): [one.result for one in own] for name, own in self.studies.items()}
+        )
 
     def kinds(self) -> Figure | None:
         """AUROC of each kind of anomaly; None where there is one kind."""
         return _figures().kind_bars(
             {(own[0].data.title, n): [s.result for s in own] for n, own in self.studies.items()}
         )
+
+    def _curves(self, made: Callable[..., Any]) -> dict[str, dict[str, list[Any]]]:
+        """What is made of the scores and labels of each, by data set and name."""
+        curves: dict[str, dict[str, list[Any]]] = {}
+        for name, own in self.studies.items():
+            for one in own:
+                if (curve := made(one.scores, one.y)) is not None:
+                    curves.setdefault(one.data.title, {}).setdefault(name, []).append(curve)
+        return curves
 
 
 def _page() -> Console:
