@@ -147,7 +147,7 @@ def test_no_event_is_scored_by_a_model_that_has_seen_it(folds, models) -> None:
             self.saw = [rows.x[rows.of(k)] for k in range(self.models)]
 
         def each(self, x, context):
-            return torch.arange(float(self.models))[:, None].expand(self.models, len(x))  # the model's number
+            return torch.arange(float(self.models))[:, None].expand(x.shape[:2])  # the model's number
 
     train = events(200)
     detector = trained(Spy((2,), context=1, folds=folds), Region(train))
@@ -411,12 +411,12 @@ def test_flows_side_by_side_follow_their_own_rows_and_the_context() -> None:
     flows.fit(x, m, torch.ones(12_000), rows, seed=0, tell=lambda said: None)
     at, own = torch.zeros(3, 1) + 4500, torch.tensor([[0.5, 0.5], [2.5, 2.5], [1.0, 1.0]])
     truth = torch.stack([torch.distributions.Normal(centre, 0.5).log_prob(own).sum(1) for centre in (2.5, 0.5)])
-    found = flows.log_prob(own, at)
+    found = flows.log_prob(own.expand(2, 3, 2), at.expand(2, 3, 1))
     assert found[0].argmax() == 1 and found[1].argmax() == 0
     assert abs(found[0, 1] - truth[0, 1]) < 0.3 and abs(found[1, 0] - truth[1, 0]) < 0.3
     drawn = flows.sample(at[:1].expand(2, 4000, 1), random)
     assert torch.allclose(drawn.mean(1), torch.tensor([[2.5, 2.5], [0.5, 0.5]]), atol=0.1)
-    codes = flows.latents(x[:6000], m[:6000])[0]
+    codes = flows.latents(x.view(2, 6000, 2), m.view(2, 6000, 1))[0]
     assert codes.mean(0).abs().max() < 0.15 and (codes.std(0) - 1).abs().max() < 0.15
 
 
@@ -424,7 +424,10 @@ def test_a_single_feature_has_a_flow_too() -> None:
     flows = ConditionalFlows(2, 1, 1, Flows(layers=2, hidden=8, epochs=1))
     x, m = torch.randn(400, 1), torch.rand(400, 1)
     flows.fit(x, m, torch.ones(400), [torch.arange(400)] * 2, seed=0, tell=lambda said: None)
-    assert flows.log_prob(x, m).shape == (2, 400) and flows.sample(m.expand(2, 400, 1)).isfinite().all()
+    assert (
+        flows.log_prob(x.expand(2, 400, 1), m.expand(2, 400, 1)).shape == (2, 400)
+        and flows.sample(m.expand(2, 400, 1)).isfinite().all()
+    )
 
 
 def test_the_mixture_of_two_densities_is_theirs() -> None:

@@ -59,8 +59,7 @@ class ANODE(OverDensity):
         flows.fit(rows.x, rows.context, rows.weight, places, self.seed + inside, self.tell)
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        own = x.flatten(1)
-        return self.inner.log_prob(own, context) - self.outer.log_prob(own, context)
+        return self.inner.log_prob(x, context) - self.outer.log_prob(x, context)
 
 
 class RANODE(ANODE):
@@ -101,7 +100,8 @@ class RANODE(ANODE):
         places = [rows.of(k, True) for k in range(self.models)]
         inside = rows.inside.nonzero().flatten()
         background = torch.zeros(self.models, len(rows.x), device=rows.x.device)
-        background[:, inside] = self.outer.log_prob(rows.x[inside], rows.context[inside])
+        shared = (column[inside].expand(self.models, -1, -1) for column in (rows.x, rows.context))
+        background[:, inside] = self.outer.log_prob(*shared)
         start = torch.full((self.models,), self.fraction).logit() / PACE
         share = nn.ParameterDict({"logit": start.to(rows.x.device)})
 

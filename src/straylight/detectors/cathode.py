@@ -93,13 +93,15 @@ class LaCATHODE(Outer):
 
     def samples(self, rows: Rows, truth: Rows | None) -> list[Sample]:
         generator, found = self._generator, []
-        for k in range(self.models):
-            places = rows.of(k, True)
-            codes = self.flow.latents(rows.x[places], rows.context[places])[k]
+        inside = [rows.of(k, True) for k in range(self.models)]
+        longest = max(map(len, inside))
+        seen = (padded([column[places] for places in inside], longest) for column in (rows.x, rows.context))
+        for places, codes in zip(inside, self.flow.latents(*seen), strict=True):
             n = max(1, round(self.oversampling * len(places)))
             noise = torch.randn(n, self.features, generator=generator).to(codes.device)
-            found.append(joined((codes, rows.weight[places]), (noise, torch.ones(n, device=codes.device))))
+            own = codes[: len(places)], rows.weight[places]
+            found.append(joined(own, (noise, torch.ones(n, device=codes.device))))
         return found
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        return self.classifiers(self.flow.latents(x.flatten(1), context))
+        return self.classifiers(self.flow.latents(x, context))

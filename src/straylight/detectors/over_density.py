@@ -134,7 +134,7 @@ class OverDensity(FittedDetector):
         raise NotImplementedError(f"{type(self).__name__} must write learn(rows, truth)")
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        """The score of scaled events by each model, `(B, *shape)` and `(B, C)` to `(K, B)`."""
+        """The score by each model of scaled events of its own, `(K, B, D)` and `(K, B, C)` to `(K, B)`."""
         raise NotImplementedError(f"{type(self).__name__} must write each(x, context)")
 
     # training
@@ -221,7 +221,8 @@ class OverDensity(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         """By the mean of all models, as events that nobody has trained on."""
-        return self.each(x, context).mean(0)
+        rows = x.flatten(1)
+        return self.each(rows.expand(self.models, *rows.shape), context.expand(self.models, *context.shape)).mean(0)
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         if self.traced or context is None or not len(self.keys):
@@ -237,15 +238,19 @@ class OverDensity(FittedDetector):
         return HeldOut(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     def _held_out(self, x: Tensor, scaled: Tensor, context: Tensor) -> HeldOut:
-        fold = self._fold_of(x)
+        fold, rows = self._fold_of(x), scaled.flatten(1)
+        own = {"all": fold, "forward": fold - 1, "none": torch.full_like(fold, -1)}[self.direction]
+        places = [(own == k).nonzero().flatten() for k in range(self.models)]
+        score = torch.full((len(rows),), math.nan, device=rows.device)
         with torch.autocast(x.device.type, enabled=False):
-            each = self.each(scaled, context)
-        own = fold - 1 if self.direction == "forward" else fold
-        found = each.gather(0, own.clamp(min=0)[None])[0]
-        found = torch.where(own < 0, math.nan, found) if self.direction == "forward" else found
-        if self.direction == "none":
-            found = torch.full_like(found, math.nan)
-        return HeldOut(torch.where(fold < 0, each.mean(0), found), fold)
+            new = (fold < 0).nonzero().flatten()
+            if len(new):
+                score[new] = self.score(rows[new], context[new])
+            if longest := max(map(len, places)):  # each model has events of its own
+                asked = torch.stack([torch.nn.functional.pad(some, (0, longest - len(some))) for some in places])
+                for some, found in zip(places, self.each(rows[asked], context[asked]), strict=True):
+                    score[some] = found[: len(some)]
+        return HeldOut(score, fold)
 
     def _fold_of(self, x: Tensor) -> Tensor:
         """The fold of each event that was trained on, `(B,)` int64, and -1 of any other."""

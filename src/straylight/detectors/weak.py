@@ -48,8 +48,7 @@ class WeaklySupervised(OverDensity):
         self.classifiers.fit(self.samples(rows, truth), self.seed, self.tell)
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        rows = x.flatten(1)
-        return self.classifiers(rows.expand(self.models, *rows.shape))
+        return self.classifiers(x)
 
 
 def joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Sample:

@@ -60,7 +60,7 @@ class ConditionalFlows(nn.Module):
         >>> x, m = torch.randn(500, 3), torch.rand(500, 1)
         >>> rows = [torch.arange(400), torch.arange(100, 500)]
         >>> _ = flows.fit(x, m, torch.ones(500), rows, seed=0, tell=lambda said: None)
-        >>> flows.log_prob(x, m).shape, flows.sample(m[:10].expand(2, 10, 1)).shape
+        >>> flows.log_prob(x.expand(2, 500, 3), m.expand(2, 500, 1)).shape, flows.sample(m[:10].expand(2, 10, 1)).shape
         (torch.Size([2, 500]), torch.Size([2, 10, 3]))
     """
 
@@ -151,12 +151,15 @@ class ConditionalFlows(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        """Log-densities in nats by each flow, `(B, D)` and `(B, C)` to `(K, B)`."""
+        """Log-densities in nats by each flow of events of its own, `(K, B, D)` and `(K, B, C)` to `(K, B)`."""
         return self._in_parts(lambda own, given: self.flow(own, given), x, context)
 
     @torch.no_grad()
     def latents(self, x: Tensor, context: Tensor) -> Tensor:
-        """Codes by each flow, `(B, D)` and `(B, C)` to `(K, B, D)`; standard normal where the density is right."""
+        """Codes by each flow of events of its own, `(K, B, D)` and `(K, B, C)` to `(K, B, D)`.
+
+        They are standard normal where the density is right.
+        """
         return self._in_parts(lambda own, given: self.flow.to_noise(own, given)[0], x, context)
 
     @torch.no_grad()
@@ -175,13 +178,13 @@ class ConditionalFlows(nn.Module):
 
     def _in_parts(self, call: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor) -> Tensor:
         parts = []
-        both = (turns.taken(self, rows, ROWS // self.count) for rows in (x, context))
+        both = (turns.taken(self, rows, ROWS // self.count, 1) for rows in (x, context))
         for own, given in zip(*both, strict=True):
-            n, rows = len(own), own.expand(self.count, *own.shape).flatten(0, 1)
-            seen = self._standard(given).expand(self.count, *given.shape).flatten(0, 1) if self.context else None
-            found = call(rows, seen)
-            parts.append(found.view(self.count, n, *found.shape[1:]))
-        return torch.cat(parts, 1) if parts else x.new_zeros(self.count, 0)
+            k, n = own.shape[:2]
+            seen = self._standard(given).reshape(k * n, -1) if self.context else None
+            found = call(own.reshape(k * n, -1), seen)
+            parts.append(found.view(k, n, *found.shape[1:]))
+        return torch.cat(parts, 1)
 
     def _standard(self, context: Tensor) -> Tensor:
         return (context - self.centre) / self.width
