@@ -57,6 +57,20 @@ def made(name: str, trainer, epochs: int = 2) -> tuple[Detector, torch.Tensor]:
     return detector, test.x
 
 
+def test_of_a_graph_that_cannot_be_traced_nothing_is_printed(tmp_path, capfd) -> None:
+    """Not a line for each of its nodes either, which torch has for it."""
+
+    class Bits(Detector):
+        def score(self, x, context):
+            found = x[:, 0].int()
+            found &= 3  # which the older exporter lacks
+            return found.float()
+
+    with pytest.raises(ExportError, match="Bits cannot be exported to ONNX"):
+        traced(Bits((2,), scaling="none"), tmp_path / "model.onnx")
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("name", [*EXPORTED, "pca detector.calibrate=4", "knn detector.calibrate=4"])
 def test_the_graph_scores_as_the_detector(name, trainer, tmp_path, monkeypatch) -> None:
     detector, x = made(name, trainer)

@@ -517,12 +517,7 @@ def test_rows_are_parted_by_seed() -> None:
 
 RUN = {
     "cwola": ["detector.trees.members=1"],
-    "r_anode": [
-        "detector.flow.epochs=1",
-        "detector.flow.hidden=8",
-        "detector.inner.epochs=1",
-        "detector.inner.hidden=8",
-    ],
+    "r_anode": ["detector.flow.epochs=1", "detector.flow.hidden=8", "detector.inner.epochs=1"],
     "supervised": ["detector.trees.members=1", "detector.per_class=2000"],
 }
 

@@ -221,8 +221,10 @@ class OverDensity(FittedDetector):
 
     def score(self, x: Tensor, context: Tensor) -> Tensor:
         """By the mean of all models, as events that nobody has trained on."""
-        rows = x.flatten(1)
-        return self.each(rows.expand(self.models, *rows.shape), context.expand(self.models, *context.shape)).mean(0)
+        both = x.flatten(1), context
+        if self.traced:  # an expansion would compute with shapes
+            return self.each(*(torch.stack([rows] * self.models) for rows in both)).mean(0)
+        return self.each(*(rows.expand(self.models, *rows.shape) for rows in both)).mean(0)
 
     def as_computed(self, x: Tensor, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         if self.traced or context is None or not len(self.keys):

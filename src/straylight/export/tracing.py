@@ -40,7 +40,7 @@ def traced(detector: nn.Module, path: str | Path) -> Exported:
         predict, example = seen(detector)
         names = ["x", "context"][: len(example)]
         try:
-            with in_a_sentence(detector), quietly(), _traced_otherwise():
+            with in_a_sentence(detector), quietly(), _unprinted(), _traced_otherwise():
                 torch.onnx.export(
                     predict,
                     tuple(example),
@@ -63,6 +63,21 @@ def _computing_with_shapes(path: Path) -> int:
     import onnx
 
     return sum(node.op_type in OF_SHAPES for node in onnx.load(path).graph.node)
+
+
+@contextmanager
+def _unprinted() -> Iterator[None]:
+    """Without the graph that failed, of which torch prints every node: it asks a function, and not what that returns,
+    whether it is to."""
+    log = getattr(torch._C, "_jit_onnx_log", None)
+    if log is None:  # of a torch without that exporter
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 @contextmanager

@@ -89,13 +89,14 @@ class BoostedTrees(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean log-odds, `(B, D)` to `(B,)` float32."""
-        trees = self.left.shape[-1]
+        trees = int(self.left.shape[-1])
         tree = torch.arange(trees, device=x.device) * LEAVES
         flat, found = self.values.flatten(), []
         for codes in turns.taken(self, self.binned(x), AT_ONCE // max(1, trees)):
             left = self.left[0].index_select(0, codes[:, 0])
             for i in range(1, self.features):
-                left &= self.left[i].index_select(0, codes[:, i])
+                others = self.left[i].index_select(0, codes[:, i])
+                left = left & others if self.traced else left.bitwise_and_(others)
             lowest = (left & -left).float()
             leaf = lowest.log2().round().long() if self.traced else torch.frexp(lowest)[1] - 1
             found.append(flat[leaf.clamp(0, LEAVES - 1) + tree].sum(1, dtype=torch.float64))
