@@ -97,7 +97,7 @@ def test_a_histogram_counts_every_event_of_every_kind() -> None:
     assert [line.get_xdata()[0] for line in counts.lines if len(line.get_xdata())] == [1.5]
     assert "far: 1e+06 (off the axis)" in texts(figure)
     beyond = span(scores, y).beyond(scores)
-    assert f"{beyond:,} of 50,000 events beyond the ends" in counts.get_xlabel()
+    assert f"{beyond:,} of\n50,000 events beyond the ends" in counts.get_xlabel()
 
 
 def test_weights_are_summed_in_a_histogram() -> None:

@@ -196,7 +196,7 @@ def test_events_beyond_the_axis_of_one_dimension_are_counted_and_said() -> None:
     assert high < 10 and axis.patches[0].get_data().values.sum() == 10_000
     assert (
         axis.get_xlabel()
-        == f"energy\nthe outermost bins hold {((x < low) | (x > high)).sum()} of 10,000 events beyond the ends"
+        == f"energy\nthe outermost bins hold {((x < low) | (x > high)).sum()} of\n10,000 events beyond the ends"
     )
 
 

@@ -220,7 +220,7 @@ def config_of(name: str) -> dict:
 def test_these_sweeps_ship() -> None:
     images, others = (
         ["digits", "digits_contaminated", "mnist_one_class", "mnist_ruff"],
-        ["adbench", "adc2021_pareto", "moons"],
+        ["adbench", "adc2021_pareto", "bump", "moons"],
     )
     assert sorted(f"sweep/{name}" for name in [*images, *others, "house_prices_contamination"]) == SWEEPS
 

@@ -194,7 +194,8 @@ def sic_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """TPR, rising, and the significance improvement there, `(T,)` both, at most so many points; see `sic`.
 
-    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above.
+    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above, and the best
+    of all.
 
     Args, Raises: as `auroc`.
 
@@ -205,8 +206,11 @@ def sic_curve(
     """
     ranks = _ranks(nominal, anomalous, nominal_weight, anomalous_weight)
     steps, low = ranks.steps, ranks.low
-    chosen = np.unique(np.linspace(len(steps.first) - 1, 0, min(points, len(steps.first))).round().astype(int))[::-1]
-    chosen = chosen[low.effective(steps.below[chosen]) >= SIC_FLOOR]
+    known = np.flatnonzero(low.effective(steps.below) >= SIC_FLOOR)
+    every = steps.tp_ge[known] / ranks.high.total / np.sqrt(steps.fp_ge[known] / low.total)
+    spaced = np.linspace(len(steps.first) - 1, 0, min(points, len(steps.first))).round().astype(int)
+    best = known[[every.argmax()]] if len(known) else known
+    chosen = np.intersect1d(np.union1d(spaced, best), known)[::-1]
     tpr = steps.tp_ge[chosen] / ranks.high.total
     return tpr, tpr / np.sqrt(steps.fp_ge[chosen] / low.total)
 

@@ -98,7 +98,7 @@ class Span(NamedTuple):
         """A line for the axis' label that says how many do, if any."""
         outside = self.beyond(scores)
         total = len(np.asarray(scores))
-        return f"\nthe outermost bins hold {outside:,} of {total:,} events beyond the ends" if outside else ""
+        return f"\nthe outermost bins hold {outside:,} of\n{total:,} events beyond the ends" if outside else ""
 
     def ticks(self, most: int = 7) -> NDArray[np.float64]:
         """Round scores for the ticks of a stretched axis."""
