@@ -194,8 +194,8 @@ def sic_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """TPR, rising, and the significance improvement there, `(T,)` both, at most so many points; see `sic`.
 
-    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above, and the best
-    of all.
+    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above, and the
+    best of all.
 
     Args, Raises: as `auroc`.
 
