@@ -37,7 +37,7 @@ class Cells(OverDensity):
         return (x * side).long().clamp(0, side - 1) @ torch.tensor([side, 1])
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        return self.log_odds[:, self.cell(x)]
+        return self.log_odds.gather(1, self.cell(x.flatten(0, 1)).view(x.shape[:2]))
 
 
 def background(rng: np.random.Generator) -> Events:

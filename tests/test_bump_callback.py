@@ -68,14 +68,14 @@ class Feature(OverDensity):
         pass
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        return x[:, 0].expand(self.models, len(x))
+        return x[..., 0]
 
 
 class Rounded(Feature):
     """Scores of which most are equal."""
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        return (x[:, 0] > 1.9).float().expand(self.models, len(x))
+        return (x[..., 0] > 1.9).float()
 
 
 def run(trainer, detector=None, data=None, bump=None, **callbacks) -> dict[str, Any]:
