@@ -73,15 +73,16 @@ class Worker:
         told, tell = SERVER.Pipe(duplex=False)
         take, self._order = SERVER.Pipe(duplex=False)
         self.told: Connection | None = told
-        for last in (False, True):
+        for left in (2, 1, 0):
             warm()
             self.process = SERVER.Process(target=child.main, args=(take, tell), daemon=False)
             try:
                 self.process.start()
                 break
-            except (OSError, EOFError):  # the server was killed just now
-                if last or not _dies(_server()):
+            except (OSError, EOFError):  # the server was killed just now, and may be a while dying on a busy machine
+                if not left:
                     raise
+                _dies(_server())
         self.server = _server()
         tell.close()
         take.close()
