@@ -186,15 +186,21 @@ def test_no_event_is_scored_by_a_model_that_has_seen_it(folds, models) -> None:
     assert torch.equal(told[scored], held.score[scored]) and (told[~scored] < -1e30).all() and told.isfinite().all()
 
 
-@pytest.mark.parametrize("how", ["equal rows", "one group"])
+@pytest.mark.parametrize("how", ["equal rows", "one group", "equal rows of two groups"])
 def test_rows_that_belong_together_are_in_one_fold(how) -> None:
     train, number = events(40), np.repeat(np.arange(40), 5)
     rows = train.take(number)
     if how == "one group":  # of unlike rows
         rows = dataclasses.replace(rows, x=rows.x + torch.randn(200, 2), meta={"group": number})
+    if how == "equal rows of two groups":  # pairs of groups share a row, and so all of both are together
+        x, number = rows.x.clone(), number // 2
+        x[:] = torch.randn(200, 2)
+        x[1::10] = x[0::10]
+        rows = dataclasses.replace(rows, x=x, meta={"group": np.arange(200) // 5})
+        x[5::10] = x[0::10]
     detector = trained(made("cwola", shape=(2,), folds=4, trees={**TREES, "min_samples_leaf": 1}), Region(rows))
-    fold = detector.held_out(rows.x, rows.context).fold.view(40, 5)
-    assert (fold == fold[:, :1]).all() and len(fold.unique()) == 4
+    fold = detector.held_out(rows.x, rows.context).fold
+    assert all(len(fold[number == one].unique()) == 1 for one in range(number[-1] + 1)) and len(fold.unique()) == 4
 
 
 def test_folds_are_dealt_by_seed(bump) -> None:
@@ -332,6 +338,7 @@ def test_settings_out_of_their_range_are_refused_by_their_key(more, said) -> Non
     [
         (CATHODE, {"oversampling": 0}, "detector.oversampling must be positive"),
         (CATHODE, {"flow": {"bins": 1}}, "detector.flow.bins must be between 2 and 500"),
+        (ANODE, {"inner": {"bins": 1}}, "detector.inner.bins must be between 2 and 500"),
         (ANODE, {"inner": {"epoch": 1}}, r"detector.inner has no 'epoch' \(did you mean 'epochs'\?\)"),
         (RANODE, {"inner": {"layers": 9}}, "detector.inner.layers must be that of detector.flow"),
         (RANODE, {"fraction": 0.9}, "detector.fraction must be between 1e-06 and 0.5"),

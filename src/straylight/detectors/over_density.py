@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from straylight.detectors.fitted import FittedDetector
@@ -167,9 +169,11 @@ class OverDensity(FittedDetector):
         if self.direction == "none":
             return np.zeros(len(keys), np.int64)
         alike = np.unique(keys, return_inverse=True)[1].ravel()
-        if group is not None:
-            own = np.unique(group, return_inverse=True)[1].ravel()
-            alike = np.concatenate([own, own.max(initial=-1) + 1 + alike[rows:]])
+        if group is not None:  # what is linked by equal rows or by groups, over however many of them
+            own = alike.max(initial=-1) + 1 + np.unique(group, return_inverse=True)[1].ravel()
+            n = int(own.max(initial=-1)) + 1
+            linked = coo_array((np.ones(rows, np.int8), (alike[:rows], own)), shape=(n, n))
+            alike = connected_components(linked, directed=False)[1][alike]
         fold = folds_of(len(keys), self.folds, self.seed, alike)
         if len(np.unique(fold[:rows])) < self.folds:
             raise DataError(

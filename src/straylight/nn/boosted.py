@@ -117,11 +117,10 @@ def _table(nodes: NDArray[Any], features: int) -> tuple[NDArray[np.int32], NDArr
             values[count] = node["value"]
             count += 1
             return 1 << (count - 1)
-        below, beyond = walk(int(node["left"])), 0
+        below = walk(int(node["left"]))
         failed = np.arange(EDGES + 1) > node["num_threshold"]
         left[node["feature_idx"], failed] &= ~below
-        beyond = walk(int(node["right"]))
-        return below | beyond
+        return below | walk(int(node["right"]))
 
     walk(0)
     return left, values

@@ -69,7 +69,20 @@ class Settings:
             if name not in known:
                 near = checks.meant(str(name), known)
                 raise ValueError(f"detector.{key} has no {name!r}{near}; it has {', '.join(known)}")
-        return cls(**(given or {}))
+        made = cls(**(given or {}))
+        made.check(key)
+        return made
+
+    def check(self, key: str) -> None:
+        """See that all values are within their ranges.
+
+        Raises:
+            ValueError: if one is not, by its key.
+        """
+
+    def _named(self, key: str, *names: str) -> dict[str, Any]:
+        """Some of them, by their whole keys."""
+        return {f"{key}.{name}": getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -90,13 +103,12 @@ class Trees(Settings):
     l2: float = 1.0
     held_out: float = 0.25
 
-    def __post_init__(self) -> None:
-        counts = {"members": self.members, "max_iter": self.max_iter, "min_samples_leaf": self.min_samples_leaf}
-        checks.counts("detector", **{f"trees.{name}": value for name, value in counts.items()})
-        checks.between("detector", 2, LEAVES, **{"trees.max_leaf_nodes": self.max_leaf_nodes})
-        checks.above("detector", 0, 1, **{"trees.learning_rate": self.learning_rate})
-        checks.above("detector", 0, 0.9, **{"trees.held_out": self.held_out})
-        checks.not_negative("detector", **{"trees.l2": self.l2})
+    def check(self, key: str) -> None:
+        checks.counts("detector", **self._named(key, "members", "max_iter", "min_samples_leaf"))
+        checks.between("detector", 2, LEAVES, **self._named(key, "max_leaf_nodes"))
+        checks.above("detector", 0, 1, **self._named(key, "learning_rate"))
+        checks.above("detector", 0, 0.9, **self._named(key, "held_out"))
+        checks.not_negative("detector", **self._named(key, "l2"))
 
 
 @dataclass(frozen=True)
@@ -119,11 +131,10 @@ class Network(Settings):
     kept: int = 10
     held_out: float = 0.2
 
-    def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "batch_size": self.batch_size, "kept": self.kept}
-        checks.counts("detector", **{f"mlp.{name}": value for name, value in counts.items()})
-        checks.positive("detector", **{"mlp.lr": self.lr})
-        checks.above("detector", 0, 0.9, **{"mlp.held_out": self.held_out})
+    def check(self, key: str) -> None:
+        checks.counts("detector", **self._named(key, "epochs", "batch_size", "kept"))
+        checks.positive("detector", **self._named(key, "lr"))
+        checks.above("detector", 0, 0.9, **self._named(key, "held_out"))
 
 
 class Classifiers(nn.Module):

@@ -43,13 +43,11 @@ class Flows(Settings):
     lr: float = 3e-3
     held_out: float = 0.1
 
-    def __post_init__(self) -> None:
-        counts = {"layers": self.layers, "hidden": self.hidden, "blocks": self.blocks, "epochs": self.epochs}
-        counts |= {"batch_size": self.batch_size}
-        checks.counts("detector", **{f"flow.{name}": value for name, value in counts.items()})
-        checks.between("detector", 2, 500, **{"flow.bins": self.bins})
-        checks.positive("detector", **{"flow.tail_bound": self.tail_bound, "flow.lr": self.lr})
-        checks.above("detector", 0, 0.9, **{"flow.held_out": self.held_out})
+    def check(self, key: str) -> None:
+        checks.counts("detector", **self._named(key, "layers", "hidden", "blocks", "epochs", "batch_size"))
+        checks.between("detector", 2, 500, **self._named(key, "bins"))
+        checks.positive("detector", **self._named(key, "tail_bound", "lr"))
+        checks.above("detector", 0, 0.9, **self._named(key, "held_out"))
 
 
 class ConditionalFlows(nn.Module):
