@@ -212,13 +212,48 @@ def test_a_sweep_leaves_the_pictures_that_apply_and_none_of_before(tmp_path) -> 
 
 
 def test_a_picture_that_fails_is_said_and_the_others_are_drawn(tmp_path, monkeypatch, capsys) -> None:
+    def fails(groups, table):
+        raise RuntimeError("no such\ncurve")
+
     folder_of(tmp_path, "knn", 0)
     folder_of(tmp_path, "knn", 1)
-    (tmp_path / "knn-1" / "scores.parquet").write_bytes(b"damaged")
+    (tmp_path / "roc.png").write_bytes(b"of an earlier sweep")
+    monkeypatch.setitem(compared.PICTURES, "roc.png", compared.PICTURES["roc.png"]._replace(figure=fails))
     found = SweepFolder(tmp_path).results()
     assert compared.draw(found, rows(found), tmp_path) == ["pareto.png", "seeds.png"]
-    assert "roc.png was not drawn: " in capsys.readouterr().err
+    assert "roc.png was not drawn: RuntimeError: no such curve" in capsys.readouterr().err
     assert not (tmp_path / "roc.png").exists()
+
+
+def test_scores_that_cannot_be_read_are_named_and_cost_no_other_run_its_curve(tmp_path, capsys) -> None:
+    for seed in (0, 1):
+        folder_of(tmp_path, "knn", seed)
+    (tmp_path / "knn-1" / "scores.parquet").write_bytes(b"damaged")
+    found = SweepFolder(tmp_path).results()
+    shown = {}
+    assert compared.draw(found, rows(found), tmp_path, shown.__setitem__) == ["pareto.png", "roc.png", "seeds.png"]
+    assert list(shown) == ["pareto.png", "roc.png", "seeds.png"]
+    assert f"{tmp_path / 'knn-1' / 'scores.parquet'} cannot be read" in capsys.readouterr().err
+    (line,) = (line for line in shown["roc.png"].axes[0].lines if line.get_label() == "knn")
+    assert len(line.get_xdata()) and not shown["roc.png"].axes[0].collections  # of one run there is no range
+
+
+@pytest.mark.parametrize("name", ["$x", "$\\frac{$", "a$b$c", "_hidden", "x_{i}^$"])
+def test_names_are_shown_as_they_are_and_begin_no_formula(tmp_path, capsys, name) -> None:
+    for data in ("digits", "moons"):
+        for seed in (0, 1):
+            folder = tmp_path / f"{data}-{seed}"
+            folder.mkdir()
+            metrics = {f"test/auroc/{name}": 0.9, "test/auroc/B": 0.8, "test/auroc": 0.85}
+            record = result(name, data + name, seed)
+            record["metrics"] |= metrics
+            other = result("pca", data + name, seed)
+            (folder / "result.json").write_text(json.dumps(record))
+            (tmp_path / f"other-{data}-{seed}").mkdir()
+            (tmp_path / f"other-{data}-{seed}" / "result.json").write_text(json.dumps(other))
+    found = SweepFolder(tmp_path).results()
+    drawn = compared.draw(found, rows(found), tmp_path)
+    assert drawn == ["pareto.png", "heat_map.png", "ranks.png", "seeds.png", "kinds.png"], capsys.readouterr().err
 
 
 def test_runs_without_scores_have_no_roc_curves(tmp_path) -> None:

@@ -426,15 +426,15 @@ def test_a_sweep_over_fractions_of_signal_is_drawn_within_each(tmp_path) -> None
         ("bump", name): 4 for name in names
     }
     assert {"sic.png", "significances.png"} <= set(compared.draw(found, rows(found), tmp_path))
-    figure = rendered(compared.PICTURES["sic.png"](groups, []))
+    figure = rendered(compared.PICTURES["sic.png"].figure(groups, []))
     assert [axis.get_title() for axis in panels_of(figure)] == settings
     assert "optimum" in texts(figure)
 
 
 def test_a_sweep_without_a_resonance_has_neither_picture() -> None:
     groups = grouped([result("knn", "digits", seed) for seed in range(2)])
-    assert compared.PICTURES["sic.png"](groups, []) is None
-    assert compared.PICTURES["significances.png"](groups, []) is None
+    assert compared.PICTURES["sic.png"].figure(groups, []) is None
+    assert compared.PICTURES["significances.png"].figure(groups, []) is None
 
 
 def material(bump):

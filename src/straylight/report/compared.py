@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from straylight.atomic import replacing
 from straylight.console import say
@@ -20,16 +20,24 @@ TRUTH = " (sees the truth)"
 DPI = 120
 
 
-def draw(results: Iterable[Run], table: list[Row], folder: Path) -> list[str]:
-    """Write the `PICTURES` that apply into a folder and name them; none is left of one that fails or does not."""
+def draw(
+    results: Iterable[Run], table: list[Row], folder: Path, shown: Callable[[str, Figure], None] | None = None
+) -> list[str]:
+    """Write the `PICTURES` that apply into a folder and name them; none is left of one that fails or does not.
+
+    Args:
+        shown: is called with each, too.
+    """
     groups = grouped(results)
     written = []
-    for name, figure_of in PICTURES.items():
+    for name, picture in PICTURES.items():
         try:
-            if (figure := figure_of(groups, table)) is not None:
+            if (figure := picture.figure(groups, table)) is not None:
                 with replacing(folder / name, durable=False) as aside:
-                    figure.savefig(aside, dpi=DPI)
+                    _figures().literal(figure).savefig(aside, dpi=DPI)
                 written.append(name)
+                if shown is not None:
+                    shown(name, figure)
                 continue
         except Exception as error:  # the numbers are there all the same
             said = " ".join(str(error).split())
@@ -100,44 +108,110 @@ def _significances(groups: Groups) -> Figure | None:
     return _figures().significances(hunted) if hunted else None
 
 
+def followed(detector: str) -> str:
+    """A detector whatever the data were set to, and without its marks: one and the same in all figures.
+
+    Example:
+        >>> followed("idealized data.signal_fraction=0.01"), followed("idealized (sees the truth)"), followed("knn")
+        ('idealized', 'idealized', 'knn')
+    """
+    words = [word for word in detector.removesuffix(TRUTH).split() if not word.startswith("data.")]
+    return " ".join(words).removesuffix(" (default)")
+
+
 def _curves(groups: Groups) -> dict[str, dict[str, list[Any]]]:
     """ROC curves by data set and detector, of the first twelve data sets, read from the runs' scores."""
     return _of_scores(groups, _figures().curve)
 
 
 def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, list[Any]]]:
-    """What is made of the scores and labels of runs, by data set and detector, of the first twelve data sets."""
+    """What is made of the scores and labels of runs, by data set and detector, of the first twelve data sets.
+
+    Scores that cannot be read are named, and cost no other run its curve.
+    """
     import pyarrow.parquet as pq
 
     found: dict[str, dict[str, list[Any]]] = {data: {} for data in sorted({data for data, _ in groups})}
     for (data, detector), runs in groups.items():
         for run in runs if data in list(found)[:CURVES] else ():
             path = RunFolder(run["folder"]).scores
-            if path.is_file():
+            if not path.is_file():
+                continue
+            try:
                 columns = pq.read_table(path, columns=["score", "y"])
-                if (one := made(columns["score"].to_numpy(), columns["y"].to_numpy())) is not None:
-                    found[data].setdefault(detector, []).append(one)
+                one = made(columns["score"].to_numpy(), columns["y"].to_numpy())
+            except (OSError, ValueError) as error:  # Arrow's are of these
+                say(f"{path} cannot be read, and has no curve: {' '.join(str(error).split())}", error=True)
+                continue
+            if one is not None:
+                found[data].setdefault(detector, []).append(one)
     return found
 
 
+class Picture(NamedTuple):
+    """A figure of many runs.
+
+    Attributes:
+        figure: draws it; None where it does not apply.
+        title: what it is called.
+        sentence: what it shows.
+    """
+
+    figure: Callable[[Groups, list[Row]], Figure | None]
+    title: str
+    sentence: str
+
+
 #: What may be drawn, by its file and in this order.
-PICTURES: Mapping[str, Callable[[Groups, list[Row]], Figure | None]] = {
-    # AUROC, and TPR at FPR 1e-3 where that can be resolved, against latency
-    "pareto.png": lambda groups, table: _figures().pareto(table) if table else None,
-    # ROC curves of all detectors, from the runs' `scores.parquet`
-    "roc.png": lambda groups, table: _figures().roc_overlay(_curves(groups)),
-    # AUROC of detectors by data sets, with two or more of both
-    "heat_map.png": lambda groups, table: _figures().heat_map(groups),
-    # average ranks over data sets, and who cannot be told apart, with two or more of both
-    "ranks.png": lambda groups, table: _ranks(groups),
-    # AUROC of every run, where a detector was run with several seeds
-    "seeds.png": lambda groups, table: _figures().seeds(groups),
-    # AUROC of each kind of anomaly, where there are several
-    "kinds.png": lambda groups, table: _figures().kind_bars(groups),
-    # AUROC against the anomalies in training, where there are several fractions
-    "contamination.png": lambda groups, table: _figures().by_contamination(groups),
-    # significance improvement of all detectors beside the optimum, where the data have a resonance
-    "sic.png": lambda groups, table: _improvement(groups),
-    # significance before and after the cuts of a bump hunt
-    "significances.png": lambda groups, table: _significances(groups),
+PICTURES: Mapping[str, Picture] = {
+    "pareto.png": Picture(
+        lambda groups, table: _figures().pareto(table) if table else None,
+        "Quality against latency",
+        "AUROC, and TPR at an FPR of 1e-3 where that can be resolved, against the median latency of one event: the "
+        "mean and the range over seeds. Nobody beats the dashed front in both.",
+    ),
+    "roc.png": Picture(
+        lambda groups, table: _figures().roc_overlay(_curves(groups)),
+        "ROC curves",
+        "True-positive against false-positive rate, logarithmic, from where ten nominal events lie above the "
+        "threshold: the mean and the range over seeds.",
+    ),
+    "heat_map.png": Picture(
+        lambda groups, table: _figures().heat_map(groups),
+        "Detectors by data sets",
+        "The AUROC of every detector on every data set, the mean over seeds; the best detectors stand to the left.",
+    ),
+    "ranks.png": Picture(
+        lambda groups, table: _ranks(groups),
+        "Average ranks",
+        "The rank of each detector, averaged over the data sets that all of them have, 1 is best; a bar joins those "
+        "no two of which can be told apart.",
+    ),
+    "seeds.png": Picture(
+        lambda groups, table: _figures().seeds(groups),
+        "Every run",
+        "The AUROC of every single run, a marker for each seed; the bar is their mean.",
+    ),
+    "kinds.png": Picture(
+        lambda groups, table: _figures().kind_bars(groups),
+        "Kinds of anomaly",
+        "The AUROC of each kind of anomaly against the nominal events: means over seeds, whiskers their range.",
+    ),
+    "contamination.png": Picture(
+        lambda groups, table: _figures().by_contamination(groups),
+        "Anomalies in training",
+        "The AUROC against the fraction of anomalies among the training events: the mean and the range over seeds.",
+    ),
+    "sic.png": Picture(
+        lambda groups, table: _improvement(groups),
+        "Significance improvement",
+        "How many times a cut on the score raises the significance of a signal, TPR / sqrt(FPR), beside the best that "
+        "any score can do where that is known: the mean and the range over seeds.",
+    ),
+    "significances.png": Picture(
+        lambda groups, table: _significances(groups),
+        "Significance before and after the cut",
+        "What the bump hunt finds in the spectrum of all events and in that of those which pass the cut, in standard "
+        "deviations, a marker for each run.",
+    ),
 }

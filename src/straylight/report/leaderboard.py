@@ -196,9 +196,29 @@ def _numbers(runs: Sequence[Run]) -> dict[str, Spread]:
     }
 
 
-def _resolved(metrics: Mapping[str, Any], fpr: str) -> float | None:
+def of_kinds(runs: Sequence[Run]) -> dict[str, dict[str, Spread]]:
+    """Numbers of each kind of anomaly that all of these runs have, by kind: AUROC, AP, and TPRs that are resolvable."""
+    kinds = dict.fromkeys(
+        name.removeprefix("test/auroc/")
+        for run in runs
+        for name in run.get("metrics", {})
+        if name.startswith("test/auroc/")
+    )
+    found = {}
+    for kind in kinds:
+        numbers = {
+            name: Spread.of(run.get("metrics", {}).get(f"test/{name}/{kind}") for run in runs) for name in RANKED
+        }
+        for fpr in FPRS:
+            values = (_resolved(run.get("metrics", {}), fpr, f"/{kind}") for run in runs)
+            numbers[f"tpr@fpr={fpr}"] = Spread.of(values)
+        found[kind] = numbers
+    return found
+
+
+def _resolved(metrics: Mapping[str, Any], fpr: str, kind: str = "") -> float | None:
     enough = metrics.get(f"test/nominal_above@fpr={fpr}", 0) >= RESOLVABLE
-    return metrics.get(f"test/tpr@fpr={fpr}") if enough else None
+    return metrics.get(f"test/tpr@fpr={fpr}{kind}") if enough else None
 
 
 def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from rich.text import Text
 
 from straylight.console import Plain
 from straylight.folder import RunFolder, SweepFolder
-from straylight.metrics.across import Across
+from straylight.report.answer import ranks, troubles
 from straylight.report.compared import draw, over_sets
-from straylight.report.details import BRIEF, FULL, headed, large, timed
+from straylight.report.details import BRIEF, FULL, large, timed
 from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
 from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
 from straylight.report.runs import write_parquet
@@ -28,12 +28,13 @@ SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
 WIDER = "see leaderboard.csv, or widen the terminal"
 
 
-def report(folder: Path, console: Console | None = None, runtime: str = BEST) -> list[Row]:
+def report(folder: Path, console: Console | None = None, runtime: str = BEST, html: Path | None = None) -> list[Row]:
     """Print the leaderboard of all runs below a folder, and write `leaderboard.csv` and the figures there.
 
     Args:
         console: printed to.
         runtime: whose times it has, see `straylight.runtimes`.
+        html: a file to write all of it to, as one page.
     """
     say = _teller(console)
     place = SweepFolder(folder)
@@ -42,22 +43,32 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST) ->
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
-            _compare(say, *compared, {row.detector for row in table if row.truth})
+            for part in ranks(*compared, {row.detector for row in table if row.truth}):
+                say(part, **({"style": "dim"} if isinstance(part, str) else {}))
         if scanned := scans(results):
             say(sheet(scanned))
             say(SENTENCE, style="dim")
     if results:
         write_csv(table, results, place.leaderboard)
         write_parquet(results, place.table)
-        pictures = draw(results, table, folder)
+        page = _page(folder, html)
+        pictures = draw(results, table, folder, page.keep if page else None)
         say(f"\nWritten to {folder}: {', '.join([place.leaderboard.name, place.table.name, *pictures])}")
-    for result in results:
-        if result["status"] != "ok":
-            what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
-            say(f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}")
-    if waiting := place.unfinished():
-        say(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})")
+        if page:
+            page.write(results, table)
+            say(f"To open in a browser, or to send: {page.path}")
+    for trouble in troubles(results, place.unfinished()):
+        say(trouble)
     return table
+
+
+def _page(folder: Path, html: Path | None) -> Any:
+    """What writes the page, which takes a while to load."""
+    if html is None:
+        return None
+    from straylight.report.html.sweep import SweepPage
+
+    return SweepPage(folder, html)
 
 
 def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
@@ -127,14 +138,6 @@ def _table(table: Sequence[Row]) -> Sheet:
             marked(row.detector, row.truth), *spreads, *times, large(n["parameters"].mean), seconds, str(row.seeds)
         )
     return out
-
-
-def _compare(say: Callable[..., None], found: Across, names: Sequence[str], truth: Collection[str]) -> None:
-    out = headed("detector", "average rank")
-    for rank, name in sorted(zip(found.average_ranks.tolist(), names, strict=True)):
-        out.add_row(Text(marked(name, name in truth)), f"{rank:.2f}")
-    say(out)
-    say(found.sentence, style="dim")
 
 
 def _spread(spread: Spread, without: str, digits: int) -> str | Cell:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.report.figures.about import about
 from straylight.report.figures.axes import CHANCE, WIDTHS, logarithmic, quality
 from straylight.report.figures.curves import parts, resolved, roc_points
 from straylight.report.figures.style import Names, band, beside, cut, ink, look, panels, series, tiles
@@ -83,7 +84,8 @@ def roc_overlay(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure |
         at = least * (1 - 1e-9) <= CURVE
         for name, own in there[data].items():
             drawn = series(names.index(name), cut(name, 40))
-            band(axis, CURVE[at], np.stack([c.tpr[at] for c in own]), drawn, step="post", lw=1.5)
+            made = band(axis, CURVE[at], np.stack([c.tpr[at] for c in own]), drawn, step="post", lw=1.5)
+            about(*made, detector=name, data=data)
         axis.plot(CURVE[at], CURVE[at], color="0.6", lw=1, ls=":")
         every = [c for own in there[data].values() for c in own]
         known = 1 - WIDTHS * max(4 / c.anomalous for c in every)  # some 4 / n wide is Wilson's interval of n of n
@@ -120,7 +122,9 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
     image = axis.imshow(table, cmap=shades, vmin=low, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
         shade = "white" if value < low + 0.6 * (1 - low) else "black"
-        axis.text(j, i, "–" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=shade)
+        said = "–" if math.isnan(value) else f"{value:.3f}"
+        cell = axis.text(j, i, said, ha="center", va="center", fontsize=7, color=shade)
+        about(cell, detector=names[j], data=sets[i])
     axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(sets)), [cut(data, 28) for data in sets])
     axis.tick_params(labelsize=8, length=0)
@@ -140,6 +144,9 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         'AUROC'
     """
     found = {key: values for key, runs in groups.items() if (values := known(runs, metric))}
+    folders = {
+        key: [str(run.get("folder", "")) for run in runs if known([run], metric)] for key, runs in groups.items()
+    }
     if not any(len(values) > 1 for values in found.values()):
         return None
     sets, names = sorted({data for data, _ in found}), sorted({detector for _, detector in found})
@@ -149,8 +156,10 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
         for place, (mean, detector, values) in enumerate(own):
             drawn = series(names.index(detector), detector)
-            axis.plot(values, [place] * len(values), drawn.marker, color=drawn.colour, ms=6, alpha=0.7, mew=0)
-            axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
+            dots = axis.plot(values, [place] * len(values), drawn.marker, color=drawn.colour, ms=6, alpha=0.7, mew=0)
+            about(*dots, detector=detector, data=data, run=folders[data, detector])
+            bar = axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
+            about(*bar, detector=detector, data=data)
         axis.set_yticks(range(len(own)), [cut(n, 40) for _, n, _ in own], fontsize=8)
         axis.set(ylim=(len(own) - 0.5, -0.5), xlabel=name)
         widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
@@ -203,7 +212,9 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
             least = min(least, float(low.min()))
             places = np.array(list(values)) - 0.4 + width * (j + 0.5)
             style = {"color": drawn.colour, "edgecolor": "white", "lw": 0.5}
-            axis.bar(places, mean - chance, width, bottom=chance, label=drawn.name, **style)
+            bars = axis.bar(places, mean - chance, width, bottom=chance, label=drawn.name, **style)
+            for bar, i in zip(bars, values, strict=True):
+                about(bar, detector=detectors[i], data=data, kind=kind)
             if len(kinds) * len(detectors) <= NUMBERED:
                 for place, value in zip(places, mean, strict=True):
                     axis.text(
@@ -246,8 +257,9 @@ def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AU
             drawn = series(names.index(detector), cut(detector, 40))
             percent = 100 * np.array(sorted(line))
             low, mean, high = _ranges(line[c] for c in sorted(line))
-            axis.plot(percent, mean, **drawn.line, marker=drawn.marker, ms=5, label=drawn.name)
-            axis.fill_between(percent, low, high, color=drawn.colour, alpha=0.15, lw=0)
+            made = axis.plot(percent, mean, **drawn.line, marker=drawn.marker, ms=5, label=drawn.name)
+            spread = axis.fill_between(percent, low, high, color=drawn.colour, alpha=0.15, lw=0)
+            about(*made, spread, detector=detector, data=data)
         widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
         values = [value for line in found[data].values() for own in line.values() for value in own]
         axis.set(xlabel="anomalies in training (%)", ylabel=name, ylim=quality(values, widths))
@@ -277,7 +289,8 @@ def say_left_out(figure: Figure, count: int, sets: int) -> None:
 def named_once(figure: Figure, axes: Sequence[Axes], names: Names) -> Figure:
     """Every detector once, whichever panels it is in."""
     there = axes[0].get_legend_handles_labels()[1]
-    for drawn in (series(i, cut(name, 40)) for i, name in enumerate(names)):
+    for i, name in enumerate(names):
+        drawn = series(i, cut(name, 40))
         if drawn.name not in there:
-            axes[0].plot([], [], **drawn.line, label=drawn.name)
+            about(*axes[0].plot([], [], **drawn.line, label=drawn.name), detector=name)
     return beside(figure, axes[0], titles=("detector",))

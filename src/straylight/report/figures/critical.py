@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from straylight.metrics.across import Across, alike
+from straylight.report.figures.about import about
 from straylight.report.figures.style import Names, cut, panels
 
 STEP = 0.26  # inches, between two names
@@ -42,9 +43,10 @@ def critical_difference(found: Across, names: Names) -> Figure:
     for place, i in enumerate(order):
         left, rank = place < lines, float(found.average_ranks[i])
         level, edge, side = (bottom + place, 1, "right") if left else (bottom + d - 1 - place, d, "left")
-        axis.plot([rank, rank, edge], [0, level, level], color="0.3", lw=0.9)
+        line = axis.plot([rank, rank, edge], [0, level, level], color="0.3", lw=0.9)
         text = f"{cut(names[i], 32)}  {rank:.2f}"
-        axis.text(edge, level, f"{text} " if left else f" {text}", ha=side, va="center", fontsize=8)
+        name = axis.text(edge, level, f"{text} " if left else f" {text}", ha=side, va="center", fontsize=8)
+        about(*line, name, detector=names[i])
     axis.xaxis.tick_top()
     axis.xaxis.set_label_position("top")
     axis.set(xlim=(1, d), ylim=(bottom + lines - 0.5, 0), xticks=range(1, d + 1), yticks=[])

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from straylight.metrics.pareto import pareto_front
+from straylight.report.figures.about import about, passed_on
 from straylight.report.figures.axes import logarithmic, quality
 from straylight.report.figures.comparison import PANELS, say_left_out
 from straylight.report.figures.style import ROW, Look, cut, rule, series, tiles
@@ -51,9 +52,10 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
             hollow |= row.shared
             bars = {"xerr": _arms(row, "p50_us"), "yerr": _arms(row, metric)}
             face = {"mfc": "white", "mew": 1.6} if row.shared else {}
-            axis.errorbar(
+            made = axis.errorbar(
                 cost, quality_of, **bars, fmt=drawn.marker, color=drawn.colour, ms=8, capsize=3, zorder=2, **face
             )
+            about(made, detector=row.detector, data=data)
         ends = [end for row in rows for end in row.numbers[metric] if end is not None]
         axis.set_ylim(quality(ends, [row.widths.get(metric, 0.0) for row in rows]))
         axis.set(title=data, xlabel=f"median latency of one event (µs{alone})", ylabel=METRICS.get(metric, metric))
@@ -69,7 +71,9 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
         if hollow:
             handles.append(_marker(Look("", "0.3", "o", "-"), mfc="white", mew=1.6))
             labels.append("hollow: taken while\nothers used the machine")
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector")
+        for handle, name in zip(handles, named, strict=False):
+            about(handle, detector=name)
+        passed_on(handles, figure.legend(handles, labels, loc="outside right upper", frameon=False, title="detector"))
     return figure
 
 

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
+
+from straylight.report.figures.about import passed_on
 
 # nine of one and eight of the other make 72 looks
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#F0E442")
@@ -156,11 +159,13 @@ def ink(drawn: Look) -> str:
 
 def band(
     axis: Axes, x: NDArray[Any], values: NDArray[Any], drawn: Look, step: Literal["post"] | None = None, **style: Any
-) -> None:
+) -> list[Artist]:
     """The mean over repetitions, `(S, N)`, and their range where there are several; as steps if asked for."""
-    axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, drawstyle="steps-post" if step else None, **style)
+    steps = "steps-post" if step else None
+    made: list[Artist] = [*axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, drawstyle=steps, **style)]
     if len(values) > 1:
-        axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0, step=step)
+        made.append(axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0, step=step))
+    return made
 
 
 def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) -> Figure:
@@ -180,6 +185,7 @@ def beside(figure: Figure, *axes: Axes, titles: Sequence[str | None] = (None,)) 
         return figure
     alone = titles[0] if len(axes) == 1 else None
     legend = figure.legend(*zip(*rows, strict=True), loc="outside right upper", frameon=False, title=alone)
+    passed_on([handle for handle, _ in rows], legend)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([24])
