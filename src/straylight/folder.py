@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESULT, CONFIG, JOB, ASIDE = "result.json", ".hydra/config.yaml", "job.json", ".before"
 EXPORTED = "export"
+PAGE = "report.html"
 CHECKPOINTS = ("best", "last", "interrupt")
 #: Folders in a run's own that hold no run.
 INSIDE = frozenset(
@@ -34,6 +35,7 @@ LEFT = (
     "calibration.parquet",
     "folds.ckpt",
     "results.h5",
+    PAGE,
     *(f"checkpoints/{name}.ckpt" for name in CHECKPOINTS),
     "figures/**/*.png",
     "figures/**/extremes.csv",
@@ -61,6 +63,7 @@ class RunFolder:
         scores, calibration: the scores of the test rows, and those that thresholds were set on.
         folds: the detectors that were fitted without a fold each, if thresholds were set across folds.
         figures: a folder of pictures.
+        page: of HTML, with all of it.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -83,6 +86,7 @@ class RunFolder:
         self.calibration = self.path / "calibration.parquet"
         self.folds = self.path / "folds.ckpt"
         self.figures = self.path / "figures"
+        self.page = self.path / PAGE
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -341,6 +345,7 @@ class SweepFolder:
         multirun: what Hydra knew of the last command.
         manifests: a folder with what each sweep was asked for.
         leaderboard, table: a row for each detector on each data set, and one for each run.
+        page: of HTML, with all of it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -349,6 +354,7 @@ class SweepFolder:
         self.manifests = self.path / ".sweeps"
         self.leaderboard = self.path / "leaderboard.csv"
         self.table = self.path / "runs.parquet"
+        self.page = self.path / PAGE
 
     def runs(self) -> list[RunFolder]:
         """The runs in the folder and below it, in the order of their names, numbers by value."""

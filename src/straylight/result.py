@@ -33,6 +33,7 @@ class Result(TypedDict, total=False):
     cost: dict[str, Any]
     thresholds: list[dict[str, Any]]
     by_epoch: list[dict[str, Any]]
+    losses: dict[str, list[list[float]]]
     density: dict[str, Any]
     bump: dict[str, Any]
     truth: bool
@@ -73,6 +74,10 @@ def _by_name(is_it: Is) -> Is:
 def _holding(**needed: Is) -> Is:
     """A mapping in which these stand, and hold what they must."""
     return lambda value: isinstance(value, dict) and all(key in value and ok(value[key]) for key, ok in needed.items())
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
 
 
 _anything: Is = lambda value: True  # noqa: E731
@@ -117,6 +122,7 @@ SOUND: Mapping[str, tuple[Is, str]] = {
         _list(_holding(rule=_text, asked=_by_name(_anything), value=_or_null(_number))),
         "must be a list whose entries have rule, asked and value",
     ),
+    "losses": (_or_null(_by_name(_list(_pair))), "must hold lists of an epoch and a value each, by name"),
     "by_epoch": (_list(_holding(epoch=_number)), "must be a list whose entries have an epoch"),
     "density": (_mapping, "must be a mapping"),
     "bump": (_bump, "must hold resonance, cuts and sculpting as docs/runs.md has them"),

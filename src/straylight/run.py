@@ -26,6 +26,7 @@ from straylight.job.train import load, put
 from straylight.judged import Judged
 from straylight.metrics.judge import Judge
 from straylight.report.card import of_folder
+from straylight.report.kept import calibration_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,9 +134,7 @@ class Run(Judged):
     def judge(self) -> Judge:
         """The thresholds and calibration scores of the run."""
         place = RunFolder(self.folder)
-        wanted = {"index", "score", "y", "weight", "fold"}.__contains__
-        columns = place.columns(place.calibration, wanted) if place.calibration.is_file() else None
-        return Judge(str(self.folder), list(self.result.get("thresholds", [])), columns)
+        return Judge(str(self.folder), list(self.result.get("thresholds", [])), calibration_of(place))
 
     @cached_property
     def fold_detectors(self) -> list[Detector]:

@@ -1,7 +1,8 @@
 """Which figures apply to a run, and what of the run each is drawn from.
 
 Each drawing is a function of `Material` that returns a figure, or None where it does not apply: which do follows from
-what the run has, labels, kinds, a plane, images, particles, codes, reconstructions, a density or a resonance.
+what the run has, labels, kinds, a plane, images, particles, codes, reconstructions, a density or a resonance. Those of
+scores alone are in `straylight.report.own`.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from straylight.callbacks.material import Material, Places
 from straylight.explain import Explainer, explained_in, features_of
-from straylight.report import figures
+from straylight.report import figures, own
 from straylight.report.figures.events import is_image
 from straylight.report.figures.plane import CELLS
 from straylight.report.figures.projection import projected
@@ -32,10 +33,6 @@ SAMPLES = {"images": 64, "rows": 2000}
 LATENT_AXES = 4  # of a manifold
 SIDE = 15  # codes along each
 PARTICLES = 57  # numbers of an event of nineteen particles
-FOLDED = {  # what the significances of a hunt are worth, by how its events were scored
-    "forward": "scored by models of earlier folds: z is as wide as it should be",
-    "all": "scored by models of the other folds: without a signal z after a cut is too wide",
-}
 
 
 def data(run: Material) -> Figure | None:
@@ -61,16 +58,6 @@ def particles(run: Material) -> Figure | None:
     if len(places) < len(run.y):
         figure.suptitle(subsampled(len(run.y), len(places)))
     return figure
-
-
-def auroc_by_epoch(run: Material) -> Figure | None:
-    final = run.measured.get("metrics", {}).get("test/auroc")
-    return figures.auroc_by_epoch(run.measured.get("by_epoch", []), run.kinds, final)
-
-
-def confusion(run: Material) -> Figure | None:
-    known = {name: rule for name, rule in run.rules.items() if rule.get("value") is not None or rule.get("flagged")}
-    return figures.confusion({name: rule["confusion"] for name, rule in known.items() if rule.get("confusion")})
 
 
 def plane(run: Material) -> Figure | None:
@@ -100,15 +87,6 @@ def detected(run: Material) -> Figure | None:
         return None
     x = run.events(np.arange(len(run.y))).flatten(1).numpy()
     return figures.found(x, run.y, run.scores, run.first_threshold, run.kinds, run.features)
-
-
-def spectrum(run: Material) -> Figure | None:
-    """What was looked for in the resonant variable, and found; what its significances are worth says the title."""
-    hunt = run.bump
-    note, width = FOLDED.get(hunt.get("direction", ""), ""), hunt.get("width", 1.0)
-    if width != 1.0:
-        note = f"z after a cut is divided by {width:g}, the width that was measured"
-    return figures.spectrum(hunt.get("cuts") or [], hunt.get("resonance") or {}, note)
 
 
 def score_plane(run: Material) -> Figure | None:
@@ -272,20 +250,7 @@ def _few_of_each(run: Material, n: int) -> Places:
 DRAWINGS: dict[str, Drawing] = {
     "data": data,
     "particles": particles,
-    "losses": lambda run: figures.loss_curves(run.losses),
-    "auroc_by_epoch": auroc_by_epoch,
-    "scores": lambda run: figures.score_histogram(run.scores, run.y, run.kinds, run.thresholds, run.weight),
-    "selected": lambda run: figures.selected_fraction(
-        run.scores, run.y, run.kinds, run.thresholds, run.weight, run.input_hz, run.accepted_hz
-    ),
-    "confusion": confusion,
-    "roc": lambda run: figures.roc(run.scores, run.y, run.kinds, run.weight, run.intervals),
-    "precision_recall": lambda run: figures.precision_recall(run.scores, run.y, run.kinds, run.weight, run.intervals),
-    "significance": lambda run: figures.significance(
-        run.scores, run.y, run.kinds, run.weight, run.bump.get("optimum_curve")
-    ),
-    "spectrum": spectrum,
-    "sculpting": lambda run: figures.sculpting(run.bump.get("sculpting") or [], run.bump.get("resonance")),
+    **own.DRAWINGS,
     "plane": plane,
     "detected": detected,
     "score_plane": score_plane,

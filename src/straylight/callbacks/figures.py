@@ -16,6 +16,7 @@ from straylight.callbacks.scored import Scores, due, evaluating, gather, said, s
 from straylight.callbacks.tensorboard import log_png
 from straylight.folder import folder_of, run_of
 from straylight.report.choice import ESSENTIAL, understood
+from straylight.report.kept import finite
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Figures(Gallery):
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
-        return self.drawn.result()
+        return {"losses": finite(self.losses), **self.drawn.result()}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_start(trainer, pl_module)

@@ -103,7 +103,13 @@ class Gallery(AfterTest):
             weight=weights_of(trainer, scores.index),
             measured=measured(trainer, but=self),
             losses=self.losses,
+            calibration=_calibration(trainer),
         )
+
+
+def _calibration(trainer: Any) -> Any:
+    """The scores that another callback has set thresholds on."""
+    return next((held for c in trainer.callbacks if (held := getattr(c, "calibration", None)) is not None), None)
 
 
 def named(name: str) -> None:

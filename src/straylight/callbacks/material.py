@@ -5,7 +5,7 @@ Shapes: `N` rows of the test split, `M` of them looked at, `Z` numbers in a code
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from straylight.callbacks.scored import Scores, names_of, split_of
+from straylight.report.kept import Columns, Kept, Losses
 from straylight.rows.origin import written
 
 Places = NDArray[np.intp]
@@ -30,19 +31,15 @@ class Classes(NamedTuple):
     values: NDArray[Any]
 
 
-class Material:
+class Material(Kept):
     """The scores of the test split, its events, the detector, and what the other callbacks measured.
 
     Attributes:
-        scores: `(N,)`, larger is stranger.
-        y: `(N,)`, -1 unknown, 0 nominal, 1..K the kind of anomaly.
         members: the scores of an ensemble's members, `(N, M)`; None of any other detector.
-        kinds: names of the labels.
-        weight: `(N,)` event weights; None is one each.
         module: the detector.
         data: the data module; None if there is none.
         measured: what the other callbacks add to the record.
-        losses: by name, pairs of epoch and value.
+        others: see `Kept`.
     """
 
     def __init__(
@@ -53,56 +50,14 @@ class Material:
         *,
         weight: NDArray[Any] | None = None,
         measured: Mapping[str, Any] | None = None,
-        losses: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+        losses: Losses | None = None,
+        calibration: Columns | None = None,
     ) -> None:
-        self.scores, self.y, self.weight, self.members = scores.score, scores.y, weight, scores.members
-        self.kinds = tuple(getattr(data, "kinds", ()))
+        kinds = getattr(data, "kinds", ())
+        of: Any = {"weight": weight, "measured": measured, "losses": losses, "calibration": calibration}
+        super().__init__(scores.score, scores.y, kinds, **of)
         self.module, self.data = module, data
-        self.measured, self.losses = measured or {}, losses or {}
-        self.index = scores.index
-
-    # what was measured
-
-    @property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Of ranking metrics, by name."""
-        found = self.measured.get("intervals", {})
-        return {name.removeprefix("test/"): interval for name, interval in found.items()}
-
-    @property
-    def rules(self) -> dict[str, Mapping[str, Any]]:
-        """What is known of each threshold, by its rule."""
-        found = {}
-        for entry in self.measured.get("thresholds", []):
-            asked = " ".join(f"{value:g}" for value in entry["asked"].values())
-            found[f"{entry['rule']} {asked}".strip()] = entry
-        return found
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Scores above which a rule flags, by the rule, for those that have one."""
-        return {name: entry["value"] for name, entry in self.rules.items() if entry.get("value") is not None}
-
-    @property
-    def accepted_hz(self) -> list[float]:
-        """The rates that may be kept, as thresholds were asked for."""
-        return [entry["accept_hz"] for entry in self.rules.values() if "accept_hz" in entry]
-
-    @property
-    def input_hz(self) -> float | None:
-        """How many events arrive a second, where a threshold was asked for by a rate."""
-        asked = (entry["asked"] for entry in self.rules.values())
-        return next((known["input_hz"] for known in asked if "input_hz" in known), None)
-
-    @property
-    def first_threshold(self) -> tuple[str, float] | None:
-        """The first of them, its rule and the score."""
-        return next(iter(self.thresholds.items()), None)
-
-    @property
-    def bump(self) -> Mapping[str, Any]:
-        """What was looked for in the spectrum of a resonance; empty where the data have none."""
-        return self.measured.get("bump") or {}
+        self.index, self.members = scores.index, scores.members
 
     # the rows
 

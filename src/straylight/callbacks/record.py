@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 
 from straylight.callbacks.cost import Layers
-from straylight.callbacks.scored import Scores, TestScores, columns_of, kinds_of, measured, split_of
+from straylight.callbacks.scored import Scores, TestScores, columns_of, kinds_of, measured, split_of, weights_of
 from straylight.folder import RunFolder
+from straylight.report.kept import WEIGHT
 
 PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
 
@@ -60,8 +61,10 @@ class Record(TestScores):
     def on_scores(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Scores) -> None:
         if not trainer.is_global_zero:
             return
-        test = split_of(getattr(trainer, "datamodule", None), "test")
-        self.folder.write_columns(self.folder.scores, columns_of(scores, kinds_of(trainer), test))
+        columns = columns_of(scores, kinds_of(trainer), split_of(getattr(trainer, "datamodule", None), "test"))
+        if (weight := weights_of(trainer, scores.index)) is not None:
+            columns[WEIGHT] = weight
+        self.folder.write_columns(self.folder.scores, columns)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer, pl_module, "ok")

@@ -73,6 +73,7 @@ class Thresholds(TestScores):
         self._told = False
         self._by_fold: list[NDArray[np.float32]] = []  # scores of the test rows
         self.found: list[dict[str, Any]] = []
+        self.calibration: dict[str, Any] | None = None  # the columns of the scores that they are set on
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
@@ -101,7 +102,7 @@ class Thresholds(TestScores):
             log.warning(f"{said} data.smallest_fpr has more rows validate{more}.")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.cuts, self.found = None, []
+        self.cuts, self.found, self.calibration = None, [], None
         if self.cross is not None:
             self._calibrate_across(trainer, pl_module, self.cross)
             return
@@ -115,11 +116,11 @@ class Thresholds(TestScores):
         except ValueError as error:
             raise StraylightError(f"{type(pl_module).__name__} sets no threshold: {error}.") from error
         self.found = self.cuts.entries
+        self.calibration = {"index": scores.index, "score": scores.score, "y": scores.y}
+        self.calibration |= {} if weight is None else {"weight": weight}
         if trainer.is_global_zero and self.folder is not None:
-            columns = {"index": scores.index, "score": scores.score, "y": scores.y}
-            columns |= {} if weight is None else {"weight": weight}
-            columns |= names_of(_calibrated(trainer), scores.index)
-            self.folder.write_columns(self.folder.calibration, columns)
+            names = names_of(_calibrated(trainer), scores.index)
+            self.folder.write_columns(self.folder.calibration, self.calibration | names)
 
     # calibration on training rows
 

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from straylight import config, habits
+from straylight.commands.pages import asked_for as page_asked_for
+from straylight.commands.pages import write_run
 from straylight.console import say
 from straylight.errors import ConfigError, Interrupted
 from straylight.folder import RunFolder, SweepFolder
@@ -103,6 +105,8 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         return None
     log.info(("" if single else f"#{job.job.num} ") + headline(result))
     if single:
+        if OmegaConf.select(cfg, "report.html"):
+            say(f"To open in a browser, or to send: {as_typed(command, write_run(folder.path))}")
         show_next(command, folder.path)
     return result.get("metrics", {}).get("test/auroc")
 
@@ -203,8 +207,9 @@ def _conclude(command: Command, folder: Path, interrupted: bool) -> None:
     from straylight.report.page import report
 
     typed = as_typed(command, folder)
-    if SweepFolder(folder).has_results:
-        report(Path(typed))
+    place = SweepFolder(typed)
+    if place.has_results:
+        report(Path(typed), html=place.page if page_asked_for(place) else None)
         show_next(command, folder)
     if interrupted:
         say(f"\nInterrupted. To go on where it stopped: straylight train -m resume={shlex.quote(typed)}")

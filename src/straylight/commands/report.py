@@ -5,11 +5,13 @@ from pathlib import Path
 
 from straylight.commands.asked import Parser
 from straylight.console import say
-from straylight.folder import RunFolder, SweepFolder
+from straylight.folder import PAGE, RunFolder, SweepFolder
 from straylight.report.compared import PICTURES
 from straylight.report.page import report, show_run
 from straylight.report.plain import as_json
 from straylight.runtimes import BEST, RUNTIMES
+
+DEFAULT = Path("\0")  # no file is called so: in the folder
 
 
 def main(arguments: list[str]) -> None:
@@ -44,16 +46,28 @@ def main(arguments: list[str]) -> None:
         help="with --retime or --figures: a module whose classes may be built",
     )
     parser.add_argument(
+        "--html",
+        nargs="?",
+        type=Path,
+        const=DEFAULT,
+        metavar="FILE",
+        help="write all of it as one HTML file, too, which opens in any browser and asks no other host for anything; "
+        f"without a name it is {PAGE} in the folder",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print it as JSON: the record of a run, or rows and records"
     )
     given = parser.parse_args(arguments)
     if given.folder is None and given.figures and Path(given.figures[-1]).is_dir():
         given.folder = Path(given.figures.pop())  # `--figures FOLDER`
+    if given.folder is None and given.html is not None and given.html.is_dir():
+        given.folder, given.html = given.html, DEFAULT  # `--html FOLDER`
     if given.folder is None:
         parser.error("say which folder: of a run, of a sweep, or above several of them")
     folder, runs = given.folder, SweepFolder(given.folder)
     if not folder.is_dir():
         sys.exit(_refusal(f"there is no folder {folder}."))
+    html = _page(folder, given.html)
     failures = 0
     if given.retime:
         from straylight.commands.retime import retime
@@ -61,16 +75,23 @@ def main(arguments: list[str]) -> None:
         failures = retime(folder, given.trust)
     if given.figures is not None:
         failures += _figures(folder, given.figures, given.trust)
+    if given.json and html is not None:
+        sys.exit(_refusal("--json prints for programs and --html writes for people: ask for one after the other."))
     if given.json and (RunFolder(folder).result.is_file() or runs.has_results):
         print(as_json(folder, given.runtime))
     elif RunFolder(folder).result.is_file():
         show_run(folder, details=given.details)
+        if html is not None:
+            _write_run(folder, html)
     elif given.details:
         sys.exit(_refusal(f"--details is for the folder of one run, and {folder} holds no result.json of its own."))
     elif not runs.has_results:
         sys.exit(_refusal(f"{folder} holds no result.json, in it or below: no run in it has ended."))
     else:
-        report(folder, runtime=given.runtime)
+        try:
+            report(folder, runtime=given.runtime, html=html)
+        except OSError as error:
+            sys.exit(_refusal(f"{error.filename or folder} cannot be written: {error.strerror or error}."))
     if failures:
         sys.exit(1)
 
@@ -87,6 +108,26 @@ def _figures(folder: Path, names: list[str], trust: list[str]) -> int:
     from straylight.commands.redraw import redraw
 
     return redraw(folder, only, trust)
+
+
+def _page(folder: Path, named: Path | None) -> Path | None:
+    """The file of the page, if one was asked for."""
+    if named is None or named == DEFAULT:
+        return None if named is None else folder / PAGE
+    if named.is_dir():
+        sys.exit(_refusal(f"--html takes a file, and {named} is a folder: --html {named / PAGE}."))
+    if named.suffix.lower() not in (".html", ".htm"):
+        sys.exit(_refusal(f"--html writes HTML, whose files end in .html, and not {named.name}."))
+    return named
+
+
+def _write_run(folder: Path, html: Path) -> None:
+    from straylight.commands.pages import write_run
+
+    try:
+        say(f"To open in a browser, or to send: {write_run(folder, html)}")
+    except OSError as error:
+        sys.exit(_refusal(f"{html} cannot be written: {error.strerror or error}."))
 
 
 def _refusal(sentence: str) -> int:

@@ -17,6 +17,7 @@ from straylight.callbacks.scored import Scores, weights_of_split
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import read_checkpoint
+from straylight.report.kept import calibration_of
 
 if TYPE_CHECKING:
     from straylight.run import Run
@@ -66,7 +67,9 @@ def material_of(run: Run, data: Any) -> Material:
     if (changed := _changed(run, data, scores)) is not None:
         raise ConfigError(f"{place} was tested on other data than {data.name} serves now: {changed}.")
     weight = weights_of_split(data.splits.test, scores.index)
-    return Material(scores, run.detector, data, weight=weight, measured=run.result, losses=_losses(place))
+    held = calibration_of(place)
+    known: Any = {"weight": weight, "measured": run.result, "losses": _losses(place), "calibration": held}
+    return Material(scores, run.detector, data, **known)
 
 
 def _losses(place: RunFolder) -> dict[str, list[tuple[float, float]]]:

@@ -58,21 +58,27 @@ def card(result: Mapping[str, Any], extremes: str = "", folder: str = "") -> str
         True
     """
     status = str(result.get("status", "without a result"))
-    named = f"{result.get('detector') or 'A run'} on {result.get('data') or 'its data'}"
+    what = named(result)
     sections = [(heading, parts) for heading, of in SECTIONS.items() if (parts := [*of(result)])]
     if rows := [*_strangest(extremes)]:
         sections.append((f"The {STRANGEST} strangest test rows", rows))
     return _template().render(
-        title=f"{named}, seed {result['seed']}" if result.get("seed") is not None else named,
+        title=f"{what}, seed {result['seed']}" if result.get("seed") is not None else what,
         status=status,
-        facts=[*_facts(result)],
+        facts=[*facts(result)],
         folder=folder,
         sections=sections,
         notices=[*filter(None, [result.get("reason")]), *(result.get("notices") or [])],
     )
 
 
-def _facts(result: Mapping[str, Any]) -> Iterator[str]:
+def named(result: Mapping[str, Any]) -> str:
+    """A run by its detector and its data set."""
+    return f"{result.get('detector') or 'A run'} on {result.get('data') or 'its data'}"
+
+
+def facts(result: Mapping[str, Any]) -> Iterator[str]:
+    """What a run is, in a few words each."""
     metrics = result.get("metrics") or {}
     for key, what in (("test/nominal", "nominal"), ("test/anomalous", "anomalous")):
         if metrics.get(key) is not None:

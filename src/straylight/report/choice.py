@@ -18,6 +18,7 @@ NAMES = (
     "scores",
     "selected",
     "confusion",
+    "p_values",
     "roc",
     "precision_recall",
     "significance",

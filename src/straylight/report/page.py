@@ -57,6 +57,8 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
         if page:
             page.write(results, table)
             say(f"To open in a browser, or to send: {page.path}")
+        elif place.page.is_file():
+            say(f"{place.page} is of an earlier report; --html writes it anew.")
     for trouble in troubles(results, place.unfinished()):
         say(trouble)
     return table

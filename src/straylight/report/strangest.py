@@ -9,11 +9,12 @@ from rich.text import Text
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.report.details import Part, number
+from straylight.report.kept import WEIGHT
 from straylight.report.sheet import Column, Sheet
 from straylight.rows.origin import FILE, ROW, written
 
 LISTED = 10
-OURS = ("index", "score", "y", "kind", FILE, ROW)
+OURS = ("index", "score", "y", "kind", FILE, ROW, WEIGHT)
 
 
 def strangest(folder: Path, most: int = LISTED) -> Iterator[Part]:

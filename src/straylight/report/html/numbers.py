@@ -112,7 +112,7 @@ def _drawn(panel: Axes) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _ticks(panel: Axes) -> dict[float, str]:
     """Names at the places of an axis, where these are names."""
-    places = panel.yaxis.get_majorticklocs().tolist()
+    places = np.asarray(panel.yaxis.get_majorticklocs(), float).tolist()
     labels = [label.get_text() for label in panel.yaxis.get_ticklabels()]
     return {p: text for p, text in zip(places, labels, strict=False) if text and not _is_number(text)}
 

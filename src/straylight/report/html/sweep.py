@@ -19,7 +19,6 @@ from straylight.report.html.tables import Heading, Table, of
 from straylight.report.leaderboard import Row, Run, grouped
 from straylight.report.scan import SENTENCE, scans, sheet
 
-PAGE = "report.html"
 RUNS = (
     Heading("run", text=True),
     Heading("detector", text=True),

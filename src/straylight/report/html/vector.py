@@ -92,19 +92,19 @@ def _without_styles(root: ET.Element) -> None:
                 element.set(name, value)
 
 
-def _in_ink(root: ET.Element, within: bool = False) -> None:
+def _in_ink(root: ET.Element) -> None:
     """Black and white as the page has them, but for what is written on an image, whose colours stay."""
     on_image = root.find("./g/image") is not None or root.find("./image") is not None
+    ground = root.get("id", "").startswith(("figure_", "axes_", "legend_"))
     for child in root:
         name = child.get("id", "")
-        written = within and name.startswith("text_")
-        if written:
+        if on_image and name.startswith("text_"):
             for text in child.iter("text"):
                 text.attrib.setdefault("fill", "#000000")
             continue
-        if name.startswith("patch_") and root.get("id", "").startswith(("figure_", "axes_", "legend_")):
-            for ground in [p for p in child if p.get("fill") == "#ffffff"]:
-                child.remove(ground)
+        if ground and name.startswith("patch_"):
+            for white in [p for p in child if p.get("fill") == "#ffffff"]:
+                child.remove(white)
         for kind in ("fill", "stroke"):
             colour = child.get(kind, "")
             if colour == "#ffffff":
@@ -112,7 +112,7 @@ def _in_ink(root: ET.Element, within: bool = False) -> None:
                 child.set("class", f"{PAPER}-{kind}")
             elif _dark(colour):
                 child.set(kind, INK)
-        _in_ink(child, on_image or (within and not name.startswith("matplotlib.axis")))
+        _in_ink(child)
 
 
 def _dark(colour: str) -> bool:

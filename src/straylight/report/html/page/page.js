@@ -124,3 +124,54 @@ all("button.copy").forEach((button) => button.addEventListener("click", async ()
   }
   say("the command was " + button.textContent.toLowerCase());
 }));
+
+// any threshold of a run
+const dial = one("#dial-data") && JSON.parse(one("#dial-data").textContent);
+if (dial) {
+  const place = one("#place"), shown = (number) => Number(number.toPrecision(5)).toLocaleString("en");
+  const counts = all("#flags .flagged-count"), shares = all("#flags .flagged-share");
+  const listed = all("#listed table tbody tr");
+  const drawing = one("#figure-scores svg");
+  const lines = !drawing ? [] : dial.lines.map(({ top, bottom }) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [name, value] of Object.entries({ y1: top, y2: bottom, stroke: "currentColor", "stroke-width": 2 }))
+      line.setAttribute(name, value);
+    drawing.append(line);
+    return line;
+  });
+  const set = () => {
+    const at = Number(place.value), threshold = dial.thresholds[at];
+    const text = shown(threshold);
+    one("#threshold").textContent = text;
+    place.setAttribute("aria-valuetext", text);
+    let flagged = 0, found = 0, anomalies = 0, known = 0;
+    dial.kinds.forEach((kind, i) => {
+      const n = kind.flagged[at];
+      counts[i].textContent = shown(n);
+      shares[i].textContent = kind.total ? (n / kind.total).toPrecision(3) : "";
+      flagged += n;
+      if (kind.label >= 0) known += n;
+      if (kind.label > 0) { found += n; anomalies += kind.total; }
+    });
+    const told = [`${shown(flagged)} events are flagged`];
+    if (anomalies) {
+      const precision = known ? found / known : NaN, recall = found / anomalies;
+      told.push(`precision ${known ? precision.toFixed(4) : "none"}`, `recall ${recall.toFixed(4)}`);
+      if (known && found) told.push(`F1 ${(2 * precision * recall / (precision + recall)).toFixed(4)}`);
+    }
+    one("#decided").textContent = `${told.join(", ")}.`;
+    dial.lines.forEach(({ across }, i) => {
+      lines[i]?.setAttribute("x1", across[at]);
+      lines[i]?.setAttribute("x2", across[at]);
+    });
+    listed.forEach((row, i) => row.classList.toggle("flagged", dial.strangest[i] > threshold));
+  };
+  place.addEventListener("input", set);
+  all("button.rule").forEach((button) => button.addEventListener("click", () => {
+    place.value = button.dataset.place;
+    set();
+  }));
+  one("#dial").hidden = false;
+  one("#flagged-note")?.removeAttribute("hidden");
+  set();
+}
