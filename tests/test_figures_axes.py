@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from straylight.metrics.across import across
+from straylight.metrics.conformal import Calibration
 from straylight.report import figures
 from straylight.report.figures.axes import CLOSEST, WIDTHS, logarithmic, quality, symmetric
 from straylight.report.figures.span import crowded, span
@@ -158,6 +159,7 @@ SCORES = (
 OF_SCORES = {
     "scores": lambda s, y: figures.score_histogram(s, y, KINDS, {"quantile 0.95": float(np.quantile(s, 0.95))}),
     "selected": lambda s, y: figures.selected_fraction(s, y, KINDS),
+    "p_values": lambda s, y: figures.p_values(Calibration(s[y == 0]).p_values(s), y, int((y == 0).sum()), KINDS),
     "roc": lambda s, y: figures.roc(s, y, KINDS),
     "precision_recall": lambda s, y: figures.precision_recall(s, y, KINDS),
     "significance": lambda s, y: figures.significance(s, y, KINDS),

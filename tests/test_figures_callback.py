@@ -44,7 +44,7 @@ from straylight.report.choice import NAMES, each, understood
 from straylight.report.figures.style import look
 from straylight.run import Run
 
-SCORED = {"scores", "selected", "roc", "precision_recall", "extremes"}
+SCORED = {"scores", "selected", "p_values", "roc", "precision_recall", "extremes"}
 #: Runs that several tests read, by what they are; each is trained once, and draws all its figures itself.
 RUNS = {
     "plane": ["detector=vae", "data=blobs", "detector.latent=3", "trainer.max_epochs=2"],
@@ -648,6 +648,6 @@ def test_an_embedding_that_fails_fails_no_run(straylight_train, monkeypatch) -> 
 
 
 def test_callbacks_can_be_built_by_hand() -> None:
-    assert Figures("somewhere").result() == {"figures": []}
+    assert Figures("somewhere").result() == {"losses": {}, "figures": []}
     with pytest.raises(ValueError, match="max_points"):
         TensorBoard(max_points=-1)

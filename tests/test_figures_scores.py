@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from given import rendered
+from straylight.metrics.conformal import Calibration
 from straylight.metrics.ranking import Ranked
 from straylight.metrics.ranks import Column, Ranks
 from straylight.report import figures
@@ -338,3 +339,39 @@ def test_auroc_by_epoch_draws_all_and_each_kind_in_its_colour() -> None:
 
 def test_a_span_is_linear_without_a_width() -> None:
     assert Span(0, 1).forward([0.5]).tolist() == [0.5]
+
+
+# p-values
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_p_values_are_drawn_as_the_fraction_at_most_each_level(weighted) -> None:
+    random = np.random.default_rng(3)
+    y = np.repeat([0, 1], [200, 40])
+    p = (random.integers(1, 101, 240) / 101) ** (1 + y)
+    weight = random.uniform(0.5, 2, 240) if weighted else None
+    (axis,) = rendered(figures.p_values(p, y, 100, KINDS, weight)).axes
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    ones = np.ones(240) if weight is None else weight
+    for line, label in zip(axis.lines, (0, 1), strict=False):
+        own = y == label
+        for level, share in zip(*line.get_data(), strict=True):
+            assert share == pytest.approx(ones[own & (p <= level * (1 + 1e-12))].sum() / ones[own].sum())
+    assert len(axis.collections) == (not weighted)  # the band is of events that count alike
+    assert figures.p_values(p, np.ones(240, int), 100) is None
+
+
+def test_the_band_of_p_values_holds_nominal_samples() -> None:
+    random = np.random.default_rng(4)
+    inside = tried = 0
+    for _ in range(40):
+        p = Calibration(random.normal(size=99)).p_values(random.normal(size=300))
+        (axis,) = figures.p_values(p, np.zeros(300, int), 99).axes
+        ends = axis.collections[0].get_paths()[0].vertices
+        levels = np.unique(ends[:, 0])
+        for level in levels:
+            column = ends[np.isclose(ends[:, 0], level)][:, 1]
+            share = (p <= level * (1 + 1e-9)).mean()
+            inside += column.min() - 1e-9 <= share <= column.max() + 1e-9
+            tried += 1
+    assert 0.9 < inside / tried <= 1  # 95 % or more, levels of one sample going together

@@ -60,6 +60,7 @@ ODD = {
     "cost": [[], "much"],
     "thresholds": [None, [{}], [{"rule": "fpr"}], [{"rule": "fpr", "asked": None, "value": 1}]],
     "by_epoch": [[{}], [{"epoch": "one"}]],
+    "losses": [[], {"train/loss": 1.0}, {"train/loss": [1.0]}, {"train/loss": [[1, "2"]]}, {"train/loss": [[1]]}],
     "density": ["high"],
     "bump": [[], {"cuts": [{}]}, {"sculpting": [{}]}, {"resonance": 3}],
     "truth": [None, "yes"],

@@ -63,7 +63,7 @@ def draw(
     try:
         # here, since it takes a second and a run without figures needs none of it
         from straylight.callbacks.drawings import DRAWINGS
-        from straylight.report.figures import literal
+        from straylight.report.figures import save
     except Exception as error:  # such as a matplotlib that cannot be imported
         log.warning(f"No figure was drawn: {said(error)}")
         return done
@@ -77,7 +77,7 @@ def draw(
                 figure = DRAWINGS[name](material)
             if applies := figure is not None:
                 picture = io.BytesIO()
-                literal(figure).savefig(picture, format="png", dpi=dpi, metadata=marks)
+                save(figure, picture, format="png", dpi=dpi, metadata=marks)
                 with replacing(folder / f"{name}.png", durable=False) as aside:
                     aside.write_bytes(picture.getvalue())
                 show(name, picture.getvalue(), *(round(inches * dpi) for inches in figure.get_size_inches()))

@@ -142,5 +142,5 @@ def draw(why: Explanation, who: Named, folder: Path) -> list[Path]:
             found[name] = figures.waterfall(why.contributions[i], why.baseline[i], features.names, values, title)
     for name, figure in found.items():
         with replacing(folder / f"{name}.png", durable=False) as aside:
-            figures.literal(figure).savefig(aside, dpi=110)
+            figures.save(figure, aside, dpi=110)
     return [folder / f"{name}.png" for name in found]

@@ -10,6 +10,7 @@ from straylight.atomic import replacing
 from straylight.console import say
 from straylight.folder import RunFolder
 from straylight.metrics.across import Across, across
+from straylight.report.kept import WEIGHT
 from straylight.report.leaderboard import Groups, Row, Run, grouped, means
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def draw(
         try:
             if (figure := picture.figure(groups, table)) is not None:
                 with replacing(folder / name, durable=False) as aside:
-                    _figures().literal(figure).savefig(aside, dpi=DPI)
+                    _figures().save(figure, aside, dpi=DPI)
                 written.append(name)
                 if shown is not None:
                     shown(name, figure)
@@ -125,7 +126,7 @@ def _curves(groups: Groups) -> dict[str, dict[str, list[Any]]]:
 
 
 def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, list[Any]]]:
-    """What is made of the scores and labels of runs, by data set and detector, of the first twelve data sets.
+    """What is made of the scores, labels and weights of runs, by data set and detector, of the first twelve data sets.
 
     Scores that cannot be read are named, and cost no other run its curve.
     """
@@ -138,9 +139,11 @@ def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, 
             if not path.is_file():
                 continue
             try:
-                columns = pq.read_table(path, columns=["score", "y"])
-                one = made(columns["score"].to_numpy(), columns["y"].to_numpy())
-            except (OSError, ValueError) as error:  # Arrow's are of these
+                with pq.ParquetFile(path) as file:
+                    wanted = [name for name in ("score", "y", WEIGHT) if name in file.schema_arrow.names]
+                    columns = {name: column.to_numpy() for name, column in zip(wanted, file.read(wanted), strict=True)}
+                one = made(columns["score"], columns["y"], weight=columns.get(WEIGHT))
+            except (OSError, ValueError, KeyError) as error:  # Arrow's are of these
                 say(f"{path} cannot be read, and has no curve: {' '.join(str(error).split())}", error=True)
                 continue
             if one is not None:

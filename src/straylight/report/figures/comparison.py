@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from straylight.report.figures.about import about
 from straylight.report.figures.axes import CHANCE, WIDTHS, logarithmic, quality
 from straylight.report.figures.curves import parts, resolved, roc_points
-from straylight.report.figures.style import Names, band, beside, cut, ink, look, panels, series, tiles
+from straylight.report.figures.style import Names, Weight, band, beside, cut, ink, look, panels, series, tiles
 from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
@@ -44,14 +44,14 @@ class Curve(NamedTuple):
     anomalous: float = math.inf
 
 
-def curve(scores: ArrayLike, y: ArrayLike) -> Curve | None:
+def curve(scores: ArrayLike, y: ArrayLike, weight: Weight = None) -> Curve | None:
     """The ROC curve of one run, for `roc_overlay`; None where a side is empty.
 
     Example:
         >>> curve([0, 1, 2, 3], [0, 0, 1, 1]).tpr.tolist()[0]
         1.0
     """
-    ranks = next((ranks for _, _, ranks in parts(scores, y)), None)  # of all anomalies
+    ranks = next((ranks for _, _, ranks in parts(scores, y, weight=weight)), None)  # of all anomalies
     if ranks is None:
         return None
     fpr, tpr = roc_points(ranks)

@@ -108,7 +108,12 @@ def _environment() -> Any:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     made = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_part), undefined=StrictUndefined
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_part),
+        undefined=StrictUndefined,
+        finalize=lambda value: _said(value) if type(value) is str else value,  # in attributes, too
     )
     made.filters |= {"name": name, "reason": reason, "told": told}
     return made

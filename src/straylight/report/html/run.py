@@ -62,7 +62,7 @@ class RunPage:
         kept = self._try("the scores", self._kept)
         shown = dial(kept) if kept is not None else None
         figures, lines = self._figures(kept, shown)
-        listed = self._try("the strangest events", lambda: of(strangest(self.place.path, LISTED))) or []
+        listed = self._try("the strangest events", lambda: [*of(strangest(self.place.path, LISTED))]) or []
         settings = self._try("the config", self._settings) or []
         sections = {
             "reached": "What it reached",
@@ -113,8 +113,7 @@ class RunPage:
         """Tables and sentences of the console; one that cannot be made costs no other."""
         found: list[Table | str] = []
         for part in parts:
-            what = part.__name__.replace("_", " ")
-            found += self._try(what, lambda part=part: of([*part(self.result)])) or []  # type: ignore[misc]
+            self._try(part.__name__.replace("_", " "), lambda part=part: found.extend(of(part(self.result))))  # type: ignore[misc]
         return found
 
     def _figures(self, kept: Kept | None, shown: Any) -> tuple[list[Drawn], list[Any]]:

@@ -94,7 +94,7 @@ class SweepPage:
                 "troubles": troubles(results, SweepFolder(self.folder).unfinished()),
                 "board": shown,
                 "figures": self.figures,
-                "compared": of(compared),
+                "compared": [*of(compared)],
                 "runs": {"headings": RUNS, "rows": [self._run(result, names) for result in results]},
                 "conditions": [*conditions(results)],
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,18 +27,19 @@ class Table:
     rows: list[list[str]] = field(default_factory=list)
 
 
-def of(parts: Iterable[Part]) -> list[Table | str]:
+def of(parts: Iterable[Part]) -> Iterator[Table | str]:
     """Tables and sentences of the console, for a page.
 
     Example:
         >>> from straylight.report.details import headed
         >>> sheet = headed("kind", "AUROC")
         >>> sheet.add_row("noise", "0.98")
-        >>> made = of([sheet, "A sentence."])
+        >>> made = [*of([sheet, "A sentence."])]
         >>> made[0].rows, made[1]
         ([['noise', '0.98']], 'A sentence.')
     """
-    return [_table(part) if isinstance(part, Sheet) else part for part in parts]
+    for part in parts:
+        yield _table(part) if isinstance(part, Sheet) else part
 
 
 def _table(sheet: Sheet) -> Table:

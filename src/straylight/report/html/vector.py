@@ -18,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from straylight.report.figures.about import ABOUT
-from straylight.report.figures.literal import literal
+from straylight.report.figures.literal import save
 
 AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "straylight"}  # not as outlines; and names that do not change
 UNSAID = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -51,10 +51,9 @@ def svg(figure: Figure, key: str, label: str, called: Called = dict) -> str:
         >>> "style=" in made, "&lt;b&gt;not bold&lt;/b&gt;" in made
         (False, True)
     """
-    literal(figure)
     file = io.StringIO()
     with rc_context(AS_TEXT):
-        figure.savefig(file, format="svg", metadata=UNSAID)
+        save(figure, file, format="svg", metadata=UNSAID)
     root = ET.fromstring(FORBIDDEN.sub("\ufffd", file.getvalue()))
     for element in root.iter():
         element.tag = _bare(element.tag)
