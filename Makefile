@@ -24,11 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 DEMO = -m detector=autoencoder,bayesian_gmm,hbos,knn,pca data=digits_contaminated,moons seed=0,1,2 \
-  trainer.max_epochs=20 callbacks.latency.batches=[1,1024] hydra.launcher.jobs_per_process=40
+  trainer.max_epochs=20 callbacks.latency.batches=[1,1024] hydra.launcher.jobs_per_process=40 report.html=true
 
 demo: $(STAMP) ## compare 5 detectors on 2 data sets over 3 seeds, in about a minute
 	$(BIN)/straylight train $(DEMO)
-	@echo "Look at $$(ls -td outputs/sweeps/*/ | head -n 1)heat_map.png and pareto.png beside it."
+	@echo "Open $$(ls -td outputs/sweeps/*/ | head -n 1)report.html in a browser: xdg-open or open does, or drop it there."
 
 docs: $(DOCS) ## build the pages of docs/ into build/site, warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f .mkdocs/mkdocs.yml
