@@ -133,11 +133,10 @@ class Bump(AfterTest):
         if data.log_ratio is None:
             return
         ratio = _log_ratio(data, scores.index)
-        optimum = max_sic(ratio[nominal], ratio[anomalous], *weights)
-        assert optimum is not None  # of as many events
-        self.metrics["test/optimum_max_sic"] = optimum[0]
-        self.metrics["test/optimum_fraction"] = best[0] / optimum[0]
         tpr, sic = sic_curve(ratio[nominal], ratio[anomalous], weights[0], weights[1], POINTS)
+        optimum = float(sic.max())
+        self.metrics["test/optimum_max_sic"] = optimum
+        self.metrics["test/optimum_fraction"] = best[0] / optimum
         self.found["optimum_curve"] = {"tpr": tpr.tolist(), "sic": sic.tolist()}
 
     # on rows over all of the spectrum
