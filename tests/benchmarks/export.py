@@ -97,7 +97,8 @@ def main() -> None:
             worst = max(one.difference for one in made.findings)
             size = made.files["model.onnx"] / 1e3
             print(f"| `{name}` | {size:,.0f} | {worst:.0e} | {cells[0]} | {cells[1]} |", flush=True)
-    print(f"ratio: {statistics.median(ratios):.3g}")
+    if ratios:
+        print(f"ratio: {statistics.median(ratios):.3g}")
 
 
 if __name__ == "__main__":
