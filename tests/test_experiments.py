@@ -23,7 +23,7 @@ assert spec is not None and spec.loader is not None
 experiments = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(experiments)
 
-NOT_YET = {"sweep/bump"}  # was not run as a whole, which its head says
+NOT_YET = {"sweep/bump"}  # as a whole, which its head says
 TUTORIALS = {
     "maf_gaussians",
     "vae_blobs",
@@ -51,7 +51,7 @@ def test_the_head_of_an_experiment_has_its_command_and_its_numbers(name) -> None
     found = head(name)
     assert re.search(rf"^#   straylight train (-m )?experiment={name}( |$)", found, re.MULTILINE)
     if name in NOT_YET:
-        assert "# Not run as a whole yet" in found and "# Measured" not in found
+        assert "# Not measured as a whole yet" in found and "# Measured" not in found
         return
     measured = re.search(r"^# Measured by tests/benchmarks/experiments.py.*?\n((#   .*\n?)+)", found, re.MULTILINE)
     assert measured is not None and re.search(r"\d minutes (a run|together)", measured[1])
@@ -150,6 +150,58 @@ def test_runs_count_only_where_all_detectors_have_all_seeds(tmp_path) -> None:
     shutil.rmtree(folders["b", "pca", 0])
     assert experiments.ended(tmp_path) == []
     assert experiments.ended(tmp_path / "nowhere") == []
+
+
+BUMPS = {
+    (0.005, "anode"): (0.25, 0.125),
+    (0.005, "cwola"): (0.5, 0.75),
+    (0.005, "idealized"): (0.875, 0.875),
+    (0.01, "anode"): (1.0, 1.0),
+    (0.01, "cwola"): (0.5, 0.5),
+    (0.01, "idealized"): (0.75, 0.25),
+}
+
+
+def bumps(fraction: float, detector: str, seed: int, of: float, known: bool = True) -> dict:
+    """A run of a search; the optimum of all is 12."""
+    asked = ["data=bump", f"detector={detector}", f"data.signal_fraction={fraction}", f"seed={seed}"]
+    optimum = {"test/optimum_fraction": of} if known else {}
+    return run("bump", detector, seed, 0.5) | {
+        "variant": f"{detector}{fraction}",
+        "overrides": asked,
+        "metrics": {"test/auroc": 0.5, "test/max_sic": 12 * of, **optimum},
+        "bump": {"rows": 10},
+        "truth": detector == "idealized",
+    }
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sweep_over_bumps_tells_the_improvement_within_each_fraction_of_signal(tmp_path, known) -> None:
+    for (fraction, detector), values in BUMPS.items():
+        for seed, of in enumerate(values):
+            folder = tmp_path / f"{detector}{fraction}{seed}"
+            (folder / ".hydra").mkdir(parents=True)
+            (folder / ".hydra" / "config.yaml").touch()
+            (folder / "result.json").write_text(json.dumps(bumps(fraction, detector, seed, of, known)))
+    (tmp_path / "leaderboard.csv").touch()
+    results = experiments.ended(tmp_path)
+    assert len(results) == 12
+    lines = experiments.block(results, True)
+    told = [line.removeprefix("#   ") for line in lines[2:4]]
+    if known:
+        assert "largest significance improvement, in units of the optimum's; * has read" in " ".join(lines).lower()
+        assert told == [
+            "bump, signal_fraction=0.005: idealized* 0.875, cwola 0.625 (0.500-0.750), anode 0.188 (0.125-0.250)",
+            "bump, signal_fraction=0.01: anode 1.000, cwola 0.500, idealized* 0.500 (0.250-0.750)",
+        ]
+    else:
+        assert "optimum" not in " ".join(lines)
+        assert told[1].endswith("anode 12.000, cwola 6.000, idealized* 6.000 (3.000-9.000)")
+    assert "AUROC" not in " ".join(lines) and "12 runs, 1.2 minutes together" in lines[-1]
+    shutil.rmtree(tmp_path / "cwola0.011")
+    assert experiments.ended(tmp_path) == [], "a seed is missing"
+    shutil.rmtree(tmp_path / "cwola0.010")
+    assert experiments.ended(tmp_path) == [], "a detector lacks a fraction"
 
 
 def test_numbers_of_detectors_and_of_many_data_sets() -> None:

@@ -32,6 +32,7 @@ from straylight.detectors import (
     AnoGAN,
     AutoEncoder,
     BayesianGMM,
+    CWoLa,
     DeepSVDD,
     EllipticEnvelope,
     Ensemble,
@@ -421,6 +422,10 @@ def test_what_cannot_be_explained_is_refused(options, said) -> None:
         contributions(detector_of("pca"), rows(2)[:, :3])
     with pytest.raises(ConfigError, match="no sum over features; explain it by shapley"):
         contributions(detector_of("local_outlier_factor"), rows(2), method="exact")
+    hunter = CWoLa((D,), context=1, folds=2)
+    given = {"reference": rows(3), "method": "gradients"}
+    with pytest.raises(ConfigError, match="the score of this CWoLa has no gradient; explain it by shapley"):
+        contributions(hunter, rows(2), np.zeros((2, 1)), **given)
 
 
 def test_no_event_is_explained_by_nothing() -> None:

@@ -363,6 +363,11 @@ def test_a_score_plane_refuses_what_does_not_fit(x, scores, y, said) -> None:
 # before and after
 
 
+def legend_of(figure):
+    legend = figure.legends[0] if figure.legends else next(a.get_legend() for a in figure.axes if a.get_legend())
+    return legend.get_texts(), legend.legend_handles
+
+
 def hunted(*z, direction="forward", **more):
     counted = {"kept": 10, "observed": 6, "expected": 4.0, "uncertainty": 1.0, "p": 0.1}
     cuts = [{"efficiency": e, "z": value, **counted} for e, value in zip((1.0, 0.1, 0.01), z, strict=False)]
@@ -392,6 +397,24 @@ def test_significances_are_points_of_runs_hollow_where_they_are_too_wide() -> No
     assert z_of(cuts) == {0.1: 9.0} and z_of({}) == {}
     right = [hunted(1.0, 2.0), hunted(1.0, 2.0, direction="all", width=1.3)]
     assert not any("hollow" in t for t in texts(rendered(figures.significances({("a", "b"): right}))))
+
+
+@pytest.mark.parametrize(("z", "scale"), [((1.0, -2.0, 8.0), "linear"), ((1.0, -23.0, 8.0), "symlog")])
+def test_an_axis_of_significances_that_go_far_still_shows_three_and_five(z, scale) -> None:
+    runs = [hunted(*z), hunted(2.0, 3.0, 4.0, direction="all")]
+    figure = rendered(figures.significances({("bump", "cwola"): runs, ("bump", "anode"): runs[1:]}))
+    check(figure)
+    axis = panels_of(figure)[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("linear", scale)
+    low, high = axis.transData.transform([(0, 3), (0, 5)])[:, 1]
+    box = axis.get_window_extent()
+    assert high - low > 0.1 * box.height, "they are apart"
+    bottom = axis.transData.transform([(0, min(z))])[0, 1]
+    assert bottom > box.y0 + 0.02 * box.height, "no point is cut"
+    (same,) = (line for line in axis.lines if len(line.get_xdata()) > 2)
+    assert np.array_equal(same.get_xdata(), same.get_ydata())
+    keys = {text.get_text(): handle for text, handle in zip(*legend_of(figure), strict=True)}
+    assert to_hex(keys["anode"].get_markerfacecolor()) == "#ffffff" != to_hex(keys["cwola"].get_markerfacecolor())
 
 
 @pytest.mark.parametrize("runs", [[], [{}], [hunted(1.0)], [{"bump": None}]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from given import sentence
+from straylight.callbacks import Thresholds
 from straylight.data import LHCO
 from straylight.data.lhco import CHECKSUMS, SOURCE
+from straylight.detectors.over_density import OverDensity
 from straylight.errors import DataError
 from straylight.files.cache import sha256
 
@@ -383,3 +386,33 @@ def test_the_truth_of_the_real_files(real) -> None:
 def test_the_dial_of_the_real_files(fraction, signal, real) -> None:
     train = lhco(real, contamination=fraction).splits.train
     assert int(train.y.sum()) == signal == round(fraction / (1 - fraction) * 59605) and len(train) == 59605 + signal
+
+
+@pytest.mark.parametrize("folds", [3, "forward"])
+def test_rows_that_trained_a_yardstick_set_thresholds_by_models_that_have_not_seen_them(folder, trainer, folds) -> None:
+    """A score of 1,000,000 by every model that has seen the event."""
+
+    class Knows(OverDensity):
+        sees_truth, needs_sidebands = True, False
+
+        def learn(self, rows, truth) -> None:
+            self.own = [truth.x[truth_seen] for truth_seen in truth.seen]
+
+        def each(self, x, context):
+            seen = [(torch.cdist(rows, own) < 1e-4).any(1) for rows, own in zip(x, self.own, strict=True)]
+            return x[..., 0] + 1e6 * torch.stack(seen)
+
+    data, detector, found = lhco(folder), Knows((4,), context=1, folds=folds, scaling="none"), Thresholds()
+    made = trainer(callbacks=[found], max_epochs=1)
+    made.fit(detector, datamodule=data)
+    made.test(detector, datamodule=data, verbose=False)
+    assert any("not seen the row" in said for said in data.notices)
+    calibration = data.calibration_dataloader().events
+    nominal = calibration.take(np.flatnonzero(calibration.y.numpy() == 0))
+    fold = detector.held_out(nominal.x, nominal.context).fold
+    assert (fold >= 0).all(), "they are rows that trained"
+    scored = np.sort(nominal.x[(fold > 0) | (folds == 3), 0].numpy())
+    assert (len(scored) < len(nominal)) == (folds == "forward")
+    (quantile,) = (rule for rule in found.result()["thresholds"] if rule["rule"] == "quantile")
+    assert quantile["calibration"] == len(scored)
+    assert quantile["value"] == scored[math.ceil(0.95 * (len(scored) + 1)) - 1], "of scores by others, which are x"

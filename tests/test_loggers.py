@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,12 +90,26 @@ def records(path: Path) -> Iterator:
         store._fp.close()
 
 
+def whole(path: Path) -> list:
+    """The same of a run that was finished: its end is written by a process that nobody waits for, and may be late."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            found = list(records(path))
+            if any(record.WhichOneof("record_type") == "exit" for record in found):
+                return found
+        except AssertionError:  # half a record
+            pass
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.01)
+
+
 def of_wandb(output: Path) -> list[Kept]:
     by_id: dict[str, Kept] = {}
     for path in sorted(output.rglob("offline-run-*/run-*.wandb")):
         kept = by_id.setdefault(path.stem.removeprefix("run-"), Kept("", "", {}, {}, {}, [], 0, ""))
         kept.parts += 1
-        for record in records(path):
+        for record in whole(path):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 kept.name, kept.group = record.run.display_name, record.run.run_group or None

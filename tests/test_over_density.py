@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -512,6 +513,19 @@ def test_a_training_that_cannot_be_is_told(fault) -> None:
             Descent(1, 5, 0.1),
             torch.Generator(),
         )
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_a_ratio_of_densities_is_no_noise_of_single_precision_however_far_outside(factor) -> None:
+    """There both log-densities are -1e12 or so, which float32 knows to 65,536."""
+    x, context = factor * torch.randn(2, 500, 4, generator=torch.Generator().manual_seed(0)), torch.rand(2, 500, 1)
+    flows = []
+    for seed in (0, 1):  # whose permutations of the features differ
+        torch.manual_seed(seed)
+        flows.append(ConditionalFlows(2, 4, 1, Flows()))
+    found = flows[0].log_ratio(flows[1], x, context)
+    own, other = (copy.deepcopy(part).double().log_prob(x.double(), context.double()) for part in flows)
+    assert torch.allclose(found.double(), own - other, rtol=1e-3, atol=1e-3)
 
 
 def test_rows_are_parted_by_seed() -> None:

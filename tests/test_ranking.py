@@ -21,6 +21,7 @@ from straylight.metrics.ranking import (
     partial_auroc,
     ranking,
     sic,
+    sic_curve,
     tpr_at_fpr,
 )
 
@@ -236,6 +237,27 @@ def test_the_largest_sic_is_that_of_all_thresholds_with_enough_nominal_events(la
     value, fpr = max_sic(nominal, anomalous)
     assert value == pytest.approx(expected, rel=1e-12) and fpr * 400 >= SIC_FLOOR
     assert any(value == pytest.approx(k / 60 / fpr**0.5) for k in kept[np.isclose(above, fpr * 400)])
+
+
+@pytest.mark.parametrize("points", [1, 7, 200])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_curve_of_sic_is_of_thresholds_with_enough_nominal_events_and_has_the_largest(law, points, weighted):
+    nominal, anomalous = drawn(law, (400, 60))
+    rng = np.random.default_rng(0)
+    low, high = (rng.uniform(0.5, 1.5, len(side)) if weighted else np.ones(len(side)) for side in (nominal, anomalous))
+    given = (low, high) if weighted else ()
+    tpr, improved = sic_curve(nominal, anomalous, *given, points=points)
+    assert 1 <= len(tpr) <= points and (np.diff(tpr) > 0).all()
+    assert improved.max() == max_sic(nominal, anomalous, *given)[0]
+    allowed = []
+    for threshold in np.unique(np.concatenate([nominal, anomalous])):
+        above = low[nominal >= threshold]
+        if above.sum() ** 2 >= SIC_FLOOR * (above**2).sum() > 0:
+            kept = high[anomalous >= threshold].sum() / high.sum()
+            allowed.append((kept, kept / np.sqrt(above.sum() / low.sum())))
+    for pair in zip(tpr, improved, strict=True):
+        assert any(pair == pytest.approx(other) for other in allowed), pair
 
 
 def test_no_sic_is_given_below_the_floor_of_nominal_events():

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
@@ -45,6 +45,7 @@ def test_rates_that_cannot_be_are_named(rates) -> None:
         fpr_of_rate(*rates)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 3)), min_size=2, max_size=12), st.booleans())
 def test_best_f1_is_the_highest_of_the_best_cuts_of_all(rows, weighted) -> None:
     scores, strange, weight = (np.array(column) for column in zip(*rows, strict=True))
@@ -112,12 +113,14 @@ def test_best_f1_refuses(arguments, said) -> None:
 # conformal thresholds and p-values
 
 
+@settings(deadline=None)
 @given(st.lists(SCORES, min_size=1, max_size=30), st.lists(SCORES, max_size=10))
 def test_p_values_are_counted(scores, new) -> None:
     found = Calibration(np.array(scores, np.float32)).p_values(np.array(new, np.float32))
     assert found.tolist() == [p_value(np.float32(s), np.array(scores, np.float32)) for s in new]
 
 
+@settings(deadline=None)
 @given(st.lists(SCORES, min_size=1, max_size=60), st.integers(1, 99), st.booleans())
 def test_what_exceeds_a_threshold_is_what_has_such_a_p_value(scores, percent, weighted) -> None:
     fpr = percent / 100
@@ -333,6 +336,7 @@ def test_of_infinite_scores_nothing_is_above() -> None:
 # the false-discovery rate
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40).map(lambda i: i / 40), max_size=30), st.sampled_from([0.05, 0.1, 0.25, 0.5]))
 def test_benjamini_hochberg_flags_what_scipys_adjusted_p_values_allow(p, q) -> None:
     found = benjamini_hochberg(p, q)

@@ -25,9 +25,9 @@ from typing import Any
 import yaml
 
 from straylight.folder import SweepFolder
-from straylight.report.compared import over_sets
+from straylight.report.compared import TRUTH, by_setting, over_sets
 from straylight.report.details import large
-from straylight.report.leaderboard import Row, Spread, grouped, rows
+from straylight.report.leaderboard import Groups, Row, Spread, grouped, rows
 
 PROJECT = Path(__file__).parents[2]
 HEADS = PROJECT / "conf" / "experiment"
@@ -87,10 +87,16 @@ def ended(folder: Path) -> list[Run]:
     table = folder / "leaderboard.csv"  # the last that a sweep writes
     results = SweepFolder(folder).results() if table.is_file() else []
     since = [result for result in results if written(result) > table.stat().st_mtime]  # it goes on
-    seeds = {(row.data, row.detector): row.seeds for row in rows(results)}
+    groups = grouped(results)
+    seeds = {key: len(runs) for key, runs in (by_setting(groups) if hunts(results) else groups).items()}
     detectors, sets = {detector for _, detector in seeds}, {data for data, _ in seeds}
     whole = len(seeds) == len(detectors) * len(sets) and len(set(seeds.values())) == 1
     return results if whole and not since and all(result["status"] == "ok" for result in results) else []
+
+
+def hunts(results: Iterable[Run]) -> bool:
+    """Whether all of a sweep is over data with a resonance."""
+    return all(result.get("bump") for result in results)
 
 
 def written(result: Run) -> float:
@@ -113,6 +119,8 @@ def block(results: Sequence[Run], swept: bool) -> list[str]:
     if swept and len(sets) >= MANY:
         lines[0] = lines[0].replace("; mean and range over seeds", "")
         lines += over_many(results, table, sets)
+    elif swept and hunts(results):
+        lines += over_bumps(by_setting(grouped(results)))
     elif swept:
         for data in sets:
             own = [f"{row.detector} {spread(row.numbers['auroc'])}" for row in table if row.data == data]
@@ -150,6 +158,27 @@ def over_many(results: Sequence[Run], table: Sequence[Row], sets: Sequence[str])
     ranked = sorted(zip(found.average_ranks.tolist(), names, strict=True))
     told = ", ".join(f"{n} {sum(mean[n]) / len(sets):.3f} ({rank:.1f})" for rank, n in ranked)
     return filled(f"mean AUROC over {len(sets)} data sets (average rank): {told}.")
+
+
+def over_bumps(groups: Groups) -> list[str]:
+    """Largest significance improvements within each setting of the data, the best detector first.
+
+    In units of the optimum's, where that is known of all runs.
+    """
+    runs = [run for of in groups.values() for run in of]
+    known = all("test/optimum_fraction" in run["metrics"] for run in runs)
+    metric, told = ("test/optimum_fraction", ", in units of the optimum's") if known else ("test/max_sic", "")
+    truth = "; * has read which events are signal" if any(run.get("truth") for run in runs) else ""
+    lines = filled(f"Largest significance improvement{told}{truth}.")
+    for data in dict.fromkeys(data for data, _ in groups):
+        own = {
+            name.removesuffix(TRUTH) + "*" * name.endswith(TRUTH): Spread.of(run["metrics"].get(metric) for run in of)
+            for (set_, name), of in groups.items()
+            if set_ == data
+        }
+        best = sorted(own, key=lambda name: -(own[name].mean or 0.0))
+        lines += filled(f"{data}: " + ", ".join(f"{name} {spread(own[name])}" for name in best))
+    return lines
 
 
 def elapsed(results: Sequence[Run]) -> float:

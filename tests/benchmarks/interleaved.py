@@ -15,6 +15,7 @@ def compare(
     *,
     units: tuple[int, int] = (1, 1),
     clock: Callable[[], float] = time.process_time,
+    warm: bool = False,
 ) -> float:
     """Print a table of CPU seconds and, as the last line, the median over rounds of ours / bare.
 
@@ -27,8 +28,10 @@ def compare(
         what: the head of the table.
         units: of work, such as images, that a call of each does; seconds are per unit.
         clock: CPU seconds, or the wall's where threads are compared.
+        warm: whether both have run before, on less.
     """
-    ours(), bare()
+    if not warm:
+        ours(), bare()
     ratios = []
     print(f"{what}\nround  ours, s  bare, s  ratio")
     for number in range(rounds):
@@ -38,7 +41,7 @@ def compare(
             call()
             seconds[name] = (clock() - start) / unit
         ratios.append(seconds["ours"] / seconds["bare"])
-        print(f"{number:5}  {seconds['ours']:7.4g}  {seconds['bare']:7.4g}  {ratios[-1]:5.3g}")
+        print(f"{number:5}  {seconds['ours']:7.4g}  {seconds['bare']:7.4g}  {ratios[-1]:5.3g}", flush=True)
     ratio = statistics.median(ratios)
     print(f"ratio: {ratio:.3g}", flush=True)
     return ratio

@@ -1,21 +1,26 @@
 """What searches for an over-density reach, and what they cost beside a bare loop of the same networks.
 
-    python tests/benchmarks/over_density.py [--events 200000] [--toys 50] [--signal-toys 10] [--rounds 1]
+    python tests/benchmarks/over_density.py [--only background,signal,speed] [--kept PATH] [--events 200000] [--toys 50]
+        [--signal-toys 10] [--rounds 1]
 
-1. Toys of `data=bump` without signal, searched by `cwola` with trees and forward folds: mean, width and extremes of the
-   significance uncut and after a cut at 1 %, and how many lie above 2, beside the band that holds 99 % of such counts.
-2. Toys with 1 % of signal, which is a significance of about 2 before any cut: the median after one.
-3. `cathode` on 200,000 events: seconds of the fit and of 220,000 scores, ours against the way of a notebook: for each
-   fold a flow of the same layers that is trained by itself, its samples, and scikit-learn's trees on the features as
-   they are. One thread, CPU seconds.
+1. `background`: toys of `data=bump` without signal, searched by `cwola` with trees and forward folds: mean, width and
+   extremes of the significance uncut and after a cut at 1 %, and how many lie above 2, beside the band that holds 99 %
+   of such counts.
+2. `signal`: toys with 1 % of signal, which is a significance of about 2 before any cut: the median after one.
+3. `speed`: `cathode` on 200,000 events: seconds of the fit and of 220,000 scores, ours against the way of a notebook:
+   for each fold a flow of the same layers that is trained by itself, its samples, and scikit-learn's trees on the
+   features as they are. One thread, CPU seconds; both have run before, on a fiftieth of the events.
 
-The last line is the ratio of the third.
+What was measured is printed as soon as it is there, toy by toy. PATH keeps the toys, a line of JSON each, and those
+that it has are not searched again. The last line is the ratio of the third.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
@@ -27,6 +32,7 @@ from interleaved import compare
 from straylight.data import Bump
 from straylight.detectors import CATHODE, CWoLa
 from straylight.detectors.over_density import OverDensity
+from straylight.job.train import quiet
 from straylight.metrics.bump import Cuts, places
 from straylight.nn import coupling_flow
 from straylight.nn.classifiers import Trees
@@ -34,6 +40,7 @@ from straylight.nn.conditional import Flows
 from straylight.nn.pools import one_pool
 
 REGION = (3.3, 3.7)
+PARTS = ("background", "signal", "speed")
 
 
 def fitted(detector: OverDensity, data: Bump) -> OverDensity:
@@ -56,10 +63,32 @@ def significances(seed: int, events: int, fraction: float, members: int) -> tupl
     return cuts[0]["z"], cuts[1]["z"]
 
 
-def toys(count: int, what: str, draw: Callable[[int], tuple[float, float]]) -> np.ndarray:
+class Kept:
+    """Toys in a file, a line of JSON each: what was asked, and both significances; without a path none are kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.is_file() else []
+        self.found: dict[tuple[float, ...], tuple[float, float]] = {
+            tuple(asked): tuple(z) for asked, z in map(json.loads, lines)
+        }
+
+    def significances(self, *asked: float) -> tuple[float, float]:
+        if asked not in self.found:
+            self.found[asked] = significances(*asked)  # type: ignore[arg-type]
+            if self.path is not None:
+                with self.path.open("a") as file:
+                    file.write(json.dumps([asked, self.found[asked]]) + "\n")
+        return self.found[asked]
+
+
+def toys(count: int, what: str, draw: Callable[[int], tuple[float, float]]) -> None:
+    found = np.empty((count, 2))
+    for seed in range(count):
+        found[seed] = uncut, cut = draw(seed)
+        print(f"  toy {seed} {what}: {uncut:.2f} uncut, {cut:.2f} at 1 %", flush=True)
     if not count:
-        return np.empty((0, 2))
-    found = np.array([draw(seed) for seed in range(count)])
+        return
     low, high = binom.interval(0.99, count, 0.0228)  # above 2 by chance
     print(f"{count} toys {what}")
     for name, z in zip(("uncut", "at 1 %"), found.T, strict=True):
@@ -68,7 +97,6 @@ def toys(count: int, what: str, draw: Callable[[int], tuple[float, float]]) -> n
             f"  {name:7} median {np.median(z):5.2f}  mean {z.mean():5.2f}  width {width:5.2f}  largest {z.max():5.2f}"
         )
         print(f"{said}  above 2: {int((z > 2).sum())} ({low:.0f} to {high:.0f} by chance)", flush=True)
-    return found
 
 
 # a bare loop
@@ -139,6 +167,8 @@ def train(flow: torch.nn.Module, x: Tensor, m: Tensor, how: Flows) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--kept", type=Path, help="a file for toys, which are not searched again")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--toys", type=int, default=50)
     parser.add_argument("--signal-toys", type=int, default=10)
@@ -148,12 +178,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=Flows().epochs)
     parser.add_argument("--tested", type=int, default=220_000)
     args = parser.parse_args(arguments)
+    if unknown := set(parts := args.only.split(",")) - set(PARTS):
+        parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    toys(args.toys, "of background", lambda seed: significances(seed, args.events, 0.0, args.members))
-    signal = lambda seed: significances(1000 + seed, args.events, 0.01, args.members)  # noqa: E731
-    toys(args.signal_toys, "with 1 % of signal", signal)
+    quiet()
+    kept = Kept(args.kept)
+    if "background" in parts:
+        toys(args.toys, "of background", lambda seed: kept.significances(seed, args.events, 0.0, args.members))
+    if "signal" in parts:
+        found = lambda seed: kept.significances(1000 + seed, args.events, 0.01, args.members)  # noqa: E731
+        toys(args.signal_toys, "with 1 % of signal", found)
+    if "speed" in parts:
+        speed(args)
 
-    data = Bump(seed=0, events=args.events, test_background=args.tested, test_signal=100)
+
+def speed(args: argparse.Namespace) -> None:
+    ways = both_ways(args, max(2000, args.events // 50), min(2000, args.tested))
+    for way in ways:
+        way()  # nothing is imported for the first time under the clock
+    what = f"cathode, {args.events:,} events and {args.tested:,} scores"
+    compare(*both_ways(args, args.events, args.tested), args.rounds, what, warm=True)
+
+
+def both_ways(args: argparse.Namespace, events: int, tested: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Ours and the bare loop, on events of their own."""
+    data = Bump(seed=0, events=events, test_background=tested, test_signal=100)
     data.setup()
     test, how = data.splits.test, Flows(epochs=args.epochs)
 
@@ -169,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with one_pool():
             notebook(data, 5, how, Trees(members=args.trees))(test.x)
 
-    compare(ours, bare, args.rounds, f"cathode, {args.events:,} events and {args.tested:,} scores")
+    return ours, bare
 
 
 if __name__ == "__main__":

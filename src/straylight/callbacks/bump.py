@@ -133,11 +133,10 @@ class Bump(AfterTest):
         if data.log_ratio is None:
             return
         ratio = _log_ratio(data, scores.index)
-        optimum = max_sic(ratio[nominal], ratio[anomalous], *weights)
-        assert optimum is not None  # of as many events
-        self.metrics["test/optimum_max_sic"] = optimum[0]
-        self.metrics["test/optimum_fraction"] = best[0] / optimum[0]
         tpr, sic = sic_curve(ratio[nominal], ratio[anomalous], weights[0], weights[1], POINTS)
+        optimum = float(sic.max())
+        self.metrics["test/optimum_max_sic"] = optimum
+        self.metrics["test/optimum_fraction"] = best[0] / optimum
         self.found["optimum_curve"] = {"tpr": tpr.tolist(), "sic": sic.tolist()}
 
     # on rows over all of the spectrum
@@ -153,8 +152,7 @@ class Bump(AfterTest):
         self.found |= {"rows": int(there.sum()), "folds": int(module.folds), "direction": str(module.direction)}
         self.found |= {"width": self.width}
         self.found["remarks"] += _said(module, there, self.width)
-        if rows.weight.stride(0) != 0:
-            self.found["remarks"].append("Events are counted without their weights.")
+        self.found["remarks"] += _unweighted(rows)
         if (rows.y < 0).any():
             self.found["remarks"].append(
                 "Nobody knows the labels of the training rows: all of them count as background of the sculpting, and "
@@ -170,6 +168,7 @@ class Bump(AfterTest):
         )
         if not len(rows) or resonance.holds(rows.context).all():
             return
+        self.found["remarks"] += _unweighted(rows)
         parts = scored_by(trainer, module, BatchLoader(rows, batch_size=AT_ONCE))
         score = torch.cat([part.score for part in parts]).cpu().numpy()
         place = places(score, np.zeros(len(score)), self.seed)
@@ -195,6 +194,16 @@ def _log_ratio(data: Any, index: NDArray[np.int64]) -> NDArray[np.float64]:
         x = events.x if isinstance(events.x, torch.Tensor) else events.x.to("cpu")
         parts.append(data.log_ratio(x, events.context).double().numpy())
     return np.concatenate(parts)
+
+
+def _unweighted(rows: Events) -> list[str]:
+    """That weights are left aside, where they differ."""
+    if (rows.weight == rows.weight[:1]).all():
+        return []
+    return [
+        "The events of a spectrum count as one each, whatever their weights: a sum of weights has no Poisson's "
+        "probability. Significance improvements, on test rows, go by the weights."
+    ]
 
 
 def _said(module: Any, scored: NDArray[np.bool_], width: float) -> list[str]:

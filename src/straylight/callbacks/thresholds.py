@@ -196,14 +196,20 @@ def _effective(events: Events | None) -> float:
 
 
 def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Scores, NDArray[Any] | None]:
-    """The scores of the calibration rows of all ranks, and their weights; `None` where they are all the same."""
+    """The scores of the calibration rows of all ranks, and their weights; `None` where they are all the same.
+
+    Rows that the detector has no score of its own for, as forward folds leave them, are left out.
+    """
     serve = getattr(getattr(trainer, "datamodule", None), "calibration_dataloader", None)
     loader: Iterable[Batch] = [] if serve is None else serve()
     weights: list[Scored] = []
+    unscored: list[Scored] = []
 
     def watched() -> Iterator[Batch]:
         for batch in loader:
             weights.append(Scored(batch.index, batch.weight, batch.y))
+            if callable(asked := getattr(module, "unscored", None)):
+                unscored.append(Scored(batch.index, asked(batch.x), batch.y))
             yield batch
 
     device = module.device
@@ -212,5 +218,9 @@ def _calibrating(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[Score
     if not parts:
         none = np.empty(0, np.int64)
         return Scores(none, np.empty(0, np.float32), none), None
-    weight = gather(weights).score
-    return gather(parts), None if (weight == weight[0]).all() else weight
+    scores, weight = gather(parts), gather(weights).score
+    if unscored and (without := gather(unscored).score).any():
+        log.warning(f"{without.sum():,} calibration rows set no threshold: no model has left them out of its training.")
+        index, score, y = (column[~without] for column in scores[:3])
+        scores, weight = Scores(index, score, y), weight[~without]
+    return scores, None if (weight == weight[:1]).all() else weight

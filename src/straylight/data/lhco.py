@@ -98,6 +98,10 @@ class LHCO(Stored):
             there = found_in(reserve.x.split(CHUNK), train.x.split(CHUNK))
             reserve = reserve.take(np.flatnonzero(~there))
         val = val.take(np.flatnonzero(val.y.numpy() == 0))
+        self.notice(
+            "the background that validates trains the yardstick too: thresholds are set on scores of models that have "
+            "not seen the row, one for each, and the test's are the mean of all models."
+        )
         return Truth(self._of(val, "signal"), self._of(reserve, "signal"))
 
     @property

@@ -59,7 +59,7 @@ class ANODE(OverDensity):
         flows.fit(rows.x, rows.context, rows.weight, places, self.seed + inside, self.tell)
 
     def each(self, x: Tensor, context: Tensor) -> Tensor:
-        return self.inner.log_prob(x, context) - self.outer.log_prob(x, context)
+        return self.inner.log_ratio(self.outer, x, context)
 
 
 class RANODE(ANODE):

@@ -243,6 +243,10 @@ class OverDensity(FittedDetector):
         found = [self._held_out(own, self.scaling(own), given) for own, given in parts]
         return HeldOut(*(torch.cat(column) for column in zip(*found, strict=True)))
 
+    def unscored(self, x: Tensor) -> Tensor:
+        """Which events have no score that means anything, as every model has seen them, `(B, *shape)` to `(B,)`."""
+        return self._fold_of(x) == 0 if self.direction == "forward" else torch.zeros(len(x), dtype=torch.bool)
+
     def _held_out(self, x: Tensor, scaled: Tensor, context: Tensor) -> HeldOut:
         fold, rows = self._fold_of(x), scaled.flatten(1)
         own = {"all": fold, "forward": fold - 1, "none": torch.full_like(fold, -1)}[self.direction]

@@ -192,6 +192,10 @@ def _followed(
     detector: Detector, x: Tensor, context: Tensor, others: Tensor | None, groups: Tensor, *_: int
 ) -> tuple[Tensor, Tensor, str]:
     assert others is not None
+    if not _has_gradient(detector, x[:1], context[:1]):
+        raise ConfigError(
+            f"the score of this {type(detector).__name__} has no gradient; explain it by {detector.explained_by}."
+        )
     of, base = [], []
     for i in range(0, len(x), 256):
         rows = detector.scaling.featurewise(x[i : i + 256])
@@ -200,6 +204,13 @@ def _followed(
         of.append(_summed(found[0], groups))
         base.append(found[1])
     return torch.cat(of), torch.cat(base), ""
+
+
+def _has_gradient(detector: Detector, x: Tensor, context: Tensor) -> bool:
+    """Whether the score follows its features smoothly, which comparisons and searches do not."""
+    with torch.inference_mode(False), torch.enable_grad():
+        scaled = detector.scaling.featurewise(x.clone()).clone().detach().requires_grad_()
+        return _score(detector)(scaled, context.clone()).requires_grad
 
 
 def _mixed(

@@ -194,8 +194,7 @@ def sic_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """TPR, rising, and the significance improvement there, `(T,)` both, at most so many points; see `sic`.
 
-    Thresholds are anomalous scores, evenly spaced in their order, that 25 nominal events or more lie above, and the
-    best of all.
+    Of the thresholds that 25 nominal events or more lie above, evenly spaced in their order, and the best of all.
 
     Args, Raises: as `auroc`.
 
@@ -204,15 +203,13 @@ def sic_curve(
         >>> tpr.tolist(), sic.round(2).tolist()
         ([0.125, 1.0], [2.28, 10.0])
     """
-    ranks = _ranks(nominal, anomalous, nominal_weight, anomalous_weight)
-    steps, low = ranks.steps, ranks.low
-    known = np.flatnonzero(low.effective(steps.below) >= SIC_FLOOR)
-    every = steps.tp_ge[known] / ranks.high.total / np.sqrt(steps.fp_ge[known] / low.total)
-    spaced = np.linspace(len(steps.first) - 1, 0, min(points, len(steps.first))).round().astype(int)
-    best = known[[every.argmax()]] if len(known) else known
-    chosen = np.intersect1d(np.union1d(spaced, best), known)[::-1]
-    tpr = steps.tp_ge[chosen] / ranks.high.total
-    return tpr, tpr / np.sqrt(steps.fp_ge[chosen] / low.total)
+    found = _ranks(nominal, anomalous, nominal_weight, anomalous_weight).improvements
+    tpr, sic = found.tpr, found.sic
+    if len(tpr) > points:
+        chosen, best = np.linspace(0, len(tpr) - 1, points).round().astype(int), sic.argmax()
+        chosen[np.abs(chosen - best).argmin()] = best
+        tpr, sic = tpr[chosen], sic[chosen]
+    return tpr, sic
 
 
 class Ranked:

@@ -176,6 +176,21 @@ class Steps(NamedTuple):
     fp_gt: NDArray[Any]
 
 
+class Improvements(NamedTuple):
+    """What every threshold keeps that `SIC_FLOOR` nominal events or more lie above; `(T,)` each, TPR ascending.
+
+    Thresholds are the anomalous scores, and a nominal one where that is the best of all.
+    """
+
+    tpr: NDArray[np.float64]
+    fpr: NDArray[np.float64]
+
+    @property
+    def sic(self) -> NDArray[np.float64]:
+        """The significance improvement, `(T,)`."""
+        return self.tpr / np.sqrt(self.fpr)
+
+
 class Ranks:
     """Both classes in one dtype, and what follows from their order. Nothing is computed before it is asked for."""
 
@@ -244,19 +259,28 @@ class Ranks:
         plain = int if low.weight is None else float
         return Working(float(passed / high.total), plain(above), float(threshold), float(rate), fpr, plain(nominal))
 
-    def max_sic(self) -> tuple[float, float] | None:
-        """The largest TPR / sqrt(FPR) and its FPR, where at least `SIC_FLOOR` nominal events lie above; else None."""
+    @cached_property
+    def improvements(self) -> Improvements:
         low, high, s = self.low, self.high, self.steps
-        if low.effective(0) < SIC_FLOOR and low.weight is None:
-            return None
+        known = np.flatnonzero(low.effective(s.below) >= SIC_FLOOR)[::-1]
+        found = Improvements(s.tp_ge[known] / high.total, s.fp_ge[known] / low.total)
         # between two anomalous scores the fewest nominal events are best: only the floor stops at a nominal score
         corner = self.nominal[-SIC_FLOOR:][:1] if low.weight is None else self.nominal
         place = np.searchsorted(self.nominal, corner, "left")
-        tp = np.append(s.tp_ge, high.above(np.searchsorted(self.anomalous, corner, "left"))) / high.total
-        fp = np.append(s.fp_ge, low.above(place)) / low.total
-        enough = low.effective(np.append(s.below, place)) >= SIC_FLOOR
-        if not enough.any():
+        enough = low.effective(place) >= SIC_FLOOR
+        tp = high.above(np.searchsorted(self.anomalous, corner[enough], "left")) / high.total
+        others = Improvements(tp, low.above(place[enough]) / low.total)
+        if not len(others.tpr) or others.sic.max() <= found.sic.max(initial=-1.0):
+            return found
+        best = others.sic.argmax()
+        tpr, fpr = np.append(found.tpr, others.tpr[best]), np.append(found.fpr, others.fpr[best])
+        order = np.lexsort((fpr, tpr))
+        return Improvements(tpr[order], fpr[order])
+
+    def max_sic(self) -> tuple[float, float] | None:
+        """The largest TPR / sqrt(FPR) and its FPR, where at least `SIC_FLOOR` nominal events lie above; else None."""
+        found = self.improvements
+        if not len(found.tpr):
             return None
-        sic = tp[enough] / np.sqrt(fp[enough])
-        best = int(np.argmax(sic))
-        return float(sic[best]), float(fp[enough][best])
+        best = len(found.tpr) - 1 - int(found.sic[::-1].argmax())  # of equal ones that which keeps the most
+        return float(found.sic[best]), float(found.fpr[best])

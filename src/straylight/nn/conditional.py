@@ -153,12 +153,28 @@ class ConditionalFlows(nn.Module):
         return self._in_parts(lambda own, given: self.flow(own, given), x, context)
 
     @torch.no_grad()
+    def log_ratio(self, other: Self, x: Tensor, context: Tensor) -> Tensor:
+        """Log-densities less those of other flows, `(K, B, D)` and `(K, B, C)` to `(K, B)`.
+
+        Far outside both flows leave events as they are, and the squares of their codes, which are all that is left of
+        a log-density there, cancel before they are summed: float32 would round the difference of the sums to noise.
+
+        Example:
+            >>> flows = ConditionalFlows(2, features=3, context=0, settings=Flows())
+            >>> flows.log_ratio(flows, 1e6 * torch.ones(2, 1, 3), torch.zeros(2, 1, 0)).tolist()
+            [[0.0], [0.0]]
+        """
+        (codes, volume), (codes_of_other, volume_of_other) = self._noise(x, context), other._noise(x, context)
+        own, others = (z.abs().sort(-1).values for z in (codes, codes_of_other))  # features are permuted in each
+        return volume - volume_of_other + ((others - own) * (others + own)).sum(-1) / 2
+
+    @torch.no_grad()
     def latents(self, x: Tensor, context: Tensor) -> Tensor:
         """Codes by each flow of events of its own, `(K, B, D)` and `(K, B, C)` to `(K, B, D)`.
 
         They are standard normal where the density is right.
         """
-        return self._in_parts(lambda own, given: self.flow.to_noise(own, given)[0], x, context)
+        return self._noise(x, context)[0]
 
     @torch.no_grad()
     def sample(self, context: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -173,6 +189,16 @@ class ConditionalFlows(nn.Module):
                 x, _ = transform.inverse(x, given)  # type: ignore[operator]
             parts.append(x.view(k, n, -1))
         return torch.cat(parts, 1)
+
+    def _noise(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes, `(K, B, D)`, and the logarithms of their volume over that of events, `(K, B)`."""
+
+        def both(own: Tensor, given: Tensor | None) -> Tensor:
+            codes, volume = self.flow.to_noise(own, given)
+            return torch.cat([codes, volume[:, None]], 1)
+
+        found = self._in_parts(both, x, context)
+        return found[..., :-1], found[..., -1]
 
     def _in_parts(self, call: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor) -> Tensor:
         parts = []

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from straylight.metrics.ranks import SIC_FLOOR, Ranks
+from straylight.metrics.ranks import SIC_FLOOR
 from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.comparison import named_once, of_sets
 from straylight.report.figures.curves import parts, thinned
@@ -27,22 +27,6 @@ FAR = 20  # how many times as large the largest improvement of one curve is as a
 LEAST = 0.1  # where that starts
 BEST = Look("optimum", "0.35", "o", (0, (4, 1.5)))
 NAMES = {"xlabel": "true-positive rate", "ylabel": "significance improvement, TPR / √FPR", "xlim": (0, 1.02)}
-
-
-def points(ranks: Ranks) -> tuple[Array, Array] | None:
-    """TPR, ascending, and significance improvement of every threshold that 25 nominal events lie above; None of none.
-
-    The largest is among them, which may be at the floor, between two anomalous scores.
-    """
-    s, best = ranks.steps, ranks.max_sic()
-    if best is None:
-        return None
-    # below the lowest anomalous score there are only more nominal events
-    enough = ranks.low.effective(s.below) >= SIC_FLOOR
-    tpr = np.append(best[0] * best[1] ** 0.5, (s.tp_ge[enough] / ranks.high.total)[::-1])
-    fpr = np.append(best[1], (s.fp_ge[enough] / ranks.low.total)[::-1])
-    order = np.lexsort((fpr, tpr))
-    return tpr[order], tpr[order] / np.sqrt(fpr[order])
 
 
 def significance(
@@ -64,9 +48,9 @@ def significance(
     """
     figure, (axis,) = panels(width=5.0, ruled=True)
     for _, drawn, ranks in parts(scores, y, kinds, weight):
-        if (found := points(ranks)) is None:
+        tpr, sic = ranks.improvements.tpr, ranks.improvements.sic
+        if not len(tpr):
             continue
-        tpr, sic = found
         keep = thinned(tpr, sic)
         marker, label = drawn.marker if len(keep) < 3 else None, f"{drawn.name}  {sic.max():.2f}"
         axis.plot(tpr[keep], sic[keep], **drawn.line, lw=1.6, marker=marker, ms=4, label=label)
@@ -94,9 +78,9 @@ def improvement(scores: ArrayLike, y: ArrayLike, weight: Weight = None) -> Impro
         (6.0, 500)
     """
     ranks = next((ranks for _, _, ranks in parts(scores, y, weight=weight)), None)
-    if ranks is None or (found := points(ranks)) is None:
+    if ranks is None or not len(ranks.improvements.tpr):
         return None
-    tpr, sic = found
+    tpr, sic = ranks.improvements.tpr, ranks.improvements.sic
     reached = np.minimum(np.searchsorted(tpr, TPRS * (1 - 1e-12)), len(tpr) - 1)  # the highest that finds as many
     return Improvement(np.where(tpr[0] <= TPRS * (1 + 1e-12), sic[reached], np.nan), float(sic.max()))
 

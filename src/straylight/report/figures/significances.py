@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from straylight.report.figures.axes import symmetric
 from straylight.report.figures.comparison import say_left_out
 from straylight.report.figures.style import beside, cut, panels, rule, series
 from straylight.report.leaderboard import Groups, Run
@@ -13,15 +15,17 @@ from straylight.report.leaderboard import Groups, Run
 ROWS = 4  # data sets
 LEVELS = {3.0: ":", 5.0: "--"}  # evidence and discovery, and how their lines are drawn
 LEAST = (-1.0, 6.0)  # that an axis holds
-MARGIN = 0.5
+MARGIN, SHARE = 0.5, 0.15  # beyond the outermost point, and of its distance from zero
+FAR = 15.0  # a significance from which on an axis is logarithmic beyond -5 and 5, where it would hide 3 and 5
+TICKS = (-100, -50, -20, -10, -5, -3, 0, 3, 5, 10, 20, 50, 100)
 
 
 def significances(groups: Groups) -> Figure | None:
     """z of the uncut spectrum against z after each cut: a row for each data set, a panel for each cut, a point a run.
 
-    Lines are at 3 and 5, and where a cut changes nothing. A point is hollow where folds are not forward and no measured
-    width was divided by: without a signal its z after a cut is wider than a standard normal's. At most four data sets
-    are shown. None where no run has a z before and after a cut.
+    Lines are at 3 and 5, and where a cut changes nothing; an axis that goes far is logarithmic beyond 5. A point is
+    hollow where folds are not forward and no measured width was divided by: without a signal its z after a cut is wider
+    than a standard normal's. At most four data sets are shown. None where no run has a z before and after a cut.
 
     Args:
         groups: runs by data set and detector, whose records have `bump`.
@@ -55,7 +59,7 @@ def significances(groups: Groups) -> Figure | None:
         for level, dash in LEVELS.items():
             axis.axhline(level, color="0.3", lw=0.9, ls=dash)
             axis.axvline(level, color="0.3", lw=0.9, ls=dash)
-        axis.plot(ends, ends, color="0.6", lw=1)
+        axis.plot(same := np.linspace(*ends, 500), same, color="0.6", lw=1)
         for name, own in found[data].items():
             drawn = series(names.index(name), name)
             for run, z in own:
@@ -64,13 +68,21 @@ def significances(groups: Groups) -> Figure | None:
                     axis.plot(
                         z[1.0], z[efficiency], drawn.marker, color=drawn.colour, mfc=face, ms=6, mew=1.2, alpha=0.8
                     )
+        for own, (low, high) in ((axis.xaxis, before), (axis.yaxis, after)):
+            if max(-low, high) > FAR:
+                symmetric(own, 5.0)
+                own.set_ticks([tick for tick in TICKS if low <= tick <= high])
+                own.set_ticks([], minor=True)
+                own.set_major_formatter("{x:g}")
         axis.set(xlim=before, ylim=after)
         axis.set_title(f"{cut(data, 40)}, cut at {100 * efficiency:g} %", fontsize=9)
         axis.set(xlabel="z of all events", ylabel="z after the cut")
     first = axes[0]
     for name in sorted({name for data in shown for name in found[data]}):
         drawn = series(names.index(name), cut(name, 40))
-        first.plot([], [], drawn.marker, color=drawn.colour, ms=6, label=drawn.name)
+        right = any(_right(run) for data in shown for run, _ in found[data].get(name, []))
+        face = drawn.colour if right else "white"
+        first.plot([], [], drawn.marker, color=drawn.colour, mfc=face, ms=6, mew=1.2, label=drawn.name)
     if not all(_right(run) for run, _ in every):
         hollow = "hollow: folds are not forward,\nz after a cut is too wide"
         first.plot([], [], "o", color="0.3", mfc="white", ms=6, label=hollow)
@@ -94,8 +106,8 @@ def z_of(run: Mapping[str, Any]) -> dict[float, float]:
 def _ends(values: Iterable[float]) -> tuple[float, float]:
     """Of an axis that holds these."""
     known = list(values)
-    margin = MARGIN + 0.03 * (max(known) - min(known))
-    return min(LEAST[0], min(known) - margin), max(LEAST[1], max(known) + margin)
+    low, high = min(known), max(known)
+    return min(LEAST[0], low - MARGIN - SHARE * abs(low)), max(LEAST[1], high + MARGIN + SHARE * abs(high))
 
 
 def _right(run: Run) -> bool:
