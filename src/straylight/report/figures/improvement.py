@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.metrics.ranks import SIC_FLOOR
+from straylight.report.figures.about import about
 from straylight.report.figures.axes import logarithmic
 from straylight.report.figures.comparison import named_once, of_sets
 from straylight.report.figures.curves import parts, thinned
@@ -116,7 +117,7 @@ def sic_curves(
             text = f"{cut(name, 40)}{'  ' + _told(largest) if alone else ''}"
             drawn = series(names.index(name), text)
             values = np.stack([c.sic for c in seeds])
-            band(axis, TPRS, values, drawn, lw=1.6)
+            about(*band(axis, TPRS, values, drawn, lw=1.6), detector=name, data=data)
             if len(ends := np.flatnonzero(np.isfinite(values).all(0))):
                 axis.plot(TPRS[ends[0]], values[:, ends[0]].mean(), "o", color=drawn.colour, ms=4)
         tops = [float(np.mean([c.largest for c in seeds])) for seeds in own.values()]

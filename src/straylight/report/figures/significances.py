@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from straylight.report.figures.about import about
 from straylight.report.figures.axes import symmetric
 from straylight.report.figures.comparison import say_left_out
 from straylight.report.figures.style import beside, cut, panels, rule, series
@@ -65,9 +66,9 @@ def significances(groups: Groups) -> Figure | None:
             for run, z in own:
                 if efficiency in z:
                     face = drawn.colour if _right(run) else "white"
-                    axis.plot(
-                        z[1.0], z[efficiency], drawn.marker, color=drawn.colour, mfc=face, ms=6, mew=1.2, alpha=0.8
-                    )
+                    style = {"color": drawn.colour, "mfc": face, "ms": 6, "mew": 1.2, "alpha": 0.8}
+                    point = axis.plot(z[1.0], z[efficiency], drawn.marker, **style)
+                    about(*point, detector=name, data=data, run=[str(run.get("folder", ""))])
         for own, (low, high) in ((axis.xaxis, before), (axis.yaxis, after)):
             if max(-low, high) > FAR:
                 symmetric(own, 5.0)
@@ -82,7 +83,8 @@ def significances(groups: Groups) -> Figure | None:
         drawn = series(names.index(name), cut(name, 40))
         right = any(_right(run) for data in shown for run, _ in found[data].get(name, []))
         face = drawn.colour if right else "white"
-        first.plot([], [], drawn.marker, color=drawn.colour, mfc=face, ms=6, mew=1.2, label=drawn.name)
+        style = {"color": drawn.colour, "mfc": face, "ms": 6, "mew": 1.2}
+        about(*first.plot([], [], drawn.marker, **style, label=drawn.name), detector=name)
     if not all(_right(run) for run, _ in every):
         hollow = "hollow: folds are not forward,\nz after a cut is too wide"
         first.plot([], [], "o", color="0.3", mfc="white", ms=6, label=hollow)
