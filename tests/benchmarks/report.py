@@ -3,11 +3,11 @@
 One real run of `autoencoder` on `digits_contaminated` is trained. A sweep is made of it: 20 detectors on 8 or 20 data
 sets over 5 seeds, each in a folder with all that the run left, its record and its config with the names and numbers
 changed, and scores of 1,000 rows of its own. Each round times, as processes of their own and in turns, `straylight
-report --help` and, of each sweep, the console report without figures, `straylight report FOLDER`, and the same with the
-page. Seconds are those of the CPU less those of `--help`, medians over rounds; memory is the most that was resident.
-Where there is Chromium, the page is then opened in it: seconds of the clock until it is loaded and, after that, until
-what a reader chose of the leaderboard is drawn. The last line is the ratio of seconds, most runs to fewest, with the
-page, beside that of the numbers of runs.
+report --help` and, of each sweep, the console report without figures, `straylight report FOLDER`, and that with `--html`.
+Seconds are those of the CPU less those of `--help`, medians over rounds; memory is the most that was resident. Where
+there is Chromium, each page is then opened in it: seconds of the clock until it is loaded, and until what a reader chose
+of the leaderboard at once is drawn. The last line is the ratio of seconds with the page, most runs to fewest; the one
+above it is that of the numbers of runs.
 
     python tests/benchmarks/report.py
 """
@@ -47,12 +47,6 @@ from pathlib import Path
 from straylight.report import page
 page.draw = lambda *given: []
 page.report(Path(sys.argv[1]))
-"""
-WITH_PAGE = """
-import sys
-from pathlib import Path
-from straylight.report.page import report
-report(Path(sys.argv[1]), html=Path(sys.argv[2]))
 """
 
 
@@ -204,18 +198,20 @@ def main() -> None:
             commands |= {
                 f"{runs} runs, no figures": [*SCRIPT, LIGHT, str(folder)],
                 f"{runs} runs": [*OURS, "report", str(folder)],
-                f"{runs} runs, page": [*SCRIPT, WITH_PAGE, str(folder), str(folder / "report.html")],
+                f"{runs} runs, page": [*OURS, "report", str(folder), "--html", str(folder / "report.html")],
             }
         taken: dict[str, list[Taken]] = {name: [] for name in commands}
         pages: dict[int, list[tuple[float, float]]] = {runs: [] for runs in sweeps}
+        print(f"{'round':7}{'':24}{'CPU, s':>8}{'peak, MiB':>11}")
         for number in range(given.rounds):
             for name in list(commands)[:: -1 if number % 2 else 1]:
                 taken[name].append(measured(commands[name]))
+                print(f"{number:5}  {name:24}{taken[name][-1].cpu:8.2f}{taken[name][-1].peak:11.0f}", flush=True)
             for runs, folder in sweeps.items():
                 if seconds := opened(folder / "report.html"):
                     pages[runs].append(seconds)
         start = statistics.median(each.cpu for each in taken["--help"])
-        print(f"{'':24}{'CPU, s':>8}{'beyond start-up':>17}{'peak, MiB':>11}")
+        print(f"{'median of rounds':24}{'CPU, s':>8}{'beyond start-up':>17}{'peak, MiB':>11}")
         beyond = {}
         for name, rounds in taken.items():
             cpu, peak = (statistics.median(values) for values in zip(*rounds, strict=True))
