@@ -4,7 +4,7 @@ One real run of `autoencoder` on `digits_contaminated` is trained. A sweep is ma
 sets over 5 seeds, each in a folder with all that the run left, its record and its config with the names and numbers
 changed, and scores of 1,000 rows of its own. Each round times, as processes of their own and in turns, `straylight
 report --help` and, of each sweep, the console report without figures, `straylight report FOLDER`, and that with
-`--html`. Seconds are those of the CPU less those of `--help`, medians over rounds; memory is the most that was resident,
+`--html`. Seconds are those of the CPU less those of `--help`, medians over rounds; memory is the most that was resident
 and no less than this script's own. Where there is Chromium, each page is then opened in it: seconds of the clock until
 it is loaded, and until what a reader chose of the leaderboard at once is drawn. The last line is the ratio of seconds
 with the page, most runs to fewest; the one above it is that of the numbers of runs.
