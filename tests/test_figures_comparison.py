@@ -1,11 +1,14 @@
 """Figures of a sweep, from run folders that are made up."""
 
+import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from given import rendered
@@ -225,15 +228,20 @@ def test_a_picture_that_fails_is_said_and_the_others_are_drawn(tmp_path, monkeyp
     assert not (tmp_path / "roc.png").exists()
 
 
-def test_scores_that_cannot_be_read_are_named_and_cost_no_other_run_its_curve(tmp_path, capsys) -> None:
+@pytest.mark.parametrize("damaged", [True, False])
+def test_scores_that_cannot_be_read_are_named_and_cost_no_other_run_its_curve(tmp_path, capsys, damaged) -> None:
     for seed in (0, 1):
         folder_of(tmp_path, "knn", seed)
-    (tmp_path / "knn-1" / "scores.parquet").write_bytes(b"damaged")
+    path = tmp_path / "knn-1" / "scores.parquet"
+    if damaged:
+        path.write_bytes(b"damaged")
+    else:
+        pq.write_table(pa.table({"score": [1.0, 2.0]}), path)  # of nobody knows what
     found = SweepFolder(tmp_path).results()
     shown = {}
     assert compared.draw(found, rows(found), tmp_path, shown.__setitem__) == ["pareto.png", "roc.png", "seeds.png"]
     assert list(shown) == ["pareto.png", "roc.png", "seeds.png"]
-    assert f"{tmp_path / 'knn-1' / 'scores.parquet'} cannot be read" in capsys.readouterr().err
+    assert f"{path} cannot be read" in capsys.readouterr().err
     (line,) = (line for line in shown["roc.png"].axes[0].lines if line.get_label() == "knn")
     assert len(line.get_xdata()) and not shown["roc.png"].axes[0].collections  # of one run there is no range
 
@@ -254,6 +262,20 @@ def test_names_are_shown_as_they_are_and_begin_no_formula(tmp_path, capsys, name
     found = SweepFolder(tmp_path).results()
     drawn = compared.draw(found, rows(found), tmp_path)
     assert drawn == ["pareto.png", "heat_map.png", "ranks.png", "seeds.png", "kinds.png"], capsys.readouterr().err
+
+
+def test_a_figure_that_was_drawn_stays_in_its_place_when_it_is_drawn_again(tmp_path) -> None:
+    for seed in (0, 1):
+        folder_of(tmp_path, "knn", seed)
+        folder_of(tmp_path, "pca", seed)
+    found = SweepFolder(tmp_path).results()
+    shown: dict[str, Figure] = {}
+    names = compared.draw(found, rows(found), tmp_path, shown.__setitem__)
+    for name in names:
+        again = io.BytesIO()
+        shown[name].savefig(again, dpi=compared.DPI)
+        again.seek(0)
+        assert np.array_equal(image.imread(again), image.imread(tmp_path / name)), name
 
 
 def test_runs_without_scores_have_no_roc_curves(tmp_path) -> None:

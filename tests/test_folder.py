@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from straylight.atomic import replacing, write_json
 from straylight.commands.report import main as report
+from straylight.documents import read_yaml
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.result import SOUND, odd
@@ -267,3 +269,39 @@ def test_runs_are_found_without_looking_into_what_runs_keep(tmp_path) -> None:
         (tmp_path / name / "checkpoints").mkdir()
         (tmp_path / name / "checkpoints" / "result.json").write_text("{}")
     assert [Path(r["folder"]).name for r in SweepFolder(tmp_path).results()] == ["9", "10", "1"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb: [1.0, 1e-3, .inf, ~, 'x', \"y\"]\nc: {d: {}, e: []}",
+        "a: |\n  two\n  lines\nb: one\n  line\n'1': '2'\n1: 2\nnull: 010\n2.5: 0x1f",
+        "yes: on\nwhen: 2024-01-31\nthen: 2024-01-31 10:00:00\nclock: 12:30:00\nnot: 'yes'",
+        "a: 1\na: 2",
+        "",
+        "# nothing",
+        "--- \n...",
+        "word",
+        "- 1\n- - 2\n  - {a: b}",
+        "a: !!str 1\nb: !!int '3'\nc: ! d",
+        "!!set {a, b}",
+        "<<: {a: 1}\nb: 2",
+        "a: =",
+        "? [1, 2]\n: 3",
+        "{a: 1}: 2",
+        "a: 1\n---\nb: 2",
+        "a: 2024-99-99",
+        "a: !!python/object:os.system x",
+        "a: [1",
+    ],
+)
+def test_yaml_says_what_its_own_constructor_says(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    try:
+        said = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        with pytest.raises(ValueError):
+            read_yaml(path)
+    else:
+        assert repr(read_yaml(path)) == repr(said)

@@ -1,6 +1,9 @@
 """JSON and YAML as runs keep them, small and flat, read so that no other takes for ever or refers to itself."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +41,52 @@ def read_yaml(path: str | Path, loader: Any = None) -> Any:
     if len(text) > MOST_BYTES:
         raise ValueError("it is larger than any config")
     try:
-        depth = 0
+        events, depth = [], 0
         for event in yaml.parse(text, Loader=quick):
+            events.append(event)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > MOST_DEEP:
                 raise ValueError("it is nested, or refers to itself, as no config does")
+        if loader is None and sum(isinstance(event, yaml.DocumentStartEvent) for event in events) == 1:
+            with suppress(_Unusual):
+                return _value(events[2], iter(events[3:]))  # after the beginnings of the stream and the document
         return yaml.load(text, Loader=loader or quick)
     except (yaml.YAMLError, RecursionError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+class _Unusual(Exception):
+    """What no config holds, and YAML's own constructor makes something of."""
+
+
+def _value(event: Any, events: Iterator[Any]) -> Any:
+    """What an event begins. YAML's own constructor takes several times as long for the same."""
+    import yaml
+
+    if event.tag is not None:
+        raise _Unusual
+    if isinstance(event, yaml.ScalarEvent):
+        return _scalar(event.value) if event.implicit[0] else event.value
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            items.append(_value(event, events))
+        return items
+    found = {}
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        if not isinstance(event, yaml.ScalarEvent):
+            raise _Unusual
+        key = _value(event, events)
+        found[key] = _value(next(events), events)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _scalar(text: str) -> Any:
+    """What a scalar without quotes says: hundreds of configs hold the same few."""
+    import yaml
+
+    if text in ("<<", "="):
+        raise _Unusual
+    loader = yaml.SafeLoader("")
+    return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text))

@@ -367,7 +367,7 @@ class SweepFolder:
     @property
     def has_results(self) -> bool:
         """Whether any run in it has ended."""
-        return any(run.result.is_file() for run in self.runs())
+        return any(Path(here, RESULT).is_file() for here in _runs(self.path))
 
     def unfinished(self) -> list[Path]:
         """Run folders that hold a config but no result: still running, or killed."""

@@ -36,6 +36,7 @@ def draw(
             if (figure := picture.figure(groups, table)) is not None:
                 with replacing(folder / name, durable=False) as aside:
                     _figures().save(figure, aside, dpi=DPI)
+                figure.set_layout_engine(None)  # all is in its place, for whoever draws it once more
                 written.append(name)
                 if shown is not None:
                     shown(name, figure)
@@ -141,7 +142,8 @@ def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, 
             try:
                 with pq.ParquetFile(path) as file:
                     wanted = [name for name in ("score", "y", WEIGHT) if name in file.schema_arrow.names]
-                    columns = {name: column.to_numpy() for name, column in zip(wanted, file.read(wanted), strict=True)}
+                    read = file.read(wanted, use_threads=False)  # of small files by the hundred
+                columns = {name: column.to_numpy() for name, column in zip(wanted, read, strict=True)}
                 one = made(columns["score"], columns["y"], weight=columns.get(WEIGHT))
             except (OSError, ValueError, KeyError) as error:  # Arrow's are of these
                 say(f"{path} cannot be read, and has no curve: {' '.join(str(error).split())}", error=True)

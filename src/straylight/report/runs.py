@@ -24,14 +24,17 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
 
     A column whose values differ in type holds them as JSON.
     """
-    rows = [_row(result) | {"folder": os.path.relpath(result["folder"], path.parent)} for result in results]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    write_table(path, columns)
+    columns: dict[str, list[Any]] = {}
+    runs = 0
+    for result in results:
+        for name, value in _row(result, os.path.relpath(result["folder"], path.parent)).items():
+            columns.setdefault(name, []).extend([None] * (runs - len(columns[name])) + [value])
+        runs += 1
+    write_table(path, {name: _column(found + [None] * (runs - len(found))) for name, found in columns.items()})
 
 
-def _row(result: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: result.get(name) for name in FIELDS}
+def _row(result: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    row = {name: result.get(name) for name in FIELDS} | {"folder": folder}
     saved = RunFolder(result["folder"]).config
     if saved.is_file():
         try:
