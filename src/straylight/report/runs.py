@@ -24,7 +24,7 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
 
     A column whose values differ in type holds them as JSON.
     """
-    rows = [_row(result) | {"folder": os.path.relpath(result["folder"], path.parent)} for result in results]
+    rows = [_row(result) | {"folder": _text(os.path.relpath(result["folder"], path.parent))} for result in results]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
     write_table(path, columns)
@@ -44,6 +44,11 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
             row |= {f"latency.{entry['runtime']}.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
             row["shared"] = shared(result)
     return row
+
+
+def _text(folder: str) -> str:
+    """Which may have any bytes."""
+    return folder.encode(errors="backslashreplace").decode()
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
