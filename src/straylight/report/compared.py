@@ -33,7 +33,7 @@ def draw(
     for name, picture in PICTURES.items():
         try:
             if (figure := picture.figure(groups, table)) is not None:
-                with replacing(folder / name, durable=False) as aside:
+                with replacing(folder / name, durable=False) as aside, _figures().boxes():
                     _figures().literal(figure).savefig(aside, dpi=DPI)
                 written.append(name)
                 if shown is not None:

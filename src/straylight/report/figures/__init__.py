@@ -22,7 +22,7 @@ from straylight.report.figures.curves import precision_recall, roc
 from straylight.report.figures.events import examples, extremes, manifold, reconstructions, samples
 from straylight.report.figures.improvement import improvement, sic_curves, significance
 from straylight.report.figures.latent import latent_2d, latent_3d, latent_normal
-from straylight.report.figures.literal import literal
+from straylight.report.figures.literal import boxes, literal
 from straylight.report.figures.pareto import pareto
 from straylight.report.figures.particles import leading_particles
 from straylight.report.figures.plane import by_score, found, line, scatter

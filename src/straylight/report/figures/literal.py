@@ -1,8 +1,36 @@
-"""Names are shown as they are: a dollar in one begins no formula."""
+"""Names are shown as they are: a dollar in one begins no formula; but a very long one is cut."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+LONG = 60  # characters of a line
+DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}  # which turn what stands after them
+UNDRAWN = {*range(32), *range(127, 160), *range(0xD800, 0xE000), *DIRECTIONS} - {ord("\n")}
+CONTROL = dict.fromkeys(UNDRAWN, "\ufffd")
+
+
+def legible(text: str, most: int = LONG) -> str:
+    """A text as a figure has it, its lines of at most so many characters.
+
+    Example:
+        >>> len(legible("x" * 10_000)), legible("a\\x00b") == "a\\ufffdb", legible("one\\ntwo") == "one\\ntwo"
+        (60, True, True)
+    """
+    lines = text.translate(CONTROL).split("\n")
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines)
+
+
+@contextmanager
+def boxes() -> Iterator[None]:
+    """Draw a box for a character that the font lacks, such as one of Chinese, and do not warn of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def literal(figure: Figure) -> Figure:
@@ -22,4 +50,5 @@ def literal(figure: Figure) -> Figure:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and text not in numbers:
             text.set_parse_math(False)
+            text.set_text(legible(text.get_text()))
     return figure
