@@ -17,8 +17,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from straylight.report.figures.about import ABOUT
-from straylight.report.figures.literal import literal
+from straylight.report.figures.about import ABOUT, about
+from straylight.report.figures.literal import boxes, literal
 
 AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "straylight"}  # not as outlines; and names that do not change
 UNSAID = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -28,6 +28,7 @@ GEOMETRY = frozenset({"d", "transform", "x", "y", "points"})
 REFERENCE = re.compile(r"url\(#(?P<there>[^)]+)\)|#(?P<here>.+)")
 DARK = 0x66  # greys below it are ink
 INK, PAPER = "currentColor", "paper"
+ON = "on"  # what a text is written
 PIXELS = 4 / 3  # of a point
 Called = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -52,8 +53,9 @@ def svg(figure: Figure, key: str, label: str, called: Called = dict) -> str:
         (False, True)
     """
     literal(figure)
+    _over_images(figure)
     file = io.StringIO()
-    with rc_context(AS_TEXT):
+    with rc_context(AS_TEXT), boxes():
         figure.savefig(file, format="svg", metadata=UNSAID)
     root = ET.fromstring(FORBIDDEN.sub("\ufffd", file.getvalue()))
     for element in root.iter():
@@ -92,15 +94,23 @@ def _without_styles(root: ET.Element) -> None:
                 element.set(name, value)
 
 
-def _in_ink(root: ET.Element, within: bool = False) -> None:
-    """Black and white as the page has them, but for what is written on an image, whose colours stay."""
-    on_image = root.find("./g/image") is not None or root.find("./image") is not None
+def _over_images(figure: Figure) -> None:
+    """Tell what is written on an image, whose colours are not the page's."""
+    for panel in figure.axes:
+        for text in panel.texts if panel.images else ():
+            if panel.bbox.contains(*text.get_transform().transform(text.get_position())):
+                about(text, **{ON: "image"})
+
+
+def _in_ink(root: ET.Element) -> None:
+    """Black and white as the page has them, but for what is written on something else, whose colours stay."""
     for child in root:
         name = child.get("id", "")
-        written = within and name.startswith("text_")
-        if written:
+        if name.startswith(ABOUT) and ON in json.loads(name.removeprefix(ABOUT)):
             for text in child.iter("text"):
                 text.attrib.setdefault("fill", "#000000")
+            continue
+        if child.tag == "text" and child.get("fill") == "#ffffff":
             continue
         if name.startswith("patch_") and root.get("id", "").startswith(("figure_", "axes_", "legend_")):
             for ground in [p for p in child if p.get("fill") == "#ffffff"]:
@@ -112,7 +122,7 @@ def _in_ink(root: ET.Element, within: bool = False) -> None:
                 child.set("class", f"{PAPER}-{kind}")
             elif _dark(colour):
                 child.set(kind, INK)
-        _in_ink(child, on_image or (within and not name.startswith("matplotlib.axis")))
+        _in_ink(child)
 
 
 def _dark(colour: str) -> bool:
@@ -126,6 +136,7 @@ def _tell(root: ET.Element, called: Called) -> None:
         if not element.get("id", "").startswith(ABOUT):
             continue
         what = json.loads(element.attrib.pop("id").removeprefix(ABOUT))
+        what.pop(ON, None)
         for name, value in called(what).items():
             if not isinstance(value, list):
                 element.set(f"data-{name}", str(value))
