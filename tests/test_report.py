@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -523,3 +524,15 @@ def test_a_program_reads_what_a_report_says(tmp_path, capsys):
     assert [run["seed"] for run in told["runs"]] == [0, 1] and (tmp_path / "leaderboard.csv").is_file()
     report_main([str(tmp_path / "1"), "--json"])
     assert json.loads(capsys.readouterr().out)["seed"] == 1
+
+
+def test_what_nobody_can_write_again_costs_no_other_run_its_report(tmp_path):
+    write(tmp_path, result(), result("knn", auroc=float("nan")), result("pca", duration_s=10**400))
+    odd = tmp_path / os.fsdecode(b"half-\xff")
+    odd.mkdir()
+    (odd / "result.json").write_text(json.dumps(result("mom") | {"detector": "m\ud83d", "status": "failed"}))
+    _, table = said(tmp_path)
+    assert [(row.detector, row.numbers["auroc"].mean) for row in table] == [("vae", 0.9), ("knn", None)]
+    assert "m\ufffd" in (tmp_path / "leaderboard.csv").read_text(encoding="utf-8")
+    reasons = {run["detector"]: run["reason"] for run in SweepFolder(tmp_path).results()}
+    assert "duration_s must be a number" in reasons["pca"] and reasons["knn"] is None

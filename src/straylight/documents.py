@@ -1,6 +1,7 @@
 """JSON and YAML as runs keep them, small and flat, read so that no other takes for ever or refers to itself."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -8,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES, MOST_DEEP = 2**20, 50  # of a config
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two escapes
 
 
 def read_json(path: str | Path) -> Any:
-    """Read plain values.
+    """Read plain values that can be written again.
+
+    NaN and Infinity, which are no JSON, are null, and half a pair of escapes, which is no character, is U+FFFD.
 
     Raises:
         OSError: if the file cannot be read.
         ValueError: if it holds no JSON.
     """
+    text = Path(path).read_text(encoding="utf-8")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(text, parse_constant=lambda _: None)
+        if HALF.search(text):
+            written = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(written.decode("utf-16", "replace"))
+        return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -1,5 +1,6 @@
 """What a run's record holds, and whether one that was read is sound."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
@@ -52,7 +53,9 @@ Is = Callable[[Any], bool]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """One that a float can hold."""
+    sound = isinstance(value, int | float) and not isinstance(value, bool)
+    return sound and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _text(value: Any) -> bool:

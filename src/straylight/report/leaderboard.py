@@ -230,7 +230,8 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     rows of runs that ended well, each other run has one with its
     detector and its `status`, `reason`, `overrides` and `folder`.
     """
-    with replacing(path, durable=False) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    written: Any = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a folder may have any bytes
+    with replacing(path, durable=False) as aside, aside.open("w", **written) as file:
         lines = [*(_cells(row) for row in table), *(_ended(run, path) for run in results if run["status"] != "ok")]
         out = csv.DictWriter(file, COLUMNS, restval="")
         out.writeheader()

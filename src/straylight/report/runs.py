@@ -27,7 +27,7 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
     columns: dict[str, list[Any]] = {}
     runs = 0
     for result in results:
-        for name, value in _row(result, os.path.relpath(result["folder"], path.parent)).items():
+        for name, value in _row(result, _text(os.path.relpath(result["folder"], path.parent))).items():
             columns.setdefault(name, []).extend([None] * (runs - len(columns[name])) + [value])
         runs += 1
     write_table(path, {name: _column(found + [None] * (runs - len(found))) for name, found in columns.items()})
@@ -47,6 +47,11 @@ def _row(result: Mapping[str, Any], folder: str) -> dict[str, Any]:
             row |= {f"latency.{entry['runtime']}.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
             row["shared"] = shared(result)
     return row
+
+
+def _text(folder: str) -> str:
+    """Which may have any bytes."""
+    return folder.encode(errors="backslashreplace").decode()
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:

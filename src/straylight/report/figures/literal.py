@@ -1,4 +1,4 @@
-"""Names are shown as they are: a dollar in one begins no formula, and a letter that the font lacks is no news."""
+"""Names are shown as they are: a dollar in one begins no formula; but a very long one is cut."""
 
 import warnings
 from typing import Any
@@ -6,6 +6,22 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+LONG = 120  # characters of a line
+DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}  # which turn what stands after them
+UNDRAWN = {*range(32), *range(127, 160), *range(0xD800, 0xE000), *DIRECTIONS} - {ord("\n")}
+CONTROL = dict.fromkeys(UNDRAWN, "\ufffd")
+
+
+def legible(text: str, most: int = LONG) -> str:
+    """A text as a figure has it, its lines of at most so many characters.
+
+    Example:
+        >>> len(legible("x" * 10_000)), legible("a\\x00b") == "a\\ufffdb", legible("one\\ntwo") == "one\\ntwo"
+        (120, True, True)
+    """
+    lines = text.translate(CONTROL).split("\n")
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines)
 
 
 def literal(figure: Figure) -> Figure:
@@ -25,11 +41,12 @@ def literal(figure: Figure) -> Figure:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and text not in numbers:
             text.set_parse_math(False)
+            text.set_text(legible(text.get_text()))
     return figure
 
 
 def save(figure: Figure, file: Any, **options: Any) -> None:
-    """Write a figure as `Figure.savefig` does, its names as they are.
+    """Write a figure as `Figure.savefig` does, its names as they are; a letter that the font lacks is a box, no news.
 
     Example:
         >>> import io

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.about import passed_on
+from straylight.report.figures.literal import legible
 
 # nine of one and eight of the other make 72 looks
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#F0E442")
@@ -244,7 +245,7 @@ def cut(name: str, most: int = NAME) -> str:
         >>> cut("transverse momentum of the first jet"), cut("eta")
         ('transverse moment…', 'eta')
     """
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return " ".join(legible(name, most).split("\n"))
 
 
 def named(columns: Sequence[str], i: int) -> str:

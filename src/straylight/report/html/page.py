@@ -31,7 +31,8 @@ def write(path: Path, template: str, title: str, context: Mapping[str, Any]) -> 
         context: what the template takes beside what every page has.
     """
     with replacing(path, durable=False) as aside:
-        aside.write_text(rendered(template, title, context), encoding="utf-8")
+        page = rendered(template, title, context).replace("\r", "&#13;")  # which a browser takes for the end of a line
+        aside.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def rendered(template: str, title: str, context: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from straylight.report.figures.about import ABOUT
+from straylight.report.figures.about import ABOUT, about
 from straylight.report.figures.literal import save
 
 AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "straylight"}  # not as outlines; and names that do not change
@@ -28,6 +28,7 @@ GEOMETRY = frozenset({"d", "transform", "x", "y", "points"})
 REFERENCE = re.compile(r"url\(#(?P<there>[^)]+)\)|#(?P<here>.+)")
 DARK = 0x66  # greys below it are ink
 INK, PAPER = "currentColor", "paper"
+ON = "on"  # what a text is written
 PIXELS = 4 / 3  # of a point
 Called = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -51,6 +52,7 @@ def svg(figure: Figure, key: str, label: str, called: Called = dict) -> str:
         >>> "style=" in made, "&lt;b&gt;not bold&lt;/b&gt;" in made
         (False, True)
     """
+    _over_images(figure)
     file = io.StringIO()
     with rc_context(AS_TEXT):
         save(figure, file, format="svg", metadata=UNSAID)
@@ -91,19 +93,27 @@ def _without_styles(root: ET.Element) -> None:
                 element.set(name, value)
 
 
+def _over_images(figure: Figure) -> None:
+    """Tell what is written on an image, whose colours are not the page's."""
+    for panel in figure.axes:
+        for text in panel.texts if panel.images else ():
+            if panel.bbox.contains(*text.get_transform().transform(text.get_position())):
+                about(text, **{ON: "image"})
+
+
 def _in_ink(root: ET.Element) -> None:
-    """Black and white as the page has them, but for what is written on an image, whose colours stay."""
-    on_image = root.find("./g/image") is not None or root.find("./image") is not None
-    ground = root.get("id", "").startswith(("figure_", "axes_", "legend_"))
+    """Black and white as the page has them, but for what is written on something else, whose colours stay."""
     for child in root:
         name = child.get("id", "")
-        if on_image and name.startswith("text_"):
+        if name.startswith(ABOUT) and ON in json.loads(name.removeprefix(ABOUT)):
             for text in child.iter("text"):
                 text.attrib.setdefault("fill", "#000000")
             continue
-        if ground and name.startswith("patch_"):
-            for white in [p for p in child if p.get("fill") == "#ffffff"]:
-                child.remove(white)
+        if child.tag == "text" and child.get("fill") == "#ffffff":
+            continue
+        if name.startswith("patch_") and root.get("id", "").startswith(("figure_", "axes_", "legend_")):
+            for ground in [p for p in child if p.get("fill") == "#ffffff"]:
+                child.remove(ground)
         for kind in ("fill", "stroke"):
             colour = child.get(kind, "")
             if colour == "#ffffff":
@@ -125,6 +135,7 @@ def _tell(root: ET.Element, called: Called) -> None:
         if not element.get("id", "").startswith(ABOUT):
             continue
         what = json.loads(element.attrib.pop("id").removeprefix(ABOUT))
+        what.pop(ON, None)
         for name, value in called(what).items():
             if not isinstance(value, list):
                 element.set(f"data-{name}", str(value))

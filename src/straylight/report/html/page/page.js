@@ -6,8 +6,8 @@ const say = (text) => { one("#said").textContent = text; };
 
 // sorting: by the number of a cell where it has one, else by its text; rows without a number stand last
 const value = (row, place) => {
-  const cell = row.cells[place];
-  return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
+  const cell = row.cells[place], number = Number(cell.dataset.value); // NaN of what is none
+  return Number.isNaN(number) ? cell.textContent.trim() : number;
 };
 const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : typeof a === "number" ? -1
   : typeof b === "number" ? 1 : a.localeCompare(b, undefined, { numeric: true });
