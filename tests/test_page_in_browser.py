@@ -311,6 +311,9 @@ def test_what_is_printed_has_all_sections_and_none_of_what_is_for_a_screen(chrom
     with chromium.open(made("sweep"), color_scheme="dark") as found:
         pdf = found.page.pdf(tagged=True, outline=True)
         found.page.emulate_media(media="print")
+        found.page.set_viewport_size({"width": 1030, "height": 700})  # a sheet of A4 between its margins
+        cut = "found => found.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+        assert found.page.eval_on_selector_all("div.wide", cut) == []
         assert found.colours("body") == (0, 1)
         assert not any(found.page.locator(e).first.is_visible() for e in ("nav", "#filters", "button.copy"))
         assert found.texts("h2") and all(section in found.texts("h2") for section in SECTIONS)
