@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 
 from straylight.folder import SweepFolder
 from straylight.metrics.across import Pair, across, alike, holm
+from straylight.metrics.signed_ranks import friedman, ranked, wilcoxon
 from straylight.report import compared, figures
 from straylight.report.leaderboard import grouped, interval
 from straylight.report.runs import write_parquet
@@ -181,3 +183,45 @@ def test_a_sweep_of_failed_runs_alone_has_a_table_of_runs(tmp_path) -> None:
     write_parquet([{"folder": str(tmp_path), "status": "failed", "reason": "it broke"}], tmp_path / "runs.parquet")
     assert pq.read_table(tmp_path / "runs.parquet").to_pydict()["reason"] == ["it broke"]
     assert SweepFolder(tmp_path).results() == []
+
+
+# the tests themselves
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=30))
+def test_ranks_are_scipys(values) -> None:
+    assert ranked(values).tolist() == stats.rankdata(values).tolist()
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=9))
+def test_signed_ranks_with_ties_and_zeros_are_counted_out(values) -> None:
+    known = np.array([v for v in values if v], float)
+    if not len(known):
+        assert wilcoxon(values) == 1.0
+        return
+    ranks = stats.rankdata(np.abs(known))
+    sums = np.array([ranks[np.array(signs, bool)].sum() for signs in itertools.product((0, 1), repeat=len(known))])
+    own = ranks[known > 0].sum()
+    assert wilcoxon(values) == pytest.approx(min(1.0, 2 * min((sums <= own).mean(), (sums >= own).mean())))
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 13, 14, 30, 50, 51, 200])
+def test_signed_ranks_without_ties_are_scipys(n) -> None:
+    random = np.random.default_rng(n)
+    for shift in (0.0, 0.3, 2.0):
+        values = random.normal(size=n) + shift
+        assert wilcoxon(values) == pytest.approx(
+            stats.wilcoxon(values, method="exact" if n <= 50 else "asymptotic").pvalue
+        )
+
+
+def test_many_signed_ranks_with_ties_have_the_variance_that_ties_leave() -> None:
+    values = np.random.default_rng(0).integers(-5, 8, 300).astype(float)
+    assert wilcoxon(values) == pytest.approx(stats.wilcoxon(values, method="asymptotic").pvalue)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 50])
+def test_friedman_is_scipys_with_ties_and_without(levels) -> None:
+    for seed in range(5):
+        table = np.random.default_rng(seed).integers(0, levels, (8, 4)) + np.arange(4) * 0.3 * (seed % 2)
+        assert friedman(table) == pytest.approx(stats.friedmanchisquare(*table.T).pvalue)

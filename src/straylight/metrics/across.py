@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from straylight.metrics.signed_ranks import friedman, ranked, wilcoxon
+
 FEWEST = 6  # data sets: of five, Wilcoxon's signed ranks reach no p below 1/16
 
 
@@ -65,38 +67,32 @@ def across(table: ArrayLike, level: float = 0.05) -> Across:
         >>> found.average_ranks.tolist(), found.friedman
         ([1.0, 2.0], None)
     """
-    from scipy import stats
-
     values = np.asarray(table, np.float64)
     if values.ndim != 2 or not values.size or np.isnan(values).any():
         raise ValueError(f"a comparison takes a full table of data sets by detectors, not one of shape {values.shape}")
     n, d = values.shape
-    ranks = stats.rankdata(-values, axis=1)
+    ranks = np.apply_along_axis(ranked, 1, -values)
     average = ranks.mean(0)
     if n < FEWEST or d < 2:
         few = (
             f"{n} data set{'s are' if n > 1 else ' is'} too few to test whether detectors differ ({FEWEST} are needed)"
         )
         return Across(n, average, None, (), f"{few}: average ranks only.")
-    same = (ranks == ranks[:, :1]).all()
-    if d > 2:
-        friedman = 1.0 if same else float(stats.friedmanchisquare(*values.T).pvalue)
-        if friedman >= level:
-            said = f"Friedman's test does not tell the detectors apart (p = {friedman:.2g}, {n} data sets)."
-            return Across(n, average, friedman, (), said)
-    else:
-        friedman = None
+    all_alike = friedman(values) if d > 2 else None
+    if all_alike is not None and all_alike >= level:
+        said = f"Friedman's test does not tell the detectors apart (p = {all_alike:.2g}, {n} data sets)."
+        return Across(n, average, all_alike, (), said)
     places = list(itertools.combinations(range(d), 2))
-    p = [_wilcoxon(values[:, i] - values[:, j]) for i, j in places]
+    p = [wilcoxon(values[:, i] - values[:, j]) for i, j in places]
     pairs = tuple(Pair(*place, *both) for place, *both in zip(places, p, holm(p), strict=True))
     apart = sum(pair.corrected < level for pair in pairs)
     count = f"{len(pairs)} pairs, {apart} differ" if len(pairs) > 1 else f"1 pair, {apart} differ"
-    first = "" if friedman is None else f"Friedman's test says that they differ (p = {friedman:.2g}); "
+    first = "" if all_alike is None else f"Friedman's test says that they differ (p = {all_alike:.2g}); "
     said = f"{first}of {count} by Wilcoxon's test with Holm's correction at {level:g} ({n} data sets)."
     if len(pairs) * 2.0 ** (1 - n) >= level:  # the least p that signed ranks can have is 2 / 2^n
         needed = math.floor(1 + math.log2(len(pairs) / level)) + 1
         said += f" So many pairs cannot differ on fewer than {needed} data sets: compare fewer detectors."
-    return Across(n, average, friedman, pairs, said[0].upper() + said[1:])
+    return Across(n, average, all_alike, pairs, said[0].upper() + said[1:])
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -135,9 +131,3 @@ def alike(count: int, pairs: Sequence[Pair], average: ArrayLike, level: float = 
         if len(group) > 1 and not any(set(group) <= set(other) for other in groups):
             groups.append(group)
     return groups
-
-
-def _wilcoxon(differences: NDArray[np.float64]) -> float:
-    from scipy import stats
-
-    return 1.0 if not differences.any() else float(stats.wilcoxon(differences).pvalue)
