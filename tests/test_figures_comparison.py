@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -226,6 +227,33 @@ def test_a_picture_that_fails_is_said_and_the_others_are_drawn(tmp_path, monkeyp
     assert compared.draw(found, rows(found), tmp_path) == ["pareto.png", "seeds.png"]
     assert "roc.png was not drawn: RuntimeError: no such curve" in capsys.readouterr().err
     assert not (tmp_path / "roc.png").exists()
+
+
+def test_a_picture_of_what_runs_say_now_is_left_and_another_is_drawn_anew(tmp_path) -> None:
+    for seed in (0, 1):
+        folder_of(tmp_path, "knn", seed)
+
+    def drawn_again():
+        """Which pictures are others than before."""
+        found = SweepFolder(tmp_path).results()
+        before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.png")}
+        assert compared.draw(found, rows(found), tmp_path) == ["pareto.png", "roc.png", "seeds.png"]
+        after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.png")}
+        return {name for name in after if after[name] != before.get(name)}
+
+    every = {"pareto.png", "roc.png", "seeds.png"}
+    assert drawn_again() == every and drawn_again() == set()
+    record = json.loads((tmp_path / "knn-0" / "result.json").read_text())
+    record["metrics"]["test/auroc"] = 0.123456
+    (tmp_path / "knn-0" / "result.json").write_text(json.dumps(record))
+    assert drawn_again() == every
+    (tmp_path / "seeds.png").write_bytes(b"no picture")
+    assert drawn_again() == {"seeds.png"}
+    os.utime(tmp_path / "knn-1" / "scores.parquet", ns=(1, 1))
+    assert drawn_again() == every
+    found, shown = SweepFolder(tmp_path).results(), []
+    compared.draw(found, rows(found), tmp_path, lambda name, figure: shown.append(name))
+    assert set(shown) == every  # who asks for figures gets them, drawn before or not
 
 
 @pytest.mark.parametrize("damaged", [True, False])

@@ -399,21 +399,19 @@ def test_failed_and_unfinished_runs_are_named_with_their_reason(tmp_path) -> Non
     (tmp_path / "killed" / ".hydra").mkdir(parents=True)
     (tmp_path / "killed" / ".hydra" / "config.yaml").write_text("seed: 0\n")
     text = page_of(tmp_path)
-    assert (
-        "2 of the runs did not end well" in text
-        and "CUDA is &lt;away&gt;" in text
-        and "1 more without a result" in text
-    )
+    assert "What did not end well" in text and "CUDA is &lt;away&gt;" in text and "1 more without a result" in text
 
 
 # the page of a run
 
 
-def run_folder(root, **more):
+def run_folder(root, kinds=("nominal", "A", "B"), **more):
+    """The folder of a made run with a threshold, scores and calibration scores."""
     record = result("knn", "digits", 0, 0.9, **more)
+    record["metrics"] |= {"test/nominal": 100, "test/anomalous": 100}
     record["thresholds"] = [{"rule": "quantile", "asked": {"quantile": 0.95}, "value": 1.25}]
     write(root, record)
-    scored(root / "0")
+    scored(root / "0", kinds=kinds)
     return root / "0"
 
 

@@ -54,6 +54,8 @@ def _led(leader: Leader) -> str:
         return f"{said}; {_named(leader.alike)} cannot be told apart from it."
     if len(leader.unknown) == leader.others:
         return f"{said}; with one seed and without intervals nothing says whether the others are worse."
+    if leader.unknown:
+        return f"{said}; of {_named(leader.unknown)} nothing says how well they are known, all others are worse."
     return f"{said}; all others are worse by more than chance."
 
 
@@ -71,8 +73,9 @@ def troubles(results: Sequence[Run], waiting: Sequence[Path]) -> list[str]:
     found = []
     for result in results:
         if result["status"] != "ok":
-            what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
-            found.append(f"{result['status']}: {result['folder']} ({what}) {result.get('reason') or ''}")
+            what = f"{result.get('detector') or 'a run'} on {result.get('data') or 'its data'}"
+            seed = "" if result.get("seed") is None else f", seed {result['seed']}"
+            found.append(f"{result['status']}: {result['folder']} ({what}{seed}) {result.get('reason') or ''}")
     if waiting:
         found.append(f"{len(waiting)} more without a result: running, or killed ({waiting[0]})")
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 CURVES = 12  # data sets whose scores are read
 TRUTH = " (sees the truth)"
 DPI = 120
+MARK = "Straylight"  # the key of what a picture says it was made of
 
 
 def draw(
@@ -26,17 +30,25 @@ def draw(
 ) -> list[str]:
     """Write the `PICTURES` that apply into a folder and name them; none is left of one that fails or does not.
 
+    One that is there, and was made of what the runs say now, is left as it is.
+
     Args:
         shown: is called with each, too.
     """
-    groups = grouped(results)
+    results = list(results)
+    groups, mark = grouped(results), _mark(results, table)
     written = []
     for name, picture in PICTURES.items():
         try:
+            there = _mark_of(folder / name) == mark
+            if there and shown is None:
+                written.append(name)
+                continue
             if (figure := picture.figure(groups, table)) is not None:
-                with replacing(folder / name, durable=False) as aside:
-                    _figures().save(figure, aside, dpi=DPI)
-                figure.set_layout_engine(None)  # all is in its place, for whoever draws it once more
+                if not there:
+                    with replacing(folder / name, durable=False) as aside:
+                        _figures().save(figure, aside, dpi=DPI, metadata={MARK: mark})
+                    figure.set_layout_engine(None)  # all is in its place, for whoever draws it once more
                 written.append(name)
                 if shown is not None:
                     shown(name, figure)
@@ -46,6 +58,29 @@ def draw(
             say(f"{name} was not drawn: {type(error).__name__}: {said}", error=True)
         (folder / name).unlink(missing_ok=True)
     return written
+
+
+def _mark(results: Sequence[Run], table: Sequence[Row]) -> str:
+    """What pictures are made of: records and scores of the runs, as far as files tell, the table, and our version."""
+    found = hashlib.sha256(repr((version("straylight"), table)).encode(errors="backslashreplace"))
+    for result in results:
+        place = RunFolder(result["folder"])
+        for path in (place.result, place.scores):
+            with suppress(OSError):  # no scores
+                known = path.stat()
+                found.update(f"{path.name} {known.st_mtime_ns} {known.st_size};".encode())
+    return found.hexdigest()
+
+
+def _mark_of(path: Path) -> str | None:
+    """Of what a picture that is there was made; None where there is none, or it does not say."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(MARK)
+    except OSError:  # PIL's own is of these
+        return None
 
 
 def over_sets(groups: Groups, metric: str = "test/auroc") -> tuple[Across, list[str]] | None:
