@@ -1,4 +1,4 @@
-"""Pages of sweeps and runs in a real browser: what they say, what can be done with them, and that nothing in them runs."""
+"""Pages of sweeps and runs in a real browser: what they say, what can be done, and that nothing in them runs."""
 
 from __future__ import annotations
 
