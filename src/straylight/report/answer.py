@@ -28,11 +28,11 @@ def answer(results: Sequence[Run], table: Sequence[Row]) -> Iterator[str]:
     seeds = sorted({row.seeds for row in table})
     over = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     well = sum(result["status"] == "ok" for result in results)
-    ended = "all ended well" if well == len(results) else f"{well:,} ended well"
+    ended = f"{'all of ' * (well > 1)}which ended well" if well == len(results) else f"{well:,} of which ended well"
     verb = "were compared" if len(detectors) > 1 else "was run"
     yield (
         f"{_counted(detectors, 'detector')} {verb} on {_counted(sets, 'data set')}, over {over} each: "
-        f"{len(results):,} run{'s' * (len(results) > 1)}, of which {ended}."
+        f"{len(results):,} run{'s' * (len(results) > 1)}, {ended}."
     )
     if (found := over_sets(groups)) and len(detectors) > 1:
         across, names = found
