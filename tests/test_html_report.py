@@ -497,6 +497,25 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys) -> None:
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_run_ends_in_a_page_where_that_is_asked_for(straylight_train) -> None:
+    ended = straylight_train("detector=hbos", "data=blobs", "report.html=true")
+    assert ended.status == 0, ended.err
+    assert f"To open in a browser, or to send: out/runs/{ended.run.name}/report.html" in ended.out
+    page = Page((ended.run / "report.html").read_text())
+    assert {"figure-scores", "figure-roc"} <= {attrs.get("id") for attrs in page.all("figure")}
+    without = straylight_train("detector=hbos", "data=blobs", output="without")
+    assert not (without.run / "report.html").exists()
+    assert without.result["variant"] == ended.result["variant"]  # the same is computed
+
+
+def test_a_sweep_ends_in_a_page_where_that_is_asked_for(straylight_train) -> None:
+    ended = straylight_train("-m", "detector=hbos,pca", "data=blobs", "report.html=true")
+    assert ended.status == 0, ended.err
+    (page,) = ended.folder.glob("sweeps/*/report.html")
+    assert f"out/sweeps/{page.parent.name}/report.html" in ended.out and "hbos and pca" in page.read_text()
+    assert not list(ended.folder.glob("sweeps/*/*/report.html"))  # of all of it, and not of each job
+
+
 # what it is made from
 
 

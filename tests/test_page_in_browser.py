@@ -356,6 +356,19 @@ def test_800_runs_are_one_page_that_can_be_used(chromium, tmp_path) -> None:
         found.quiet()
 
 
+def test_the_page_of_a_sweep_that_was_run_is_quiet_and_has_every_run(chromium, sent_sweep) -> None:
+    with chromium.open(written(sent_sweep.path)) as found:
+        assert found.column("#each", 1) == ["0", "1", "2", "3"] and len(found.column("#board", 1)) == 2
+        assert {"Quality against latency", "ROC curves", "Every run"} <= set(found.texts("h3"))
+        found.quiet()
+    page = write_run(sent_sweep.runs()[0].path)
+    with chromium.open(page) as found:
+        assert {"Anomaly scores", "ROC curve", "Are p-values as promised?", "What differs from the defaults"} <= set(
+            found.texts("h3")
+        )
+        found.quiet()
+
+
 # the page of a run
 
 

@@ -26,6 +26,7 @@ class Drawn:
     drawing: Markup
     tables: list[Table] = field(default_factory=list)
     note: str = ""
+    is_picture: bool = False  # as the run drew it
 
 
 def drawn(figure: Figure, key: str, title: str, sentence: str, called: Called = dict) -> Drawn:
@@ -39,4 +40,10 @@ def drawn(figure: Figure, key: str, title: str, sentence: str, called: Called = 
 def picture(path: Path, key: str, title: str, sentence: str) -> Drawn:
     """A picture that is there, as it is."""
     data = base64.b64encode(path.read_bytes()).decode()
-    return Drawn(key, title, sentence, Markup('<img alt="{}" src="data:image/png;base64,{}">').format(sentence, data))
+    return Drawn(
+        key,
+        title,
+        sentence,
+        Markup('<img alt="{}" src="data:image/png;base64,{}">').format(sentence, data),
+        is_picture=True,
+    )

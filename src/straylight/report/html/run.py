@@ -93,6 +93,7 @@ class RunPage:
                 "thresholds": self._parts(details.thresholds, details.decisions),
                 "dial": shown,
                 "figures": figures,
+                "drawn": any(shown.is_picture for shown in figures),
                 "strangest": listed,
                 "cost": self._parts(details.latency, details.cost, details.layers),
                 "settings": [setting for setting in settings if setting.default is None],
