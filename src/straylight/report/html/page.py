@@ -63,13 +63,13 @@ def name(text: object) -> Markup:
         >>> name("<b>knn</b>")
         Markup('<bdi>&lt;b&gt;knn&lt;/b&gt;</bdi>')
     """
-    said = _said(text)
+    said = plain(text)
     return _whole(said) if len(said) <= LONG else _folded(said, LONG)
 
 
 def reason(text: object) -> Markup:
     """As `name`, of a sentence."""
-    said = _said(text)
+    said = plain(text)
     return _whole(said) if len(said) <= REASON else _folded(said, REASON)
 
 
@@ -80,7 +80,7 @@ def told(text: object) -> str:
         >>> len(told("x" * 10_000))
         122
     """
-    said = _said(text)
+    said = plain(text)
     cut = said if len(said) <= LONG else f"{said[: LONG - 1]}…"
     return f"\u2068{cut}\u2069"
 
@@ -94,7 +94,13 @@ def _folded(said: str, most: int) -> Markup:
     return folded.format(said[:most], f"{len(said):,}", said)
 
 
-def _said(text: object) -> str:
+def plain(text: object) -> str:
+    """A text of a run as every place of a page has it: without what no page may hold.
+
+    Example:
+        >>> plain("nul\\0") == "nul\\ufffd", plain(None)
+        (True, '')
+    """
     return ("" if text is None else str(text)).translate(CONTROL)
 
 
@@ -116,7 +122,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         loader=FunctionLoader(_part),
         undefined=StrictUndefined,
-        finalize=lambda value: _said(value) if type(value) is str else value,  # in attributes, too
+        finalize=lambda value: plain(value) if type(value) is str else value,  # in attributes, too
     )
     made.filters |= {"name": name, "reason": reason, "told": told}
     return made

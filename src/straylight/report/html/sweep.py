@@ -14,7 +14,7 @@ from straylight.report.compared import PICTURES, followed, over_sets
 from straylight.report.details import Part, large, number
 from straylight.report.html.board import Cell, board
 from straylight.report.html.drawn import Drawn, drawn
-from straylight.report.html.page import write
+from straylight.report.html.page import plain, write
 from straylight.report.html.tables import Heading, Table, of
 from straylight.report.leaderboard import Row, Run, grouped
 from straylight.report.scan import SENTENCE, scans, sheet
@@ -63,11 +63,11 @@ class SweepPage:
 
     def _called(self, what: Mapping[str, Any]) -> dict[str, Any]:
         """What a page says of an artist: whom it follows, and a run by its folder, seen from here."""
-        said = dict(what)
-        if isinstance(said.get("detector"), str):
-            said["follow"] = followed(said["detector"])
-        if "run" in said:
-            said["run"] = [self._seen(folder) for folder in said["run"]]
+        said: dict[str, Any] = {name: plain(value) for name, value in what.items() if isinstance(value, str)}
+        if "detector" in said:
+            said["follow"] = plain(followed(what["detector"]))
+        if "run" in what:
+            said["run"] = [plain(self._seen(folder)) for folder in what["run"]]
         return said
 
     def _seen(self, folder: str) -> str:
