@@ -420,7 +420,8 @@ def test_the_page_of_a_run_has_what_applies(tmp_path) -> None:
     page = Page(page_of(folder))
     figures = [attrs["id"].removeprefix("figure-") for attrs in page.all("figure")]
     assert figures == ["losses", "scores", "selected", "pvalues", "roc", "precisionrecall", "significance"]
-    assert "&lt;i&gt;a notice&lt;/i&gt;" in (folder / "report.html").read_text()
+    text = (folder / "report.html").read_text()
+    assert "&lt;i&gt;a notice&lt;/i&gt;" in text and "What is not shown" not in text
     data = json.loads(page.scripts[0])
     kept = dial(Kept.of(folder, json.loads((folder / "result.json").read_text())))
     assert data["thresholds"] == kept.thresholds and [kind["label"] for kind in data["kinds"]] == [0, 1, 2]

@@ -10,12 +10,14 @@ from rich.text import Text
 from straylight.metrics.across import Across
 from straylight.report.compared import over_sets
 from straylight.report.details import Part, headed
-from straylight.report.leaderboard import Row, Run, grouped
+from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, Row, Run, grouped
 from straylight.report.leading import Leader, leaders
-from straylight.report.over_density import marked
+from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
+from straylight.runtimes import MARK, SHARED
 
 NAMED = 8  # detectors or data sets in a sentence
 SETS = 12  # data sets with a sentence of their own
+UNRESOLVED = "not resolvable, fewer than ten nominal rows lie above the threshold"
 
 
 def answer(results: Sequence[Run], table: Sequence[Row]) -> Iterator[str]:
@@ -66,6 +68,16 @@ def ranks(found: Across, names: Sequence[str], truth: Collection[str]) -> Iterat
         out.add_row(Text(marked(name, name in truth)), f"{rank:.2f}")
     yield out
     yield found.sentence
+
+
+def legend(table: Sequence[Row]) -> Iterator[str]:
+    """What marks in a leaderboard mean, those that there are."""
+    if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in POINTS[:2]):
+        yield f"{NOT_RESOLVABLE}: {UNRESOLVED}"
+    if any(row.shared and row.runtimes for row in table):
+        yield f"{MARK}: {SHARED}; straylight report --retime FOLDER times again"
+    if any(row.truth for row in table):
+        yield f"{TRUTH_MARK}: {TRUTH}"
 
 
 def troubles(results: Sequence[Run], waiting: Sequence[Path]) -> list[str]:

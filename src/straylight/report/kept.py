@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from straylight.documents import read_json
 from straylight.folder import RunFolder
 from straylight.metrics.judge import Judge
+from straylight.report.details import asked
 
 WEIGHT = "event_weight"  # the column of weights in a table of scores, where they are not all one
 CALIBRATION = frozenset({"index", "score", "y", "weight", "fold"})  # columns of calibration scores
@@ -92,11 +93,7 @@ class Kept:
     @property
     def rules(self) -> dict[str, Mapping[str, Any]]:
         """What is known of each threshold, by its rule."""
-        found = {}
-        for entry in self.measured.get("thresholds", []):
-            asked = " ".join(f"{value:g}" for value in entry["asked"].values())
-            found[f"{entry['rule']} {asked}".strip()] = entry
-        return found
+        return {asked(entry): entry for entry in self.measured.get("thresholds", [])}
 
     @property
     def thresholds(self) -> dict[str, float]:

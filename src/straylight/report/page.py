@@ -11,18 +11,18 @@ from rich.text import Text
 
 from straylight.console import Plain
 from straylight.folder import RunFolder, SweepFolder
-from straylight.report.answer import ranks, troubles
+from straylight.report.answer import legend, ranks, troubles
 from straylight.report.compared import draw, over_sets
 from straylight.report.details import BRIEF, FULL, large, timed
-from straylight.report.leaderboard import NOT_RESOLVABLE, TIMED, Row, Spread, grouped, rows, write_csv
-from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
+from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, TIMED, Row, Spread, grouped, rows, write_csv
+from straylight.report.over_density import marked
 from straylight.report.runs import write_parquet
 from straylight.report.scan import SENTENCE, scans, sheet
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 from straylight.report.strangest import strangest
-from straylight.runtimes import BEST, MARK, SHARED
+from straylight.runtimes import BEST
 
-SHOWN = ("tpr@fpr=0.1", "tpr@fpr=0.01")
+SHOWN = POINTS[:2]
 
 
 WIDER = "see leaderboard.csv, or widen the terminal"
@@ -76,16 +76,11 @@ def _page(folder: Path, html: Path | None) -> Any:
 def leaderboard(table: Sequence[Row], console: Console | None = None) -> None:
     """Print the leaderboard, a table for each data set."""
     say = _teller(console)
-    note: dict[str, Any] = {"style": "dim", "soft_wrap": False}
     for data in dict.fromkeys(row.data for row in table):
         say(data, style="bold", soft_wrap=False)
         say(_table([row for row in table if row.data == data]))
-    if any(row.numbers["auroc"].mean is not None and row.numbers[n].mean is None for row in table for n in SHOWN):
-        say(f"{NOT_RESOLVABLE}: not resolvable, fewer than ten nominal rows lie above the threshold", **note)
-    if any(row.shared and row.runtimes for row in table):
-        say(f"{MARK}: {SHARED}; straylight report --retime FOLDER times again", **note)
-    if any(row.truth for row in table):
-        say(f"{TRUTH_MARK}: {TRUTH}", **note)
+    for note in legend(table):
+        say(note, style="dim", soft_wrap=False)
 
 
 def show_run(folder: Path, console: Console | None = None, details: bool = False) -> None:

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from straylight.report.answer import UNRESOLVED, legend
 from straylight.report.compared import followed
 from straylight.report.details import large, timed
 from straylight.report.html.tables import Heading
-from straylight.report.leaderboard import NOT_RESOLVABLE, RANKED, TIMED, Groups, Row, Run, Spread, of_kinds
-from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
-from straylight.runtimes import MARK, SHARED
+from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, RANKED, TIMED, Groups, Row, Run, Spread, of_kinds
+from straylight.report.over_density import marked
 
-SHOWN = {"auroc": "AUROC", "ap": "AP", "tpr@fpr=0.1": "TPR @ FPR 1e-1", "tpr@fpr=0.01": "TPR @ FPR 1e-2"}
-UNRESOLVED = "not resolvable: fewer than ten nominal rows lie above the threshold"
+SHOWN = (*RANKED, *POINTS[:2])
 HEADINGS = (
     Heading("detector", text=True),
     Heading("data set", text=True),
@@ -79,13 +78,7 @@ def board(table: Sequence[Row], groups: Groups) -> Board:
         "AUROC and AP: the mean over seeds with its 95 % interval, by Student's t over the seeds, or over the test "
         "rows of a single run. TPR: the mean, and the range over seeds."
     ]
-    if any(cell.shown == NOT_RESOLVABLE for line in lines for cell in line.cells):
-        notes.append(f"{NOT_RESOLVABLE}: {UNRESOLVED}.")
-    if any(row.shared and row.runtimes for row in table):
-        notes.append(f"{MARK}: {SHARED}; straylight report --retime FOLDER times again.")
-    if any(row.truth for row in table):
-        notes.append(f"{TRUTH_MARK}: {TRUTH}.")
-    return Board(lines, notes=notes)
+    return Board(lines, notes=[*notes, *legend(table)])
 
 
 def _lines(row: Row, runs: Sequence[Run]) -> Iterator[Line]:

@@ -103,7 +103,6 @@ def as_data(found: Dial, lines: Sequence[Mark], strangest: Sequence[float]) -> M
             {"label": label, "total": total, "flagged": flagged}
             for label, (_, total, flagged) in zip(found.labels, found.kinds, strict=True)
         ],
-        "rules": found.rules,
         "lines": [mark._asdict() for mark in lines],
         "strangest": [float(score) for score in strangest],
     }

@@ -36,7 +36,7 @@ Called = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 def svg(figure: Figure, key: str, label: str, called: Called = dict) -> str:
     """The figure as an element of HTML.
 
-    What artists are about (see `straylight.report.figures.style.about`) stands in attributes `data-...` of their
+    What artists are about (see `straylight.report.figures.about`) stands in attributes `data-...` of their
     groups; `data-run` of a line with as many markers as runs in those of its markers.
 
     Args:
