@@ -269,10 +269,10 @@ def test_the_slider_flags_what_scikit_learn_counts(tmp_path, weighted) -> None:
     ones = np.ones(400) if weight is None else weight
     for place in (0, 17, len(found.thresholds) // 2, found.rules["quantile 0.95"], len(found.thresholds) - 1):
         flagged = scores > found.thresholds[place]
-        for label, (name, total, counted) in zip(found.labels, found.kinds, strict=True):
+        for label, name, total, counted in found.kinds:
             assert name == ("nominal", "A", "B")[label] and total == pytest.approx(ones[y == label].sum())
             assert counted[place] == pytest.approx(ones[flagged & (y == label)].sum())
-        by = {label: counted[place] for label, (_, _, counted) in zip(found.labels, found.kinds, strict=True)}
+        by = {kind.label: kind.flagged[place] for kind in found.kinds}
         strange, true = by[1] + by[2], (y > 0).astype(int)
         if flagged.any() and strange:
             precision, recall = strange / sum(by.values()), strange / ones[y > 0].sum()
@@ -288,10 +288,10 @@ def test_the_line_of_the_slider_stands_where_the_figure_has_its_thresholds(tmp_p
     kept = Kept.of(tmp_path, record)
     figure = own.DRAWINGS["scores"](kept)
     text = svg(figure, "k", "")
-    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
+    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', text)[1])
     drawn = {round(float(x), 1) for x in re.findall(r'd="M ([\d.]+) [\d.]+ L \1 [\d.]+"[^>]*stroke-dasharray', text)}
     found = dial(kept)
-    for mark in marks(figure, (width, height), found.thresholds):
+    for mark in marks(figure, found.thresholds):
         assert any(abs(mark.across[found.rules["quantile 0.95"]] - x) <= 0.11 for x in drawn), (mark.across, drawn)
         assert 0 <= mark.top < mark.bottom <= height and mark.across == sorted(mark.across)
 

@@ -30,9 +30,9 @@ def write_run(folder: Path, path: Path | None = None) -> Path:
 
 def asked_for(folder: SweepFolder) -> bool:
     """Whether the runs of a sweep were configured to end in a page."""
-    for result in folder.results():
+    for run in folder.runs():
         try:
-            return bool(read_yaml(RunFolder(result["folder"]).config)["report"]["html"])
+            return bool(read_yaml(run.config)["report"]["html"])
         except (OSError, ValueError, TypeError, KeyError):  # of an earlier version, or cleaned away
             continue
     return False

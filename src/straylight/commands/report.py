@@ -11,7 +11,7 @@ from straylight.report.page import report, show_run
 from straylight.report.plain import as_json
 from straylight.runtimes import BEST, RUNTIMES
 
-DEFAULT = Path("\0")  # no file is called so: in the folder
+IN_FOLDER = ""  # what --html without a file says
 
 
 def main(arguments: list[str]) -> None:
@@ -48,8 +48,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--html",
         nargs="?",
-        type=Path,
-        const=DEFAULT,
+        const=IN_FOLDER,
         metavar="FILE",
         help="write all of it as one HTML file, too, which opens in any browser and asks no other host for anything; "
         f"without a name it is {PAGE} in the folder",
@@ -60,8 +59,8 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.folder is None and given.figures and Path(given.figures[-1]).is_dir():
         given.folder = Path(given.figures.pop())  # `--figures FOLDER`
-    if given.folder is None and given.html is not None and given.html.is_dir():
-        given.folder, given.html = given.html, DEFAULT  # `--html FOLDER`
+    if given.folder is None and given.html and Path(given.html).is_dir():
+        given.folder, given.html = Path(given.html), IN_FOLDER  # `--html FOLDER`
     if given.folder is None:
         parser.error("say which folder: of a run, of a sweep, or above several of them")
     folder, runs = given.folder, SweepFolder(given.folder)
@@ -110,15 +109,16 @@ def _figures(folder: Path, names: list[str], trust: list[str]) -> int:
     return redraw(folder, only, trust)
 
 
-def _page(folder: Path, named: Path | None) -> Path | None:
+def _page(folder: Path, named: str | None) -> Path | None:
     """The file of the page, if one was asked for."""
-    if named is None or named == DEFAULT:
-        return None if named is None else folder / PAGE
-    if named.is_dir():
-        sys.exit(_refusal(f"--html takes a file, and {named} is a folder: --html {named / PAGE}."))
-    if named.suffix.lower() not in (".html", ".htm"):
-        sys.exit(_refusal(f"--html writes HTML, whose files end in .html, and not {named.name}."))
-    return named
+    if named is None:
+        return None
+    path = folder / PAGE if named == IN_FOLDER else Path(named)
+    if path.is_dir():
+        sys.exit(_refusal(f"--html takes a file, and {path} is a folder: --html {path / PAGE}."))
+    if path.suffix.lower() not in (".html", ".htm"):
+        sys.exit(_refusal(f"--html writes HTML, whose files end in .html, and not {path.name}."))
+    return path
 
 
 def _write_run(folder: Path, html: Path) -> None:

@@ -6,13 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
-from straylight.report.figures.style import look, present
+from straylight.metrics.ranks import Column
+from straylight.report.figures.style import present
 from straylight.report.kept import Kept
 
 PLACES = 400  # of the slider
+POINTS = 72  # of an inch, in which a drawing is measured
 LEAST = 1e-6  # of the scores that the smallest place flags
+
+
+class Kind(NamedTuple):
+    """A kind of event: label and name, how many there are and how many are flagged at each place; weights add up."""
+
+    label: int
+    name: str
+    total: float
+    flagged: list[float]
 
 
 class Dial(NamedTuple):
@@ -20,14 +31,12 @@ class Dial(NamedTuple):
 
     Attributes:
         thresholds: ascending, those of the run's rules among them.
-        kinds: of each, its name, how many events there are, and how many are flagged at each place; weights add up.
-        labels: of the kinds: -1 unknown, 0 nominal, 1..K anomalous.
+        kinds: those that there are, nominal first.
         rules: the place of each rule of the run, by its name.
     """
 
     thresholds: list[float]
-    kinds: list[tuple[str, float, list[float]]]
-    labels: list[int]
+    kinds: list[Kind]
     rules: dict[str, int]
 
 
@@ -38,34 +47,25 @@ def dial(run: Kept) -> Dial | None:
 
     Example:
         >>> found = dial(Kept(np.array([0.1, 0.2, 0.3, 2.0]), np.array([0, 0, 0, 1]), ("nominal", "far")))
-        >>> found.thresholds[-1], [(name, total, flagged[0]) for name, total, flagged in found.kinds]
-        (2.0, [('nominal', 3.0, 2.0), ('far', 1.0, 1.0)])
+        >>> found.thresholds[-1], [(kind.name, kind.total, kind.flagged[0]) for kind in found.kinds]
+        (2.0, [('nominal', 3.0, 2), ('far', 1.0, 1)])
     """
-    there = np.isfinite(run.scores)
-    scores, labels = run.scores[there].astype(np.float64), run.y[there]
+    weight = np.ones(len(run.scores)) if run.weight is None else np.asarray(run.weight, np.float64)
+    there = np.isfinite(run.scores) & (weight > 0)
+    scores, labels, weight = run.scores[there].astype(np.float64), run.y[there], weight[there]
     if not len(scores):
         return None
-    weight = np.ones(len(scores)) if run.weight is None else np.asarray(run.weight, np.float64)[there]
     ordered = np.sort(scores)
     shares = np.concatenate([np.linspace(0, 0.9, PLACES // 4), 1 - np.geomspace(0.1, LEAST, PLACES - PLACES // 4)])
     places = np.unique((shares * (len(ordered) - 1)).round().astype(int))
     own = {name: value for name, value in run.thresholds.items() if np.isfinite(value)}
     thresholds = np.unique(np.concatenate([ordered[places], list(own.values())]))
-    kinds, seen = [], []
-    for label, _ in present(labels, run.kinds):
-        chosen = labels == label
-        seen.append(label)
-        counted = _above(scores[chosen], weight[chosen], thresholds)
-        kinds.append((look(label, run.kinds).name, float(weight[chosen].sum()), counted.tolist()))
-    found = {name: int(np.searchsorted(thresholds, value)) for name, value in own.items()}
-    return Dial(thresholds.tolist(), kinds, seen, found)
-
-
-def _above(scores: NDArray[np.float64], weight: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weight of the scores above each of these."""
-    order = np.argsort(scores, kind="stable")
-    sums = np.append(np.cumsum(weight[order][::-1])[::-1], 0.0)
-    return sums[np.searchsorted(scores[order], at, "right")]
+    kinds = []
+    for label, drawn in present(labels, run.kinds):
+        column = Column(drawn.name, scores[labels == label], weight[labels == label])
+        flagged = column.above(np.searchsorted(column.values, thresholds, "right"))
+        kinds.append(Kind(label, drawn.name, float(column.total), flagged.tolist()))
+    return Dial(thresholds.tolist(), kinds, {name: int(np.searchsorted(thresholds, at)) for name, at in own.items()})
 
 
 class Mark(NamedTuple):
@@ -76,13 +76,9 @@ class Mark(NamedTuple):
     across: list[float]
 
 
-def marks(figure: Any, size: Sequence[float], thresholds: Sequence[float]) -> list[Mark]:
-    """Where thresholds lie in the panels of a figure that was drawn, whose horizontal axes are scores.
-
-    Args:
-        size: width and height of the drawing, in its own units.
-    """
-    width, height = size
+def marks(figure: Figure, thresholds: Sequence[float]) -> list[Mark]:
+    """Where thresholds lie in the panels of a figure that was drawn as SVG, whose horizontal axes are scores."""
+    width, height = (inches * POINTS for inches in figure.get_size_inches())
     found = []
     for panel in figure.axes:
         if not panel.get_visible():
@@ -96,13 +92,10 @@ def marks(figure: Any, size: Sequence[float], thresholds: Sequence[float]) -> li
 
 
 def as_data(found: Dial, lines: Sequence[Mark], strangest: Sequence[float]) -> Mapping[str, Any]:
-    """All of it, for the page's script."""
+    """All of it, for the page's script; names stand in the page."""
     return {
         "thresholds": found.thresholds,
-        "kinds": [
-            {"label": label, "total": total, "flagged": flagged}
-            for label, (_, total, flagged) in zip(found.labels, found.kinds, strict=True)
-        ],
+        "kinds": [{"label": kind.label, "total": kind.total, "flagged": kind.flagged} for kind in found.kinds],
         "lines": [mark._asdict() for mark in lines],
-        "strangest": [float(score) for score in strangest],
+        "strangest": list(strangest),
     }

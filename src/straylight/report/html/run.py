@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +59,7 @@ class RunPage:
     def write(self) -> None:
         """Write it; what cannot be shown is named on it."""
         kept = self._try("the scores", self._kept)
-        shown = dial(kept) if kept is not None else None
+        shown = None if kept is None else self._try("the slider", lambda: dial(kept))
         figures, lines = self._figures(kept, shown)
         listed = self._try("the strangest events", lambda: [*of(strangest(self.place.path, LISTED))]) or []
         settings = self._try("the config", self._settings) or []
@@ -134,7 +133,7 @@ class RunPage:
                 if made is None:
                     continue
                 if name == "scores" and shown is not None:
-                    lines = marks(figure, _size(str(made.drawing)), shown.thresholds)
+                    lines = marks(figure, shown.thresholds)
                 if len(kept.scores) > MANY and name in NOTES:
                     made.note = NOTES[name].format(f"{len(kept.scores):,}")
                 found.append(made)
@@ -176,12 +175,6 @@ def _largest(kept: Kept) -> list[float]:
 
 def _key(name: str) -> str:
     return name.replace("_", "")
-
-
-def _size(drawing: str) -> tuple[float, float]:
-    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)
-    assert found is not None  # of our own drawing
-    return float(found[1]), float(found[2])
 
 
 def _flat(config: Any, key: str = "") -> dict[str, str]:
