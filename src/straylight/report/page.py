@@ -38,7 +38,7 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
     """
     say = _teller(console)
     place = SweepFolder(folder)
-    results = place.results()
+    results, waiting = place.results(), place.unfinished()
     table = rows(results, runtime)
     if table:
         leaderboard(table, console)
@@ -55,11 +55,11 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
         pictures = draw(results, table, folder, page.keep if page else None)
         say(f"\nWritten to {folder}: {', '.join([place.leaderboard.name, place.table.name, *pictures])}")
         if page:
-            page.write(results, table)
+            page.write(results, table, waiting)
             say(f"To open in a browser, or to send: {page.path}")
         elif place.page.is_file():
             say(f"{place.page} is of an earlier report; --html writes it anew.")
-    for trouble in troubles(results, place.unfinished()):
+    for trouble in troubles(results, waiting):
         say(trouble)
     return table
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from straylight.folder import SweepFolder
 from straylight.report.answer import answer, ranks, troubles, unresolved
 from straylight.report.compared import PICTURES, followed, over_sets
 from straylight.report.details import Part, large, number
@@ -73,8 +72,8 @@ class SweepPage:
     def _seen(self, folder: str) -> str:
         return os.path.relpath(folder, self.folder)
 
-    def write(self, results: Sequence[Run], table: Sequence[Row]) -> None:
-        """Write the page of these runs."""
+    def write(self, results: Sequence[Run], table: Sequence[Row], waiting: Sequence[Path] = ()) -> None:
+        """Write the page of these runs, and name those that have no result."""
         groups = grouped(results)
         shown = board(table, groups)
         names = {str(run["folder"]): name for (_, name), runs in groups.items() for run in runs}
@@ -91,7 +90,7 @@ class SweepPage:
                 "facts": [*_facts(results)],
                 "sections": sections.items(),
                 "answer": [*answer(results, table), *unresolved(results)],
-                "troubles": troubles(results, SweepFolder(self.folder).unfinished()),
+                "troubles": troubles(results, waiting),
                 "board": shown,
                 "figures": self.figures,
                 "compared": [*of(compared)],
