@@ -9,9 +9,17 @@ from straylight.job.devices import Asked
 
 
 class Running(NamedTuple):
-    """A job that goes on, and the last `line` it said of how far it is."""
+    """A job that goes on, or will.
+
+    Attributes:
+        line: the last it said of how far it is, or why it waits.
+        place: the machine that it is on, where that is not this one.
+        queued: whether it waits for its turn and has not begun.
+    """
 
     line: str = ""
+    place: str = ""
+    queued: bool = False
 
 
 class Ended(NamedTuple):

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
-from straylight import config
+from straylight import config, versions
 from straylight.atomic import replacing, write_json
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
@@ -30,6 +30,8 @@ class Order:
         resume: whether to go on from the newest checkpoint in the folder.
         ranks: processes that the job is made of; gpus: the cards it asks for.
         engine, id: by which engine it was started, and what that calls it.
+        by: the versions of who ordered it, see `straylight.versions.here`.
+        task: what is to be done, see `straylight.job.perform`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -42,6 +44,8 @@ class Order:
     gpus: int = 0
     engine: str | None = None
     id: str | None = None
+    by: Mapping[str, str] = field(default_factory=dict)
+    task: str = "train"
 
     @property
     def cfg(self) -> DictConfig:
@@ -107,7 +111,7 @@ def placed(
             cfg.hydra = hydra
             own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
     run = (folder.run if resume else None) or new_run()
-    return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
+    return Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here()).write(folder)
 
 
 def save(path: Path, node: Any) -> None:
