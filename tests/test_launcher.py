@@ -19,6 +19,7 @@ from rich.text import Text
 
 from crashing import by_override, hanging, make
 from hydra_plugins.straylight_local.local import DEFAULTS
+from straylight.engines.base import Running
 from straylight.engines.local.engine import Machine
 from straylight.engines.local.slots import Slots
 from straylight.errors import ConfigError
@@ -327,7 +328,7 @@ def test_a_terminal_shows_what_waits_runs_and_has_ended() -> None:
     board = Board(5, Console(file=out, force_terminal=True, width=120))
     with board:
         board.start(0, "detector=vae")
-        board.progress(0, "epoch 3/20  loss 0.412  1,250,000 events/s  8 s left")
+        board.progress(0, Running("epoch 3/20  loss 0.412  1,250,000 events/s  8 s left"))
         board.start(1, "detector=knn")
         board.end(1, "ok", "knn on blobs, seed 0: AUROC 0.9990")
         board.start(2, "detector=gmm")
