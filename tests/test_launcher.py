@@ -181,10 +181,10 @@ def test_a_second_ctrl_c_right_behind_the_first_leaves_no_job_unmarked(monkeypat
     sweep = object.__new__(Sweep)
     sweep.policy, sweep.history, sweep.engine = Policy(), History(), Engine()
     jobs = [Job(number, [], id=str(number)) for number in (0, 1)]
-    sweep.waiting, sweep.running, marked = deque(), list(jobs), []
+    sweep.waiting, sweep.running, sweep.engines, marked = deque(), {job.id: job for job in jobs}, {}, []
 
     def look(self, seconds: float) -> None:
-        marked.append(self.running.pop(0).number)
+        marked.append(self.running.pop(next(iter(self.running))).number)
 
     monkeypatch.setattr(Sweep, "_look", look)
     sweep._interrupt()

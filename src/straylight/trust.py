@@ -104,8 +104,6 @@ def check_hydra(hydra: Any, standard: Any, trust: Collection[str] = ()) -> None:
             raise ConfigError(f"hydra.{key} of this sweep is {value!r}, out of its own folder; type it if it is meant.")
         harmless = group in HYDRA or (group == "job" and rest.split(".")[0] in HYDRA_JOB)
         harmless = harmless and not f"{key}.".startswith(RUNS)
-            group == "job" and rest.split(".")[0] in HYDRA_JOB
-        )
         if not harmless and (key not in ours or ours[key] != value):
             raise ConfigError(
                 f"hydra.{key} of this sweep is {value!r}, by which it could run or write anything: to trust whoever "
