@@ -81,9 +81,7 @@ class Options:
             raise ConfigError(f"hydra.launcher.extra must hold options of sbatch by their names, not {self.extra!r}.")
         for name, value in self.extra.items():
             if not re.fullmatch(r"[a-z][a-z-]*", str(name)) or "\n" in str(value):
-                raise ConfigError(
-                    f"hydra.launcher.extra.{name}={value!r} is no option of sbatch, as constraint=a100 is."
-                )
+                raise ConfigError(f"hydra.launcher.extra.{name}={value!r} is no option of sbatch's, as qos=long is.")
             if name in OURS:
                 raise ConfigError(f"hydra.launcher.extra.{name} cannot be set: jobs are told apart by it.")
 
