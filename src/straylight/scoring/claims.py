@@ -1,9 +1,9 @@
 """Who is at what: workers on any machine share tasks through files that they all see, and any of them may die.
 
-A claim on a task is a symbolic link, made in one step or not at all, that names its worker: `KEY.1`, and `KEY.2` of the
-one that took over from a worker that is gone. None is ever changed or removed while workers run, so that the claim with
-the highest number holds. A worker shows that it lives by the lease on a folder of its own, see `straylight.sweep.lease`;
-one that leaves in good order takes that folder with it, and one that dies leaves it behind.
+A claim on a task is a symbolic link, made in one step or not at all, that names its worker: `KEY.1`, then `KEY.2` of
+the one that took over from a worker that is gone. None is ever changed, or removed while workers run, so that the claim
+with the highest number holds. A worker shows that it lives by the lease on a folder of its own, see
+`straylight.sweep.lease`; one that leaves in good order takes that folder with it, and one that dies leaves it behind.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,13 +128,18 @@ class Tasks:
     def write(self, path: Path) -> None:
         """Keep them for the workers."""
         files = [
-            {**task.given._asdict(), "made_of": task.made_of, "out": task.out, "rows": [[r.start, r.stop] for r in rows]}
+            {
+                **task.given._asdict(),
+                "path": str(task.given.path),
+                "made_of": task.made_of,
+                "out": str(task.out),
+                "rows": [[rows.start, rows.stop] for rows in task.rows],
+            }
             for task in self.all
-            for rows in [task.rows]
         ]
-        plain = {**asdict(self), "wanted": self.wanted.to_json(), "all": files}
+        plain = {**vars(self), "wanted": self.wanted.to_json(), "all": files}
         with replacing(path) as aside:
-            aside.write_text(json.dumps(plain, default=str), encoding="utf-8")
+            aside.write_text(json.dumps(plain), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Tasks:
@@ -248,5 +253,3 @@ class Records:
 
     def _failed(self, unit: Unit) -> Path:
         return self.folder.done / f"{unit.key}.failed"
-
-

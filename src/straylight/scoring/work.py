@@ -49,11 +49,6 @@ class Report:
     top: list[dict[str, Any]] = field(default_factory=list)
     drift: Drift | None = None
 
-    def keep(self, given: Input, out: Path, told: Told) -> None:
-        """The scores of a file were there already."""
-        self.kept.append(given.shown)
-        self.files[given.shown], self.outputs[given.shown] = told, str(out)
-
     def add_top(self, given: Input, rows: Sequence[dict[str, Any]], most: int) -> None:
         """The strangest rows of a file are among those of all, if they are strange enough."""
         named = [{FILE: given.shown, **row} for row in rows]
@@ -111,12 +106,7 @@ class Making:
     """
 
     def __init__(
-        self,
-        scorer: Scorer,
-        wanted: Wanted,
-        scratch: Path,
-        progress: Progress,
-        may: Callable[[], None] = lambda: None,
+        self, scorer: Scorer, wanted: Wanted, scratch: Path, progress: Progress, may: Callable[[], None] = lambda: None
     ) -> None:
         self.scorer, self.wanted, self.scratch, self._progress, self._may = scorer, wanted, scratch, progress, may
         self.compared = compared_with(scorer)
@@ -199,10 +189,9 @@ def _each(
     ledgers.take_in(inputs, target, Records(Folder(making.scratch), job))
     held = Ledger(making.scratch / PIECES, job)
     for given in inputs:
-        out = target.path(given)
-        if (known := ledgers.of(out).done(out, given.identity())) is not None:
-            report.keep(given, out, Told(**known))
+        if ledgers.kept(given, target, report):
             continue
+        out = target.path(given)
         try:
             piece = _piece(making, given, held)
         except DataError as error:
@@ -237,15 +226,25 @@ class Ledgers:
             self._known[out.parent] = Ledger(out.parent / LEDGER, self._job)
         return self._known[out.parent]
 
-    def take_in(self, inputs: Iterable[Input], target: Target, records: Records) -> set[str]:
-        """Enter what workers have made and recorded; the keys of what was entered."""
-        taken: dict[str, Ledger] = {}
+    def kept(self, given: Input, target: Target, report: Report) -> bool:
+        """Whether the scores of a file are there already, which is reported."""
+        out = target.path(given)
+        known = self.of(out).done(out, given.identity())
+        if known is not None:
+            report.kept.append(given.shown)
+            report.files[given.shown], report.outputs[given.shown] = Told(**known), str(out)
+        return known is not None
+
+    def take_in(self, inputs: Iterable[Input], target: Target, records: Records) -> None:
+        """Enter what workers have made and recorded."""
+        taken: list[Ledger] = []
         there = {path.name for path in records.folder.done.glob("*.json")}
         for given in inputs:
             out, key = target.path(given), key_of(given)
-            if f"{key}.json" in there and (ledger := records.ledger(key)).done(out, given.identity()) is not None:
+            if f"{key}.json" not in there:
+                continue
+            if (ledger := records.ledger(key)).done(out, given.identity()) is not None:
                 self.of(out).take(out, ledger)
-                taken[key] = self.of(out)
-        for ledger in dict.fromkeys(taken.values()):
+                taken.append(self.of(out))
+        for ledger in dict.fromkeys(taken):
             ledger.write()
-        return set(taken)
