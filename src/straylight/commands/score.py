@@ -65,7 +65,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a run, or an exported one")
     add("files", nargs="+", metavar="FILE", help="files, patterns, folders, or - (standard input)")
-    add("-o", dest="output", metavar="OUT", help="one file .parquet .csv .csv.gz .npz; FOLDER/; F/*.csv; -")
+    add("-o", dest="output", metavar="OUT", help="a file .parquet .csv .csv.gz .npz; FOLDER/; F/*.csv; -")
     add("--threshold", action="append", metavar="T", help="the run's; or fpr=0.01 quantile=0.9 fdr=0.1 score=3")
     add("--top", type=int, metavar="N", help="print the N strangest rows (10 without -o)")
     add("--explain", type=int, default=0, metavar="K", help="the K features of each row that add most")
@@ -78,7 +78,7 @@ def _parser() -> Parser:
     add("--threads", type=int, metavar="N", help="that compute")
     add("--workers", type=int, metavar="N", help="that share the files, into FOLDER/")
     add("--engine", metavar="E", help="that runs them: local")
-    add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="as hydra.launcher.KEY")
+    add("--engine-option", action="append", default=[], metavar="K=V", help="as hydra.launcher.K has it")
     add("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     add("--json", action="store_true", help="what came of it, as JSON")
     return parser

@@ -61,9 +61,14 @@ class Counted:
     ignored: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, of which `of_json` makes it again."""
+        tally = {"unseen": dict(self.tally.unseen), "filled": self.tally.filled, "skipped": dict(self.tally.skipped)}
+        return {"rows": self.rows, "scored": self.scored, "ignored": self.ignored, "tally": tally}
+
     @classmethod
     def of_json(cls, known: Mapping[str, Any]) -> Counted:
-        """From plain values, as `asdict` makes them."""
+        """What `to_json` made plain values of."""
         tally = known["tally"]
         held = Tally(Counter(tally["unseen"]), tally["filled"], Counter(tally["skipped"]))
         return cls(known["rows"], known["scored"], known["ignored"], held)

@@ -136,7 +136,7 @@ class Making:
             self.scorer, given, self.wanted, aside, lambda done, rows: self._progress(given, done, rows), rows
         )
         self._may()
-        ledger.enter(path, aside, made_of, asdict(counted))
+        ledger.enter(path, aside, made_of, counted.to_json())
         take_place(aside, path, durable=False)
         return counted
 
