@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from straylight import versions
 from straylight.atomic import write_json
@@ -24,6 +25,9 @@ from straylight.job.order import Order
 from straylight.streams import lenient, print_to
 from straylight.sweep.lease import SILENT_S, leased
 
+#: Runs a job of several machines to its end; the exit status.
+Several = Callable[[Order, RunFolder], int]
+
 #: How a process ends that does not see the job's folder, and one whose job another process is at.
 UNSEEN, TAKEN = 97, 98
 TOLD_S = 2.0  # between two times that it is told how far a job is
@@ -35,12 +39,13 @@ SAID = {
 }
 
 
-def do(path: str, *, threads: int | None = None) -> int:
+def do(path: str | Path, *, threads: int | None = None, several: Several | None = None) -> int:
     """Do what the folder of a job says, and leave there all that there is to know of it; the exit status.
 
     Args:
         path: of the folder.
         threads: of each process on the CPU, where the config does not say.
+        several: runs a job of several machines, as whatever brought this one here can.
     """
     from straylight.job.perform import ENDS, perform
 
@@ -70,6 +75,9 @@ def do(path: str, *, threads: int | None = None) -> int:
             torch.set_num_threads(threads)
         tell = teller(folder)
         try:
+            if order.nodes > 1:
+                assert several is not None, "an engine that starts no ranks elsewhere was given such a job"
+                return several(order, folder)
             if order.ranks == 1:
                 return perform(folder.path, tell=tell)
             from straylight.engines.local.foreground import run_ranks
