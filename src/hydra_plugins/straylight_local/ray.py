@@ -1,8 +1,9 @@
 """`hydra/launcher=ray`: every job of a sweep as a task of Ray's; see `straylight.engines.ray.engine`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from straylight.sweep.launcher import POLICY, EngineLauncher
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from straylight.engines.base import Engine
 
 #: What is asked of Ray for each job, see `straylight.engines.ray.options.Options`.
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "address": None,
     "cpus": None,
     "gpus": None,
@@ -22,18 +23,24 @@ OPTIONS = {
 class RayLauncher(EngineLauncher):
     """On a cluster of Ray's."""
 
+    nodes = True
+
     def check(self) -> None:
-        from straylight.engines.ray.options import Options
         from straylight.extras import needed
 
         needed("hydra/launcher=ray", "ray", "ray")
-        Options(**self.options).answered()
+        self._options().answered()
 
     def engine(self) -> "Engine":
         from straylight.engines.ray.engine import RayEngine
+
+        return RayEngine(self._options())
+
+    def _options(self) -> Any:
         from straylight.engines.ray.options import Options
 
-        return RayEngine(Options(**self.options))
+        plain: Any = OmegaConf.to_container(OmegaConf.create(self.options))
+        return Options(**plain)
 
 
 # a plain mapping: Hydra runs this file outside of `sys.modules`

@@ -1,46 +1,60 @@
-"""The engine of a cluster of Ray's: every job is a task with resources of its own."""
+"""The engine of a cluster of Ray's: every job is a task with resources of its own, or one on each of its nodes."""
 
 import os
+import secrets
 import sys
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from straylight.engines import node
 from straylight.engines.base import Ended, Running
+from straylight.engines.ray import ranks, task
 from straylight.engines.ray.cluster import Cluster
 from straylight.engines.ray.options import Needs, Options, amounts
-from straylight.engines.ray.task import Work, run
+from straylight.engines.ray.ranks import World
+from straylight.engines.ray.task import Done, Work
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.job.devices import Asked
 
-QUEUED = 500  # tasks that wait at Ray; more wait here
+QUEUED = 500  # jobs that wait at Ray; more wait here
 CALLS = 200  # tasks that a worker of Ray's takes, one after the other
 LOOKED_S = 10.0  # between two looks at the nodes
 INSIST_S = 5.0  # after which a task that does not end has its worker killed
+PATIENCE_S = 40.0  # for the other nodes of a job to end by themselves when one has
 
 
 @dataclass
-class _Task:
+class _Job:
     """A job at Ray.
 
     Attributes:
         folder: the job's.
         needs: what it asks for.
-        refs: what Ray calls its task.
-        running: how far it has told to be, and `told_at` when that was looked at.
-        kill_at: when it must have ended, if it is to.
+        tasks: what Ray calls its tasks, one for each node.
+        group: the resources of several nodes that are held together.
+        state: how far it has told to be, and `told_at` when that was looked at.
+        ended: how tasks ended, by the number of the node, in that order.
+        asked: whether it was told to end; `kill_at` is when it must have.
     """
 
     folder: RunFolder
     needs: Needs
-    ref: Any
-    running: Running = Running("", queued=True)
+    tasks: list[Any]
+    group: Any = None
+    state: Running = field(default_factory=lambda: Running(queued=True))
     told_at: float = 0.0
+    ended: dict[int, Ended] = field(default_factory=dict)
+    asked: bool = False
     kill_at: float | None = None
+
+    @property
+    def goes_on(self) -> list[Any]:
+        """The tasks that have not ended."""
+        return [ref for number, ref in enumerate(self.tasks) if number not in self.ended]
 
 
 class RayEngine:
@@ -56,6 +70,8 @@ class RayEngine:
     """
 
     name = "ray"
+    outlives = False
+    queues = True
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()
@@ -63,8 +79,9 @@ class RayEngine:
         self._ray = self._cluster.ray
         environment = {name: os.environ[name] for name in self.options.environment if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join([*_own_path(), "${PYTHONPATH}"])  # of the node, which Ray puts in
-        self._run = self._ray.remote(max_calls=CALLS, max_retries=0, runtime_env={"env_vars": environment})(run)
-        self._tasks: dict[str, _Task] = {}
+        common = {"max_calls": CALLS, "max_retries": 0, "runtime_env": {"env_vars": environment}}
+        self._run, self._meet = self._ray.remote(**common)(task.run), self._ray.remote(**common)(ranks.meet)
+        self._jobs: dict[str, _Job] = {}
         self._nodes: list[dict[str, float]] = []
         self._nodes_at: float | None = None
 
@@ -79,17 +96,36 @@ class RayEngine:
         needs = self.options.needs(asked)
         if not self._fits(needs) and not self.options.autoscaling:
             raise ConfigError(self._no_place(needs))
-        if sum(task.running.queued for task in self._tasks.values()) >= QUEUED:
+        if sum(job.state.queued for job in self._jobs.values()) >= QUEUED:
             return None
         folder.result.unlink(missing_ok=True)  # of before: a job that dies at once says nothing
         folder.progress.unlink(missing_ok=True)
-        ref = self._run.options(num_cpus=needs.cpus, num_gpus=needs.gpus, name=folder.path.name).remote(
-            Work(
-                folder=str(folder.path.absolute()), threads=max(1, int(needs.cpus) // asked.ranks), cwd=str(Path.cwd())
+        work = Work(str(folder.path.absolute()), max(1, int(needs.cpus) // asked.ranks), str(Path.cwd()))
+        resources = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "name": folder.path.name}
+        if needs.nodes == 1:
+            job = _Job(folder, needs, [self._run.options(**resources).remote(work)])
+        else:
+            job = self._on_several(folder, needs, work, asked.ranks, resources)
+        id = secrets.token_hex(8)
+        self._jobs[id] = job
+        return id
+
+    def _on_several(self, folder: RunFolder, needs: Needs, work: Work, each: int, resources: Mapping[str, Any]) -> _Job:
+        """A task on each of several nodes, which begin together."""
+        from ray.util import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        bundle = {"CPU": needs.cpus, **({"GPU": needs.gpus} if needs.gpus else {})}
+        group = placement_group([bundle] * needs.nodes, strategy="STRICT_SPREAD")
+        there = [PlacementGroupSchedulingStrategy(group, number) for number in range(needs.nodes)]
+        meeting = self._meet.options(num_cpus=0, scheduling_strategy=there[0]).remote(secrets.token_hex(8))
+        tasks = [
+            self._run.options(**resources, scheduling_strategy=strategy).remote(
+                work._replace(world=World(number, needs.nodes, each)), meeting
             )
-        )
-        self._tasks[ref.hex()] = _Task(folder, needs, ref)
-        return str(ref.hex())
+            for number, strategy in enumerate(there)
+        ]
+        return _Job(folder, needs, tasks, group)
 
     def _fits(self, needs: Needs) -> bool:
         """Whether there are nodes that have what is needed, whatever they do now."""
@@ -100,11 +136,12 @@ class RayEngine:
         return len(fitting) >= needs.nodes
 
     def _no_place(self, needs: Needs) -> str:
-        there = sorted({amounts(has.get("CPU", 0), has.get("GPU", 0)) for has in self._nodes})
+        has = [amounts(has.get("CPU", 0), has.get("GPU", 0)) for has in self._nodes]
+        there = ", ".join(f"{has.count(one)} of {one}" for one in sorted(set(has)))
         return (
-            f"It asks for {needs.words} (hydra.launcher.cpus, hydra.launcher.gpus, threads and trainer.devices), and the "
-            f"nodes of the Ray cluster have {' or '.join(there) or 'nothing'}. Where the cluster starts larger ones when "
-            "they are asked for, set hydra.launcher.autoscaling=true."
+            f"It asks for {needs.words} (hydra.launcher.cpus, hydra.launcher.gpus, threads, trainer.devices), and the "
+            f"nodes of the Ray cluster are: {there or 'none'}. Where nodes come when they are asked for, set "
+            "hydra.launcher.autoscaling=true."
         )
 
     # looking
@@ -112,50 +149,58 @@ class RayEngine:
     def look(self, ids: Collection[str]) -> dict[str, Running | Ended]:
         """See `Engine`."""
         self._end_those_late()
-        refs = {task.ref: id for id in ids if (task := self._tasks.get(id)) is not None}
-        ended: set[Any] = set()
-        if refs:
-            ended = set(self._ray.wait([*refs], num_returns=len(refs), timeout=0, fetch_local=False)[0])
+        refs = [ref for id in ids if id in self._jobs for ref in self._jobs[id].goes_on]
+        ended = set(self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0]) if refs else set()
         return {id: self._state(id, ended) for id in ids}
 
     def _state(self, id: str, ended: Collection[Any]) -> Running | Ended:
-        task = self._tasks.get(id)
-        if task is None:
+        job = self._jobs.get(id)
+        if job is None:
             return Ended(None)
-        if task.ref in ended:
-            del self._tasks[id]
-            return self._ended(task)
+        for number, ref in enumerate(job.tasks):
+            if ref in ended and number not in job.ended:
+                job.ended[number] = self._ended(job, number)
+                if job.kill_at is None:
+                    job.kill_at = time.monotonic() + PATIENCE_S  # for the others
+        if not job.goes_on:
+            del self._jobs[id]
+            if job.group is not None:
+                self._ray.util.remove_placement_group(job.group)
+            return _blamed(job)
         now = time.monotonic()
-        if now - task.told_at >= node.TOLD_S:
-            task.told_at = now
-            told = node.told(task.folder)
+        if now - job.told_at >= node.TOLD_S:
+            job.told_at = now
+            told = node.told(job.folder)
             if told.place:
-                task.running = told
-            elif task.running.queued and not self._fits(task.needs):
-                task.running = Running(f"no node has {task.needs.words} now", queued=True)
-        return task.running
+                job.state = told
+            elif job.state.queued:
+                lacking = "" if self._fits(job.needs) else f"no node has {job.needs.words} now"
+                job.state = Running(lacking, queued=True)
+        return job.state
 
-    def _ended(self, task: _Task) -> Ended:
-        """How a job ended, by what its task returned or what Ray says of it."""
-        errors, log = self._ray.exceptions, str(task.folder.log(0))
+    def _ended(self, job: _Job, number: int) -> Ended:
+        """How a task ended, by what it returned or what Ray says of it."""
+        errors = self._ray.exceptions
+        log = str(job.folder.log(0))
         try:
-            status, lost = self._ray.get(task.ref)
+            done: Done = self._ray.get(job.tasks[number])
         except errors.TaskCancelledError:
             return Ended(None, log=log)
         except errors.OutOfMemoryError:
             return Ended(None, log=log, said="was ended by Ray, since its node ran out of memory")
         except (errors.NodeDiedError, errors.WorkerCrashedError, errors.LocalRayletDiedError):
-            return Ended(None, log=log, lost=task.kill_at is None, said="lost its node, or Ray's worker there")
+            return Ended(None, log=log, lost=not job.asked, said="lost its node, or Ray's worker there")
         except errors.RayError as error:
             said = " ".join(str(error).split())[-400:]
             return Ended(None, log=log, said=f"could not be started by Ray: {said}")
-        if status < 0:
-            return Ended(None, -status, log)
-        return Ended(status, log=log, lost=lost, said=node.SAID.get(status))
+        log = str(job.folder.log(done.rank or 0))
+        if done.status < 0:
+            return Ended(None, -done.status, log, rank=done.rank)
+        return Ended(done.status, log=log, rank=done.rank, lost=done.lost, said=node.SAID.get(done.status))
 
     def wait(self, ids: Collection[str], seconds: float) -> None:
         """See `Engine`."""
-        refs = [task.ref for id in ids if (task := self._tasks.get(id)) is not None]
+        refs = [ref for id in ids if id in self._jobs for ref in self._jobs[id].goes_on]
         if refs:
             self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
         else:
@@ -164,24 +209,40 @@ class RayEngine:
     # ending
 
     def stop(self, id: str, grace_s: float) -> None:
-        """See `Engine`. A task that waits is forgotten by Ray."""
-        if (task := self._tasks.get(id)) is not None:
-            task.kill_at = time.monotonic() + grace_s
-            self._ray.cancel(task.ref)
+        """See `Engine`. What waits is forgotten by Ray."""
+        if (job := self._jobs.get(id)) is not None:
+            job.asked, job.kill_at = True, time.monotonic() + grace_s
+            for ref in job.goes_on:
+                self._ray.cancel(ref)
 
     def _end_those_late(self) -> None:
         """Cancel once more what was told to end long ago, which kills it, and kill what does not hear even that."""
         now = time.monotonic()
-        for task in self._tasks.values():
-            if task.kill_at is not None and now > task.kill_at:
-                self._ray.cancel(task.ref, force=now > task.kill_at + INSIST_S)
+        for job in self._jobs.values():
+            if job.kill_at is not None and now > job.kill_at:
+                for ref in job.goes_on:
+                    self._ray.cancel(ref, force=now > job.kill_at + INSIST_S)
 
     def close(self) -> None:
-        """End all tasks that are left."""
-        for task in self._tasks.values():
-            self._ray.cancel(task.ref, force=True)
-        self._tasks.clear()
+        """End all that is left."""
+        for job in self._jobs.values():
+            for ref in job.goes_on:
+                self._ray.cancel(ref, force=True)
+        self._jobs.clear()
         self._cluster.close()
+
+
+def _blamed(job: _Job) -> Ended:
+    """How a job ended, by how it did on each of its nodes."""
+    first = job.ended[0]
+    if job.group is None or first.status == 0 or job.asked:
+        return first
+    if (lost := next((ended for ended in job.ended.values() if ended.lost), None)) is not None:
+        return lost
+    result = job.folder.read()
+    if result is not None and result["status"] == "failed":  # the first rank knows why
+        return first
+    return next((ended for ended in job.ended.values() if ended.signal is not None), next(iter(job.ended.values())))
 
 
 def _own_path() -> list[str]:

@@ -85,7 +85,7 @@ class Options:
             (Needs(cpus=6, gpus=0, nodes=1), Needs(cpus=1, gpus=0.5, nodes=1))
         """
         cpus = asked.ranks * (asked.threads or 1) if self.cpus is None else self.cpus
-        return Needs(cpus, asked.gpus if self.gpus is None else self.gpus)
+        return Needs(cpus, asked.gpus if self.gpus is None else self.gpus, asked.nodes)
 
     def answered(self) -> None:
         """See that somebody is at the address.
@@ -100,8 +100,8 @@ class Options:
         except OSError as error:
             raise ConfigError(
                 f"hydra.launcher.address={self.address} does not answer ({error.strerror or error}): give HOST:PORT of "
-                "a cluster's head node as `ray start --head` printed it, auto on a node of the cluster, or leave it out "
-                "to have one started here."
+                "a cluster's head node as `ray start --head` printed it, auto on a node of the cluster, or leave it "
+                "out to have one started here."
             ) from error
 
     def _host_and_port(self) -> tuple[str, int]:
