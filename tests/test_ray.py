@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -122,33 +125,53 @@ def test_needs_are_said_in_words() -> None:
 
 # on a cluster
 
+LEAN = ("callbacks=numbers", "logger=none")
+
 
 class Nodes:
     """Two nodes of one CPU each; the second may die, and another come."""
 
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
         self.place = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
-        common = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
-        self._options = common
-        head = {**common, "temp_dir": self.place.name, "include_dashboard": False}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.second = self._cluster.add_node(**common)
-
-    @property
-    def address(self) -> str:
-        return str(self._cluster.address)
-
-    def kill_the_second(self) -> None:
-        self._cluster.remove_node(self.second, allow_graceful=False)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        head = ["--head", f"--port={self.address.split(':')[1]}", f"--temp-dir={self.place.name}"]
+        self.head = self._started(*head, "--include-dashboard=false", "--disable-usage-stats")
+        self.another()
 
     def another(self) -> None:
-        self.second = self._cluster.add_node(**self._options)
+        """Start the second node."""
+        self.second = self._started(f"--address={self.address}")
+
+    def kill_the_second(self) -> None:
+        """As if it lost its power: what is left of it must end by itself."""
+        (raylet,) = [p for p in psutil.Process(self.second.pid).children() if "raylet" in p.name()]
+        raylet.kill()
+        self.second.wait(60)
 
     def close(self) -> None:
-        self._cluster.shutdown()
+        for node in (self.second, self.head):
+            if node.poll() is None:
+                below = psutil.Process(node.pid).children(recursive=True)
+                node.terminate()
+                node.wait(60)
+                for process in below:
+                    with suppress(psutil.Error):
+                        process.kill()
         self.place.cleanup()
+
+    def _started(self, *how: str) -> subprocess.Popen[str]:
+        common = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--node-ip-address=127.0.0.1"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *how, *common, "--block"]
+        node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert node.stdout is not None
+        said = ""
+        while "Ray runtime started" not in said:
+            line = node.stdout.readline()
+            assert line, f"ray start ended: {said}"
+            said += line
+        return node
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +188,8 @@ def on_ray(nodes, straylight_train) -> Callable[..., Any]:
     """`straylight train -m` on the cluster."""
 
     def run(*arguments: str) -> Any:
-        return straylight_train("-m", "hydra/launcher=ray", f"hydra.launcher.address={nodes.address}", *arguments)
+        ray = ("hydra/launcher=ray", f"hydra.launcher.address={nodes.address}")
+        return straylight_train("-m", *ray, *LEAN, *arguments)
 
     return run
 
@@ -234,7 +258,7 @@ def test_what_no_node_has_is_refused_and_not_waited_for(on_ray) -> None:
 @real
 def test_a_sweep_begun_here_goes_on_at_ray(on_ray, straylight_train, nodes, tmp_path) -> None:
     here = tmp_path / "sweep"
-    common = ("data=blobs", "detector=hbos", "seed=0,1", f"hydra.sweep.dir={here}")
+    common = (*LEAN, "data=blobs", "detector=hbos", "seed=0,1", f"hydra.sweep.dir={here}")
     straylight_train("-m", *common, "hydra.launcher.n_jobs=2")
     RunFolder(here / "1").result.unlink()
     kept = RunFolder(here / "0").result.stat().st_mtime_ns
@@ -284,7 +308,7 @@ def until(condition: Callable[[], Any], seconds: float = 240.0) -> None:
 
 def begun(fresh: Any, folder: Path, *arguments: str) -> Any:
     """A sweep in a process of its own."""
-    cheap = ["trainer.max_epochs=6", "callbacks=numbers", "callbacks.latency.budget_s=0.01", "logger=none"]
+    cheap = ["trainer.max_epochs=6", "callbacks.latency.budget_s=0.01", *LEAN]
     command = [sys.executable, "-m", "straylight", "train", "-m", *cheap, "data=blobs", *arguments]
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     return fresh.start(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, merged=True)
@@ -340,7 +364,7 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, no
 def test_scores_are_those_of_the_local_engine_bit_for_bit_and_nothing_is_left(straylight_train, tmp_path) -> None:
     import numpy as np
 
-    common = ("-m", "data=blobs", "detector=vae,knn", "seed=1")
+    common = ("-m", *LEAN, "data=blobs", "detector=vae,knn", "seed=1")
     there = straylight_train(*common, "hydra/launcher=ray", output="ray")
     assert there.status == 0, there.out + there.err
     assert not [p for p in psutil.Process().children(recursive=True) if "raylet" in p.name()]
