@@ -189,7 +189,7 @@ def on_ray(nodes, straylight_train) -> Callable[..., Any]:
 
     def run(*arguments: str) -> Any:
         ray = ("hydra/launcher=ray", f"hydra.launcher.address={nodes.address}")
-        return straylight_train("-m", *ray, *LEAN, *arguments)
+        return straylight_train("-m", *ray, *LEAN, *arguments, pictures=False)
 
     return run
 
@@ -259,7 +259,7 @@ def test_what_no_node_has_is_refused_and_not_waited_for(on_ray) -> None:
 def test_a_sweep_begun_here_goes_on_at_ray(on_ray, straylight_train, nodes, tmp_path) -> None:
     here = tmp_path / "sweep"
     common = (*LEAN, "data=blobs", "detector=hbos", "seed=0,1", f"hydra.sweep.dir={here}")
-    straylight_train("-m", *common, "hydra.launcher.n_jobs=2")
+    straylight_train("-m", *common, pictures=False)
     RunFolder(here / "1").result.unlink()
     kept = RunFolder(here / "0").result.stat().st_mtime_ns
     again = straylight_train(
@@ -365,11 +365,11 @@ def test_scores_are_those_of_the_local_engine_bit_for_bit_and_nothing_is_left(st
     import numpy as np
 
     common = ("-m", *LEAN, "data=blobs", "detector=vae,knn", "seed=1")
-    there = straylight_train(*common, "hydra/launcher=ray", output="ray")
+    there = straylight_train(*common, "hydra/launcher=ray", output="ray", pictures=False)
     assert there.status == 0, there.out + there.err
     assert not [p for p in psutil.Process().children(recursive=True) if "raylet" in p.name()]
     assert not list(Path(tempfile.gettempdir()).glob(f"straylight-ray.{os.getpid()}*"))
-    here = straylight_train(*common, output="local")
+    here = straylight_train(*common, output="local", pictures=False)
     assert here.status == 0
     for one, other in zip(there.results, here.results, strict=True):
         assert one["detector"] == other["detector"] and one["metrics"]["test/auroc"] == other["metrics"]["test/auroc"]
