@@ -5,17 +5,20 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from straylight.console import say
 from straylight.engines.ray.options import Options
 from straylight.errors import ConfigError
 
+START_S = 300.0  # after which a start that waits for its own parts is given up
 STORE_BYTES = 80 * 2**20  # of shared memory, through which nothing of ours goes; the least that Ray takes
 SHORT = 30  # letters of a folder whose sockets still have names that the kernel takes
 PREFIX = "straylight-ray."
@@ -64,6 +67,8 @@ class Cluster:
     def _start(self) -> None:
         for left in (1, 0):  # on a machine that is busy its parts wait in vain for each other now and then
             self._place = _Place()
+            watch = threading.Timer(START_S, _give_up)
+            watch.start()
             try:
                 self.ray.init(
                     address="local",
@@ -83,6 +88,8 @@ class Cluster:
                     said = " ".join(str(error).split())
                     raise ConfigError(f"Ray did not start on this machine, twice ({said[:300]}).") from error
                 say("Warning: Ray did not start; another try.", error=True)
+            finally:
+                watch.cancel()
 
     def _connect(self, address: str) -> None:
         try:
@@ -117,6 +124,13 @@ class _Place:
         shutil.rmtree(self.path, ignore_errors=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+def _give_up() -> None:
+    """End the node that is being started, for which Ray itself would wait for ever."""
+    for process in psutil.Process().children():
+        if process.name() == "raylet":
+            process.kill()
 
 
 @contextmanager
