@@ -236,7 +236,7 @@ def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(on_ray, crashi
 @real
 def test_fail_fast_ends_what_runs_and_what_waits_at_ray(on_ray, crashing) -> None:
     ended = on_ray(
-        crashing, "data=blobs", "detector=crash", "detector.how=stubborn,raise,none", "seed=0,1",
+        crashing, "data=blobs", "detector=crash", "detector.how=stubborn,raise,none,hang",
         "hydra.launcher.fail_fast=true", "hydra.launcher.grace_s=1",
     )  # fmt: skip
     assert ended.status == 1 and "with hydra.launcher.fail_fast the sweep ends" in ended.out
