@@ -151,14 +151,10 @@ class Nodes:
         self.second.wait(60)
 
     def close(self) -> None:
-        for node in (self.second, self.head):
-            if node.poll() is None:
-                below = psutil.Process(node.pid).children(recursive=True)
-                node.terminate()
-                node.wait(60)
-                for process in below:
-                    with suppress(psutil.Error):
-                        process.kill()
+        running = [psutil.Process(node.pid) for node in (self.second, self.head) if node.poll() is None]
+        for process in [below for node in running for below in (*node.children(recursive=True), node)]:
+            with suppress(psutil.Error):
+                process.kill()
         self.place.cleanup()
 
     def _started(self, *how: str) -> subprocess.Popen[str]:
@@ -274,10 +270,10 @@ def test_a_sweep_begun_here_goes_on_at_ray(on_ray, straylight_train, nodes, tmp_
 SLOW = """
 import time
 from pathlib import Path
-from straylight.detectors import Autoencoder
+from straylight.detectors import AutoEncoder
 from straylight.stopping import STOP
 
-class Slow(Autoencoder):
+class Slow(AutoEncoder):
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
         with open("epochs", "a") as file:
@@ -299,9 +295,10 @@ def slow(tmp_path, monkeypatch) -> str:
     return f"--config-dir={tmp_path}/own"
 
 
-def until(condition: Callable[[], Any], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
+def until(condition: Callable[[], Any], sweep: Any = None) -> None:
+    deadline = time.monotonic() + 300
     while not condition():
+        assert sweep is None or sweep.poll() is None, sweep.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -321,7 +318,7 @@ def test_ctrl_c_leaves_checkpoints_from_which_another_engine_goes_on(slow, nodes
         fresh, tmp_path, slow, "detector=slow", "seed=0,1", f"hydra.sweep.dir={here}", "hydra/launcher=ray",
         f"hydra.launcher.address={nodes.address}", "hydra.launcher.grace_s=60",
     )  # fmt: skip
-    until(lambda: len([*tmp_path.glob("waiting.*")]) == 2)
+    until(lambda: len([*tmp_path.glob("waiting.*")]) == 2, sweep)
     sweep.send_signal(signal.SIGINT)
     out, _ = sweep.communicate(timeout=200)
     assert sweep.returncode == 130, out
@@ -343,7 +340,7 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, no
         fresh, tmp_path, slow, "detector=slow", "seed=0,1", f"hydra.sweep.dir={here}", "hydra/launcher=ray",
         f"hydra.launcher.address={nodes.address}",
     )  # fmt: skip
-    until(lambda: len([*tmp_path.glob("waiting.*")]) == 2)
+    until(lambda: len([*tmp_path.glob("waiting.*")]) == 2, sweep)
     (tmp_path / "epochs").unlink()
     nodes.kill_the_second()
     try:
@@ -381,7 +378,7 @@ def test_scores_are_those_of_the_local_engine_bit_for_bit_and_nothing_is_left(st
 @real
 def test_nothing_is_left_of_a_sweep_that_is_killed(crashing, fresh, tmp_path, monkeypatch) -> None:
     sweep = begun(fresh, tmp_path, crashing, "detector=crash", "detector.how=hang", "hydra/launcher=ray")
-    until(lambda: [*tmp_path.glob("hanging.*")])
+    until(lambda: [*tmp_path.glob("hanging.*")], sweep)
     (folder,) = [
         p for p in Path(tempfile.gettempdir()).glob("straylight-ray.*") if str(sweep.pid) in p.name and p.is_dir()
     ]
@@ -392,6 +389,25 @@ def test_nothing_is_left_of_a_sweep_that_is_killed(crashing, fresh, tmp_path, mo
     def left() -> list[int]:
         return [p.pid for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
 
-    until(lambda: not left() and not hanging(), 60)
+    until(lambda: not left() and not hanging())
     _Place().close()  # the next one
     assert not folder.exists()
+
+
+# a job of several nodes
+
+
+@real
+def test_a_job_of_two_nodes_has_a_rank_on_each_and_trains_as_one_process_does(on_ray, straylight_train) -> None:
+    import numpy as np
+
+    common = ("data=blobs", "detector=vae", "seed=1", "trainer.max_epochs=3")
+    ended = on_ray(*common, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "+trainer.num_nodes=2")
+    assert ended.status == 0, ended.out + ended.err
+    folder = RunFolder(ended.result["folder"])
+    assert folder.log(1).is_file() and Order.read(folder).nodes == 2
+    one = straylight_train(*LEAN, *common, "trainer.accelerator=cpu", output="one", pictures=False)
+    alone = RunFolder(one.result["folder"])
+    np.testing.assert_allclose(
+        folder.columns(folder.scores)["score"], alone.columns(alone.scores)["score"], rtol=1e-3, atol=1e-4
+    )
