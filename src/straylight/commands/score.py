@@ -77,7 +77,7 @@ def _parser() -> Parser:
     add("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 or auto")
     add("--threads", type=int, metavar="N", help="that compute")
     add("--workers", type=int, metavar="N", help="that share the files, into FOLDER/")
-    add("--engine", metavar="E", help="that runs them: local")
+    add("--engine", metavar="E", help="that runs them: local, slurm or ray")
     add("--engine-option", action="append", default=[], metavar="K=V", help="as hydra.launcher.K has it")
     add("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     add("--json", action="store_true", help="what came of it, as JSON")

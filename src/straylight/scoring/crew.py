@@ -48,7 +48,7 @@ class Crew:
         phases: is told how far all are.
     """
 
-    engine: Callable[[], Engine]
+    engine: Callable[[Path], Engine]
     count: int
     config: Mapping[str, Any]
     places: Places
@@ -157,7 +157,7 @@ class _Watch:
 
     def __init__(self, crew: Crew, folder: Folder, records: Records, tasks: Sequence[Task], id: str) -> None:
         self.crew, self.folder, self.records, self.id = crew, folder, records, id
-        self.engine = crew.engine()
+        self.engine = crew.engine(folder.workers)
         self._left, self._count = list(tasks), len(tasks)
         self._claims = Claims(folder.claims, folder.alive, "")
         self._seen: set[str] = set()

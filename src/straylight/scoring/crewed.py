@@ -51,7 +51,7 @@ def crew_of(given: argparse.Namespace, target: Target, phases: Phases) -> Crew:
         "cwd": str(Path.cwd()),
     }
     return Crew(
-        engine=lambda: choose.engine(name, options, given.workers),
+        engine=lambda place: choose.engine(name, options, given.workers, place),
         count=given.workers,
         config=config,
         places=Asked(gpus=int(on_gpu), threads=threads, alone=True),
