@@ -48,7 +48,6 @@ def draw(
                 if not there:
                     with replacing(folder / name, durable=False) as aside:
                         _figures().save(figure, aside, dpi=DPI, metadata={MARK: mark})
-                    figure.set_layout_engine(None)  # all is in its place, for whoever draws it once more
                 written.append(name)
                 if shown is not None:
                     shown(name, figure)
