@@ -13,6 +13,7 @@ from straylight.atomic import replacing
 from straylight.console import say
 from straylight.folder import RunFolder
 from straylight.metrics.across import Across, across
+from straylight.report.arrow import numbers
 from straylight.report.kept import WEIGHT
 from straylight.report.leaderboard import Groups, Row, Run, grouped, means
 
@@ -177,7 +178,7 @@ def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, 
                 with pq.ParquetFile(path) as file:
                     wanted = [name for name in ("score", "y", WEIGHT) if name in file.schema_arrow.names]
                     read = file.read(wanted, use_threads=False)  # of small files by the hundred
-                columns = {name: column.to_numpy() for name, column in zip(wanted, read, strict=True)}
+                columns = {name: numbers(column) for name, column in zip(wanted, read.columns, strict=True)}
                 one = made(columns["score"], columns["y"], weight=columns.get(WEIGHT))
             except (OSError, ValueError, KeyError) as error:  # Arrow's are of these
                 say(f"{path} cannot be read, and has no curve: {' '.join(str(error).split())}", error=True)
