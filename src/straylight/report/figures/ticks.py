@@ -1,7 +1,7 @@
 """Ticks that cost little while a figure is laid out and drawn.
 
 Matplotlib makes five artists of every tick, and asks for all of them some ten times before a picture is there. Here
-they are found once for each place that a panel has, and all but the first of an axis are drawn at one go: a line for
+they are found once for each place that a panel has, as is what stands beyond its frame, and all but the first of an axis are drawn at one go: a line for
 their marks, one for the grid, and a text that is written at each of them in turn. The picture is the same.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,19 @@ def remembered(figure: Figure) -> Iterator[None]:
         >>> len(panel.xaxis.majorTicks), len(panel.get_xticklabels())
         (1, 6)
     """
-    axes: list[Any] = [axis for panel in figure.axes if panel.name == "rectilinear" for axis in panel._axis_map.values()]
+    panels: list[Any] = [panel for panel in figure.axes if panel.name == "rectilinear"]
+    axes: list[Any] = [axis for panel in panels for axis in panel._axis_map.values()]
     for axis in axes:
         axis._update_ticks, axis._get_ticklabel_bboxes = _by_place(axis)
+    for panel in panels:
+        panel.get_default_bbox_extra_artists = cache(panel.get_default_bbox_extra_artists)
     try:
         yield
     finally:
         for axis in axes:
             del axis._update_ticks, axis._get_ticklabel_bboxes
+        for panel in panels:
+            del panel.get_default_bbox_extra_artists
 
 
 def _by_place(axis: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
