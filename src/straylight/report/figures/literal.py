@@ -1,17 +1,15 @@
 """Names are shown as they are: a dollar in one begins no formula; but a very long one is cut."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
-from matplotlib.artist import Artist
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from straylight.report.figures.ticks import remembered
+from straylight.report.figures.remembered import remembered, texts
+from straylight.report.figures.ticks import in_view
 
 PNG = {"compress_type": 3}  # zlib's Z_RLE: pictures of lines, in less time and hardly more bytes
 LONG = 120  # characters of a line
@@ -40,7 +38,7 @@ def literal(figure: Figure) -> Figure:
         >>> literal(figure).axes[0].title.get_parse_math()
         False
     """
-    for text in _texts(figure):
+    for text in texts(figure):
         text.set_parse_math(False)
         text.set_text(legible(text.get_text()))
     for axis in [own for panel in figure.axes for own in (panel.xaxis, panel.yaxis)]:
@@ -49,14 +47,6 @@ def literal(figure: Figure) -> Figure:
                 for text in (tick.label1, tick.label2):
                     text.set_parse_math(False)
     return figure
-
-
-def _texts(artist: Artist) -> Iterator[Text]:
-    """All texts but those of ticks, none of which is made for it."""
-    if isinstance(artist, Text):
-        yield artist
-    for part in (artist.label, artist.offsetText) if isinstance(artist, Axis) else artist.get_children():
-        yield from _texts(part)
 
 
 def save(figure: Figure, file: Any, **options: Any) -> None:
@@ -74,7 +64,7 @@ def save(figure: Figure, file: Any, **options: Any) -> None:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        with remembered(literal(figure)):
+        with remembered(literal(figure), in_view):
             _lay_out(figure, options.get("dpi"))
             figure.savefig(file, pil_kwargs=PNG, **options)
 

@@ -1,83 +1,36 @@
-"""Ticks that cost little while a figure is laid out and drawn.
+"""Ticks that cost little to draw.
 
-Matplotlib makes five artists of every tick, and asks for all of them some ten times before a picture is there. Here
-they are found once for each place that a panel has, as is what stands beyond its frame, and all but the first of an axis are drawn at one go: a line for
-their marks, one for the grid, and a text that is written at each of them in turn. The picture is the same.
+Matplotlib makes five artists of every tick. Here all but the first of an axis are drawn at one go: a line for their
+marks, one for the grid, and a text that is written at each of them in turn. The picture is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
-from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis, Tick
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from straylight.report.figures.remembered import once_for_each
+
 CLOSE = 1e-10  # of a view, by which a tick may lie outside of it
 
 
-@contextmanager
-def remembered(figure: Figure) -> Iterator[None]:
-    """Within it nothing in a figure changes but the places and the ends of its panels, and ticks are found by these.
+def in_view(axis: Axis) -> list[Any]:
+    """The ticks in view, for matplotlib: of the major and of the minor ones the first, and those after it as `_Further`.
 
     Example:
-        >>> figure = Figure()
-        >>> panel = figure.subplots()
-        >>> with remembered(figure):
-        ...     figure.draw_without_rendering()
-        >>> len(panel.xaxis.majorTicks), len(panel.get_xticklabels())
-        (1, 6)
+        >>> from matplotlib.figure import Figure
+        >>> panel = Figure().subplots()
+        >>> len(in_view(panel.xaxis)), len(panel.xaxis.majorTicks)  # six of them, and one for the marks of five
+        (7, 1)
     """
-    panels: list[Any] = [panel for panel in figure.axes if panel.name == "rectilinear"]
-    axes: list[Any] = [axis for panel in panels for axis in panel._axis_map.values()]
-    for axis in axes:
-        axis._update_ticks, axis._get_ticklabel_bboxes = _by_place(axis)
-    for panel in panels:
-        panel.get_default_bbox_extra_artists = cache(panel.get_default_bbox_extra_artists)
-    try:
-        yield
-    finally:
-        for axis in axes:
-            del axis._update_ticks, axis._get_ticklabel_bboxes
-        for panel in panels:
-            del panel.get_default_bbox_extra_artists
-
-
-def _by_place(axis: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What finds the ticks of an axis, and the boxes of their labels, once for each place."""
-    every, boxes_of = axis._update_ticks, axis._get_ticklabel_bboxes
-    known: dict[str, Any] = {}
-
-    def ticks() -> list[Any]:
-        place = (*axis.get_view_interval(), *axis.axes.bbox.bounds)
-        if known.get("place") != place:
-            known.clear()
-            alone = len(axis.majorTicks) < 2 and len(axis.minorTicks) < 2  # else each may have its own style
-            known.update(place=place, ticks=_ticks(axis) if alone else every())
-        found: list[Any] = known["ticks"]
-        return found
-
-    def boxes(asked: list[Any], renderer: Any) -> tuple[list[Any], list[Any]]:
-        if asked is not known.get("ticks"):
-            return boxes_of(asked, renderer)  # type: ignore[no-any-return]
-        if "boxes" not in known:
-            known["boxes"] = boxes_of(asked, renderer)
-        first, second = known["boxes"]
-        return [*first], [*second]
-
-    return ticks, boxes
-
-
-def _ticks(axis: Axis) -> list[Any]:
-    """The ticks in view: of the major and of the minor ones the first, and those after it as `_Further`."""
     found: list[Any] = []
     for places, formatter, make in (
         (axis.get_majorticklocs(), axis.get_major_formatter(), axis.get_major_ticks),
@@ -172,6 +125,7 @@ def _each(text: Text, places: NDArray[np.float64], names: Sequence[str], across:
     """A label of a tick, at each of these places."""
     x, y = text.get_position()
     shared = copy(text)
+    once_for_each(shared)
     return [
         _Written(shared, (place, y) if across else (x, place), name)
         for place, name in zip(places.tolist(), names, strict=True)
