@@ -10,7 +10,7 @@ from typing import Any
 
 MOST_BYTES, MOST_DEEP = 2**20, 50  # of a config
 KEY = re.compile(rb"^[A-Za-z_]\w*:(?=[ \n])", re.MULTILINE)  # at the top of a mapping
-OTHER = re.compile(rb"^(?!\Z|[ \n]|-[ \n]|[A-Za-z_]\w*:[ \n])", re.MULTILINE)  # beginnings of lines: neither, nor within it
+OTHER = re.compile(rb"^(?!\Z|[ \n]|-[ \n]|[A-Za-z_]\w*:[ \n])", re.MULTILINE)  # a line that is not of it nor below
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two escapes
 
 

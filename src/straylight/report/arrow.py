@@ -34,9 +34,9 @@ def array(values: Sequence[Any]) -> pa.Array:
             buffers = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
             if ends[-1] <= np.iinfo(np.int32).max:
                 return pa.Array.from_buffers(pa.string(), len(values), [known, *buffers])
-        elif types <= {float} or types <= {int}:
-            numbers = np.array([0 if value is None else value for value in values], np.dtype(*types))
-            return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), [known, pa.py_buffer(numbers)])
+        elif types in ({float}, {int}):
+            held = np.array([0 if value is None else value for value in values], float if float in types else np.int64)
+            return pa.Array.from_buffers(pa.from_numpy_dtype(held.dtype), len(held), [known, pa.py_buffer(held)])
         elif types == {bool}:
             bits = np.packbits(np.array([value is True for value in values]), bitorder="little")
             return pa.Array.from_buffers(pa.bool_(), len(values), [known, pa.py_buffer(bits)])

@@ -175,9 +175,9 @@ def _of_scores(groups: Groups, made: Callable[..., Any]) -> dict[str, dict[str, 
             if not path.is_file():
                 continue
             try:
-                with pq.ParquetFile(path) as file:
+                with pq.ParquetFile(path, pre_buffer=False) as file:  # of small files by the hundred
                     wanted = [name for name in ("score", "y", WEIGHT) if name in file.schema_arrow.names]
-                    read = file.read(wanted, use_threads=False)  # of small files by the hundred
+                    read = file.read(wanted, use_threads=False)
                 columns = {name: numbers(column) for name, column in zip(wanted, read.columns, strict=True)}
                 one = made(columns["score"], columns["y"], weight=columns.get(WEIGHT))
             except (OSError, ValueError, KeyError) as error:  # Arrow's are of these

@@ -58,7 +58,10 @@ def _config(text: bytes) -> Mapping[str, Any]:
         parts = [_part(part) for part in in_parts(text)]
     except ValueError:
         parts = []
-    if all(len(keys) == 1 for keys, _ in parts) and len({*chain.from_iterable(keys for keys, _ in parts)}) == len(parts) > 0:
+    if (
+        all(len(keys) == 1 for keys, _ in parts)
+        and len({*chain.from_iterable(keys for keys, _ in parts)}) == len(parts) > 0
+    ):
         return {name: value for _, flat in parts for name, value in flat.items()}
     return _flat("config", parsed(text))
 

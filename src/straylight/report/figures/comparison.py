@@ -19,7 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 from straylight.report.figures.about import about
 from straylight.report.figures.axes import CHANCE, WIDTHS, logarithmic, quality
 from straylight.report.figures.curves import parts, resolved, roc_points
-from straylight.report.figures.style import Look, Names, Weight, at_ticks, band, beside, cut, ink, look, panels, series, tiles
+from straylight.report.figures.style import (
+    Look,
+    Names,
+    Weight,
+    at_ticks,
+    band,
+    beside,
+    cut,
+    ink,
+    look,
+    panels,
+    series,
+    tiles,
+)
 from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
@@ -159,7 +172,14 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
         for place, (mean, detector, values) in enumerate(own):
             drawn = series(names.index(detector), detector)
-            style = {"ls": "", "marker": drawn.marker, "color": drawn.colour, "ms": 6, "alpha": 0.7, "mew": 0}
+            style: dict[str, Any] = {
+                "ls": "",
+                "marker": drawn.marker,
+                "color": drawn.colour,
+                "ms": 6,
+                "alpha": 0.7,
+                "mew": 0,
+            }
             dots = axis.add_artist(Line2D(values, [place] * len(values), **style))
             about(dots, detector=detector, data=data, run=folders[data, detector])
             bar = axis.add_artist(Line2D([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2))
@@ -202,7 +222,9 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     # a row for each data set: what a bar is can then be read below it
     shown_sets = sets[: PANELS // 2]
     most = max(len(found[data]) for data in shown_sets)
-    figure, axes = panels(len(shown_sets), width=max(5.0, 1.3 * most + 1.5), height=3.0)
+    several = max(len({kind for own in found[data].values() for kind in own}) for data in shown_sets)
+    each = max(0.8, 0.13 * several)  # inches: a name aslant, and numbers in bars, have room
+    figure, axes = panels(len(shown_sets), width=max(5.0, each * most + 1.5), height=3.0)
     for axis, data in zip(axes, shown_sets, strict=True):
         detectors = sorted(found[data], key=lambda n: -float(np.mean([np.mean(v) for v in found[data][n].values()])))
         kinds = list(dict.fromkeys(kind for n in detectors for kind in found[data][n]))
@@ -234,7 +256,8 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
 
 def _bars(axis: Axes, places: Array, width: float, chance: float, tops: Array, drawn: Look) -> BarContainer:
     """Bars as `Axes.bar` draws them, but that the limits are told of all at once."""
-    left, style = places - width / 2, {"facecolor": drawn.colour, "edgecolor": "white", "lw": 0.5}
+    left = places - width / 2
+    style: dict[str, Any] = {"facecolor": drawn.colour, "edgecolor": "white", "lw": 0.5}
     bars = [
         Rectangle((x, chance), width, top - chance, label="_nolegend_", **style)
         for x, top in zip(left.tolist(), tops.tolist(), strict=True)

@@ -5,7 +5,6 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from straylight.report.figures.remembered import remembered, texts

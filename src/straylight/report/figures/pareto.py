@@ -55,7 +55,9 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
             face = {"mfc": "white", "mew": 1.6} if row.shared else {}
             made = _crossed(axis, (cost, quality_of), _ends(row, "p50_us"), _ends(row, metric), drawn, **face)
             about(made, detector=row.detector, data=data)
-        axis.update_datalim([(x, y) for row in rows for x, y in zip(_ends(row, "p50_us"), _ends(row, metric), strict=True)])
+        axis.update_datalim(
+            [(x, y) for row in rows for x, y in zip(_ends(row, "p50_us"), _ends(row, metric), strict=True)]
+        )
         axis.autoscale_view()
         ends = [end for row in rows for end in row.numbers[metric] if end is not None]
         axis.set_ylim(quality(ends, [row.widths.get(metric, 0.0) for row in rows]))
@@ -91,10 +93,10 @@ def _crossed(
     **face: Any,
 ) -> ErrorbarContainer:
     """A marker on two bars, as `Axes.errorbar` draws it of many more artists; limits are the caller's."""
-    style = {"color": drawn.colour, "ms": 6, "solid_capstyle": "butt", "zorder": 2}
+    style: dict[str, Any] = {"color": drawn.colour, "ms": 6, "solid_capstyle": "butt", "zorder": 2}
     style |= {name: width for name, width in face.items() if name == "mew"}
     x, y = at
-    bars = Line2D(across, (y, y), marker="|", **style), Line2D((x, x), along, marker="_", **style)
+    bars: Any = Line2D(across, (y, y), marker="|", **style), Line2D((x, x), along, marker="_", **style)
     dot = Line2D([x], [y], ls="", marker=drawn.marker, color=drawn.colour, ms=8, zorder=2.1, **face)
     for line in (dot, *bars):
         axis.add_artist(line)

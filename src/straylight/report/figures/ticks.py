@@ -23,7 +23,7 @@ CLOSE = 1e-10  # of a view, by which a tick may lie outside of it
 
 
 def in_view(axis: Axis) -> list[Any]:
-    """The ticks in view, for matplotlib: of the major and of the minor ones the first, and those after it as `_Further`.
+    """The ticks in view, of one style: of the major and of the minor ones the first, and those after it as `_Further`.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def in_view(axis: Axis) -> list[Any]:
         (axis.get_majorticklocs(), axis.get_major_formatter(), axis.get_major_ticks),
         (axis.get_minorticklocs(), axis.get_minor_formatter(), axis.get_minor_ticks),
     ):
-        names = formatter.format_ticks(places)
+        names = formatter.format_ticks(places)  # type: ignore[arg-type]
         inside = _inside(axis, np.asarray(places, float))
         if not len(inside):
             continue
@@ -104,7 +104,9 @@ def _further(axis: Axis, first: Tick, places: NDArray[np.float64], names: Sequen
             marks.append(_many(line, places, across))
     absent = Text(visible=False)
     found = [_Further(marks, absent, absent)]
-    written = [_each(text, places, names, across) if text.get_visible() else None for text in (first.label1, first.label2)]
+    written = [
+        _each(text, places, names, across) if text.get_visible() else None for text in (first.label1, first.label2)
+    ]
     for one, two in zip(*(texts or [absent] * len(places) for texts in written), strict=True):
         found.append(_Further([text for text in (one, two) if text.get_visible()], one, two))
     return [found[0], *(tick for tick in found[1:] if tick.drawn)]
@@ -121,7 +123,7 @@ def _many(line: Line2D, places: NDArray[np.float64], across: bool) -> Line2D:
     return many
 
 
-def _each(text: Text, places: NDArray[np.float64], names: Sequence[str], across: bool) -> list[_Written]:
+def _each(text: Text, places: NDArray[np.float64], names: Sequence[str], across: bool) -> list[Any]:
     """A label of a tick, at each of these places."""
     x, y = text.get_position()
     shared = copy(text)
