@@ -79,7 +79,7 @@ def in_parts(text: bytes) -> list[bytes]:
         >>> in_parts(b"seed: 0\\ndata:\\n  rows: 3\\n"), in_parts(b"--- {a: 1}\\n")
         ([b'seed: 0\\n', b'data:\\n  rows: 3\\n'], [b'--- {a: 1}\\n'])
     """
-    if OTHER.search(text):
+    if len(text) > MOST_BYTES or OTHER.search(text):
         return [text]
     starts = [found.start() for found in KEY.finditer(text)]
     return [text[start:end] for start, end in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]

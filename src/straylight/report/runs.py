@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +57,8 @@ def _config(text: bytes) -> Mapping[str, Any]:
         parts = [_part(part) for part in in_parts(text)]
     except ValueError:
         parts = []
-    if (
-        all(len(keys) == 1 for keys, _ in parts)
-        and len({*chain.from_iterable(keys for keys, _ in parts)}) == len(parts) > 0
-    ):
+    keys = [key for own, _ in parts for key in own]
+    if all(len(own) == 1 for own, _ in parts) and len({*keys}) == len(parts) > 0:
         return {name: value for _, flat in parts for name, value in flat.items()}
     return _flat("config", parsed(text))
 

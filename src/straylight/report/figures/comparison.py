@@ -172,15 +172,8 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
         for place, (mean, detector, values) in enumerate(own):
             drawn = series(names.index(detector), detector)
-            style: dict[str, Any] = {
-                "ls": "",
-                "marker": drawn.marker,
-                "color": drawn.colour,
-                "ms": 6,
-                "alpha": 0.7,
-                "mew": 0,
-            }
-            dots = axis.add_artist(Line2D(values, [place] * len(values), **style))
+            dots = Line2D(values, [place] * len(values), ls="", marker=drawn.marker, color=drawn.colour, ms=6, mew=0)
+            axis.add_artist(dots).set_alpha(0.7)
             about(dots, detector=detector, data=data, run=folders[data, detector])
             bar = axis.add_artist(Line2D([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2))
             about(bar, detector=detector, data=data)
