@@ -40,7 +40,8 @@ def of_logarithms() -> Figure:
 def of_names() -> Figure:
     figure, (left, right) = panels(1, 2, legend=False, sharey=True)
     left.imshow(SCORES[:24].reshape(4, 6), aspect="auto")
-    at_ticks(left.xaxis, [f"name {i}" for i in range(6)], rotation=45, ha="right", rotation_mode="anchor")
+    at_ticks(left.xaxis, [f"name {i}" for i in range(6)], rotation=45, ha="right")
+    left.set_yticks(range(4), ["a", "b", "c", "d"], rotation=45, rotation_mode="anchor")
     right.xaxis.tick_top()
     right.invert_xaxis()
     figure.colorbar(left.images[0], ax=right)

@@ -142,7 +142,7 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
         cell = axis.text(j, i, said, ha="center", va="center", fontsize=7, color=shade)
         about(cell, detector=names[j], data=sets[i])
     axis.tick_params(labelsize=8, length=0)
-    at_ticks(axis.xaxis, [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
     at_ticks(axis.yaxis, [cut(data, 28) for data in sets])
     axis.set_title(f"{name}, mean over seeds", fontsize=10)
     figure.colorbar(image, ax=axis, label=name)

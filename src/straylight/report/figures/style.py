@@ -269,7 +269,10 @@ def named(columns: Sequence[str], i: int) -> str:
 
 
 def at_ticks(axis: Axis, names: Sequence[str], **text: Any) -> None:
-    """Names at 0, 1, 2 ... of an axis, all of them in the style of the first; see `straylight.report.figures.ticks`."""
+    """Names at 0, 1, 2 ... of an axis, in the style of the first, which others are made by; see `figures.ticks`.
+
+    Of what a text takes, matplotlib does not hand on its `rotation_mode`.
+    """
     axis.set_major_locator(FixedLocator(range(len(names))))
     axis.set_major_formatter(FixedFormatter(names))
     for tick in axis.get_major_ticks(1):
