@@ -167,14 +167,18 @@ def band(
     steps = "steps-post" if step else None
     made: list[Artist] = [*axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, drawstyle=steps, **style)]
     if len(values) > 1:
-        made.append(_between(axis, x, values.min(0), values.max(0), drawn, step))
+        low, high = values.min(0), values.max(0)
+        if np.isfinite(values).all():
+            made.append(_between(axis, x, low, high, drawn, step))
+        else:
+            made.append(axis.fill_between(x, low, high, color=drawn.colour, alpha=0.15, lw=0, step=step))
     return made
 
 
 def _between(
     axis: Axes, x: NDArray[Any], low: NDArray[Any], high: NDArray[Any], drawn: Look, step: Literal["post"] | None = None
 ) -> PolyCollection:
-    """An area as `Axes.fill_between` has it, but that nothing is done about gaps in it."""
+    """An area without gaps, as `Axes.fill_between` draws it of more."""
     if step:
         x, low, high = np.repeat(x, 2)[1:], np.repeat(low, 2)[:-1], np.repeat(high, 2)[:-1]
     corners = np.concatenate([np.column_stack([x, low]), np.column_stack([x, high])[::-1]])
