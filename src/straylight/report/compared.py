@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CURVES = 12  # data sets whose scores are read
 TRUTH = " (sees the truth)"
 DPI = 120
+QUICK = {"compress_type": 3}  # zlib's Z_RLE: a tenth to a third more bytes, in two thirds of the time
 MARK = "Straylight"  # the key of what a picture says it was made of
 
 
@@ -48,7 +49,7 @@ def draw(
             if (figure := picture.figure(groups, table)) is not None:
                 if not there:
                     with replacing(folder / name, durable=False) as aside:
-                        _figures().save(figure, aside, dpi=DPI, metadata={MARK: mark})
+                        _figures().save(figure, aside, dpi=DPI, metadata={MARK: mark}, pil_kwargs=QUICK)
                 written.append(name)
                 if shown is not None:
                     shown(name, figure)

@@ -10,7 +10,6 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 from straylight.report.figures.remembered import remembered, texts
 from straylight.report.figures.ticks import in_view
 
-PNG = {"compress_type": 3}  # zlib's Z_RLE: pictures of lines, in less time and hardly more bytes
 LONG = 120  # characters of a line
 DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}  # which turn what stands after them
 UNDRAWN = {*range(32), *range(127, 160), *range(0xD800, 0xE000), *DIRECTIONS} - {ord("\n")}
@@ -65,7 +64,7 @@ def save(figure: Figure, file: Any, **options: Any) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         with remembered(literal(figure), in_view):
             _lay_out(figure, options.get("dpi"))
-            figure.savefig(file, pil_kwargs=PNG, **options)
+            figure.savefig(file, **options)
 
 
 def _lay_out(figure: Figure, dpi: float | None) -> None:
