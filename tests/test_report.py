@@ -444,7 +444,7 @@ def drawn(axis):
     for container in axis.containers:
         line, _, bars = container.lines
         ((x, y),) = line.get_xydata().tolist()
-        across, along = (bar.get_segments()[0].tolist() for bar in bars)
+        across, along = (bar.get_xydata().tolist() for bar in bars)
         points[x, y] = (across[0][0], across[1][0], along[0][1], along[1][1], line.get_color(), line.get_marker())
     return points
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES, MOST_DEEP = 2**20, 50  # of a config
+KEY = re.compile(rb"^[A-Za-z_]\w*:(?=[ \n])", re.MULTILINE)  # at the top of a mapping
+OTHER = re.compile(rb"^(?!\Z|[ \n]|-[ \n]|[A-Za-z_]\w*:[ \n])", re.MULTILINE)  # a line that is not of it nor below
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two escapes
 
 
@@ -43,10 +45,14 @@ def read_yaml(path: str | Path, loader: Any = None) -> Any:
         OSError: if the file cannot be read.
         ValueError: if it holds no YAML, or more than a config does.
     """
+    return parsed(Path(path).read_bytes(), loader)
+
+
+def parsed(text: bytes, loader: Any = None) -> Any:
+    """What a file says that holds this; see `read_yaml`."""
     import yaml
 
     quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = Path(path).read_bytes()
     if len(text) > MOST_BYTES:
         raise ValueError("it is larger than any config")
     try:
@@ -64,6 +70,7 @@ def read_yaml(path: str | Path, loader: Any = None) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
+<<<<<<< HEAD
 def yaml_text(value: Any) -> str:
     """Plain values as the text of a config, in which OmegaConf's loader finds the same: `1e3` in quotes stays a text.
 
@@ -94,6 +101,21 @@ def _dumper() -> Any:
 
     Dumper.add_representer(str, text)
     return Dumper
+=======
+def in_parts(text: bytes) -> list[bytes]:
+    """A YAML file cut before each of the keys at its top; whole where they cannot be told by how lines begin.
+
+    Parts that can be read, and have a key of their own each, say together what the file does.
+
+    Example:
+        >>> in_parts(b"seed: 0\\ndata:\\n  rows: 3\\n"), in_parts(b"--- {a: 1}\\n")
+        ([b'seed: 0\\n', b'data:\\n  rows: 3\\n'], [b'--- {a: 1}\\n'])
+    """
+    if len(text) > MOST_BYTES or OTHER.search(text):
+        return [text]
+    starts = [found.start() for found in KEY.finditer(text)]
+    return [text[start:end] for start, end in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]
+>>>>>>> hD
 
 
 class _Unusual(Exception):

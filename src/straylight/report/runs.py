@@ -4,12 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from straylight.atomic import write_table
-from straylight.documents import read_yaml
+from straylight.documents import in_parts, parsed
 from straylight.folder import RunFolder
+from straylight.report.arrow import array
 from straylight.runtimes import shared
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ def write_parquet(results: Iterable[Mapping[str, Any]], path: Path) -> None:
         for name, value in _row(result, _text(os.path.relpath(result["folder"], path.parent))).items():
             columns.setdefault(name, []).extend([None] * (runs - len(columns[name])) + [value])
         runs += 1
-    write_table(path, {name: _column(found + [None] * (runs - len(found))) for name, found in columns.items()})
+    write_table(path, {name: array(_column(found + [None] * (runs - len(found)))) for name, found in columns.items()})
 
 
 def _row(result: Mapping[str, Any], folder: str) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def _row(result: Mapping[str, Any], folder: str) -> dict[str, Any]:
     saved = RunFolder(result["folder"]).config
     if saved.is_file():
         try:
-            row |= _flat("config", read_yaml(saved))
+            row |= _config(saved.read_bytes())
         except (OSError, ValueError) as error:
             log.warning(f"{saved} cannot be read: {error}.")
     row |= {f"metrics.{name}": value for name, value in result.get("metrics", {}).items()}
@@ -47,6 +49,25 @@ def _row(result: Mapping[str, Any], folder: str) -> dict[str, Any]:
             row |= {f"latency.{entry['runtime']}.{name}@{entry['batch']}": entry.get(name) for name in TIMES}
             row["shared"] = shared(result)
     return row
+
+
+def _config(text: bytes) -> Mapping[str, Any]:
+    """A config, flat. Hundreds of them have most of their parts in common, which are read once."""
+    try:
+        parts = [_part(part) for part in in_parts(text)]
+    except ValueError:
+        parts = []
+    keys = [key for own, _ in parts for key in own]
+    if all(len(own) == 1 for own, _ in parts) and len({*keys}) == len(parts) > 0:
+        return {name: value for _, flat in parts for name, value in flat.items()}
+    return _flat("config", parsed(text))
+
+
+@lru_cache(maxsize=4096)
+def _part(text: bytes) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The keys at the top of a part of a config, and all of it, flat."""
+    said = parsed(text)
+    return (tuple(said), _flat("config", said)) if isinstance(said, Mapping) else ((), {})
 
 
 def _text(folder: str) -> str:

@@ -10,13 +10,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.about import about
 from straylight.report.figures.axes import CHANCE, WIDTHS, logarithmic, quality
 from straylight.report.figures.curves import parts, resolved, roc_points
-from straylight.report.figures.style import Names, Weight, band, beside, cut, ink, look, panels, series, tiles
+from straylight.report.figures.style import (
+    Look,
+    Names,
+    Weight,
+    at_ticks,
+    band,
+    beside,
+    cut,
+    ink,
+    look,
+    panels,
+    series,
+    tiles,
+)
 from straylight.report.leaderboard import Groups, known, means
 
 Array = NDArray[np.float64]
@@ -125,9 +141,9 @@ def heat_map(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") ->
         said = "–" if math.isnan(value) else f"{value:.3f}"
         cell = axis.text(j, i, said, ha="center", va="center", fontsize=7, color=shade)
         about(cell, detector=names[j], data=sets[i])
-    axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(sets)), [cut(data, 28) for data in sets])
     axis.tick_params(labelsize=8, length=0)
+    axis.set_xticks(range(len(names)), [cut(n, 28) for n in names], rotation=45, ha="right", rotation_mode="anchor")
+    at_ticks(axis.yaxis, [cut(data, 28) for data in sets])
     axis.set_title(f"{name}, mean over seeds", fontsize=10)
     figure.colorbar(image, ax=axis, label=name)
     return figure
@@ -156,11 +172,12 @@ def seeds(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Fi
         own = sorted(((float(np.mean(v)), n, v) for (d, n), v in found.items() if d == data), reverse=True)
         for place, (mean, detector, values) in enumerate(own):
             drawn = series(names.index(detector), detector)
-            dots = axis.plot(values, [place] * len(values), drawn.marker, color=drawn.colour, ms=6, alpha=0.7, mew=0)
-            about(*dots, detector=detector, data=data, run=folders[data, detector])
-            bar = axis.plot([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2)
-            about(*bar, detector=detector, data=data)
-        axis.set_yticks(range(len(own)), [cut(n, 40) for _, n, _ in own], fontsize=8)
+            dots = Line2D(values, [place] * len(values), ls="", marker=drawn.marker, color=drawn.colour, ms=6, mew=0)
+            axis.add_artist(dots).set_alpha(0.7)
+            about(dots, detector=detector, data=data, run=folders[data, detector])
+            bar = axis.add_artist(Line2D([mean, mean], [place - 0.3, place + 0.3], color="black", lw=1.2))
+            about(bar, detector=detector, data=data)
+        at_ticks(axis.yaxis, [cut(n, 40) for _, n, _ in own], fontsize=8)
         axis.set(ylim=(len(own) - 0.5, -0.5), xlabel=name)
         widths = [w for (d, _), runs in groups.items() if d == data for w in _widths(runs, metric)]
         axis.set_xlim(quality([value for *_, values in own for value in values], widths))
@@ -198,7 +215,9 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
     # a row for each data set: what a bar is can then be read below it
     shown_sets = sets[: PANELS // 2]
     most = max(len(found[data]) for data in shown_sets)
-    figure, axes = panels(len(shown_sets), width=max(5.0, 1.3 * most + 1.5), height=3.0)
+    several = max(len({kind for own in found[data].values() for kind in own}) for data in shown_sets)
+    each = max(0.8, 0.13 * several)  # inches: a name aslant, and numbers in bars, have room
+    figure, axes = panels(len(shown_sets), width=max(5.0, each * most + 1.5), height=3.0)
     for axis, data in zip(axes, shown_sets, strict=True):
         detectors = sorted(found[data], key=lambda n: -float(np.mean([np.mean(v) for v in found[data][n].values()])))
         kinds = list(dict.fromkeys(kind for n in detectors for kind in found[data][n]))
@@ -211,8 +230,7 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
             arms = [mean - low, high - mean]
             least = min(least, float(low.min()))
             places = np.array(list(values)) - 0.4 + width * (j + 0.5)
-            style = {"color": drawn.colour, "edgecolor": "white", "lw": 0.5}
-            bars = axis.bar(places, mean - chance, width, bottom=chance, label=drawn.name, **style)
+            bars = _bars(axis, places, width, chance, mean, drawn)
             for bar, i in zip(bars, values, strict=True):
                 about(bar, detector=detectors[i], data=data, kind=kind)
             if len(kinds) * len(detectors) <= NUMBERED:
@@ -221,12 +239,29 @@ def kind_bars(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -
                         place, chance + 0.02, f"{value:.3f}", rotation=90, ha="center", fontsize=7, color=ink(drawn)
                     )
             axis.errorbar(places, mean, yerr=np.maximum(arms, 0), fmt="none", ecolor="black", lw=0.8)
-        axis.set_xticks(range(len(detectors)), [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
+        at_ticks(axis.xaxis, [cut(n, 28) for n in detectors], rotation=30, ha="right", fontsize=8)
         axis.axhline(chance, color="black", lw=0.8)
         axis.set(ylim=(least - (least < chance) * 0.02, 1.0), title=data, ylabel=name)
         axis.grid(alpha=0.25, axis="y")
     say_left_out(figure, len(shown_sets), len(sets))
     return beside(figure, *axes, titles=shown_sets)
+
+
+def _bars(axis: Axes, places: Array, width: float, chance: float, tops: Array, drawn: Look) -> BarContainer:
+    """Bars as `Axes.bar` draws them, but that the limits are told of all at once."""
+    left = places - width / 2
+    style: dict[str, Any] = {"facecolor": drawn.colour, "edgecolor": "white", "lw": 0.5}
+    bars = [
+        Rectangle((x, chance), width, top - chance, label="_nolegend_", **style)
+        for x, top in zip(left.tolist(), tops.tolist(), strict=True)
+    ]
+    for bar in bars:
+        axis.add_artist(bar)
+    axis.update_datalim([(left.min(), chance), (left.max() + width, tops.max()), (left.min(), tops.min())])
+    axis.autoscale_view()
+    made = BarContainer(bars, label=drawn.name)
+    axis.add_container(made)
+    return made
 
 
 def by_contamination(groups: Groups, metric: str = "test/auroc", name: str = "AUROC") -> Figure | None:

@@ -3,9 +3,12 @@
 import warnings
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+from straylight.report.figures.remembered import remembered, texts
+from straylight.report.figures.ticks import in_view
 
 LONG = 120  # characters of a line
 DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}  # which turn what stands after them
@@ -33,20 +36,21 @@ def literal(figure: Figure) -> Figure:
         >>> literal(figure).axes[0].title.get_parse_math()
         False
     """
-    numbers: set[Text] = set()
+    for text in texts(figure):
+        text.set_parse_math(False)
+        text.set_text(legible(text.get_text()))
     for axis in [own for panel in figure.axes for own in (panel.xaxis, panel.yaxis)]:
-        labels = axis.get_ticklabels(which="both")
-        if not isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):  # those of names
-            numbers.update(labels)
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and text not in numbers:
-            text.set_parse_math(False)
-            text.set_text(legible(text.get_text()))
+        if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):  # those of names
+            for tick in axis.get_major_ticks(1 if len(axis.majorTicks) < 2 else None):  # the first stands for all
+                for text in (tick.label1, tick.label2):
+                    text.set_parse_math(False)
     return figure
 
 
 def save(figure: Figure, file: Any, **options: Any) -> None:
     """Write a figure as `Figure.savefig` does, its names as they are; a letter that the font lacks is a box, no news.
+
+    It is laid out once, and stays so.
 
     Example:
         >>> import io
@@ -58,4 +62,19 @@ def save(figure: Figure, file: Any, **options: Any) -> None:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        literal(figure).savefig(file, **options)
+        with remembered(literal(figure), in_view):
+            _lay_out(figure, options.get("dpi"))
+            figure.savefig(file, **options)
+
+
+def _lay_out(figure: Figure, dpi: float | None) -> None:
+    """Put everything in its place, as a figure that is saved without would be by a drawing that nobody sees."""
+    if (engine := figure.get_layout_engine()) is None:
+        return
+    own = figure.dpi
+    if dpi is not None:
+        figure.dpi = dpi
+    FigureCanvasAgg(figure)
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    figure.dpi = own

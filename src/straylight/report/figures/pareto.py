@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -50,12 +52,13 @@ def pareto(table: Sequence[Row], metrics: Sequence[str] = ("auroc", "tpr@fpr=0.0
             drawn = series(names.index(row.detector), row.detector)
             shown[row.detector] = drawn
             hollow |= row.shared
-            bars = {"xerr": _arms(row, "p50_us"), "yerr": _arms(row, metric)}
             face = {"mfc": "white", "mew": 1.6} if row.shared else {}
-            made = axis.errorbar(
-                cost, quality_of, **bars, fmt=drawn.marker, color=drawn.colour, ms=8, capsize=3, zorder=2, **face
-            )
+            made = _crossed(axis, (cost, quality_of), _ends(row, "p50_us"), _ends(row, metric), drawn, **face)
             about(made, detector=row.detector, data=data)
+        axis.update_datalim(
+            [(x, y) for row in rows for x, y in zip(_ends(row, "p50_us"), _ends(row, metric), strict=True)]
+        )
+        axis.autoscale_view()
         ends = [end for row in rows for end in row.numbers[metric] if end is not None]
         axis.set_ylim(quality(ends, [row.widths.get(metric, 0.0) for row in rows]))
         axis.set(title=data, xlabel=f"median latency of one event (µs{alone})", ylabel=METRICS.get(metric, metric))
@@ -81,7 +84,28 @@ def _marker(drawn: Look, **style: Any) -> Line2D:
     return Line2D([], [], ls="", marker=drawn.marker, color=drawn.colour, ms=8, **style)
 
 
-def _arms(row: Row, name: str) -> list[list[float]]:
+def _crossed(
+    axis: Axes,
+    at: tuple[float, float],
+    across: tuple[float, float],
+    along: tuple[float, float],
+    drawn: Look,
+    **face: Any,
+) -> ErrorbarContainer:
+    """A marker on two bars, as `Axes.errorbar` draws it of many more artists; limits are the caller's."""
+    style: dict[str, Any] = {"color": drawn.colour, "ms": 6, "solid_capstyle": "butt", "zorder": 2}
+    style |= {name: width for name, width in face.items() if name == "mew"}
+    x, y = at
+    bars: Any = Line2D(across, (y, y), marker="|", **style), Line2D((x, x), along, marker="_", **style)
+    dot = Line2D([x], [y], ls="", marker=drawn.marker, color=drawn.colour, ms=8, zorder=2.1, **face)
+    for line in (dot, *bars):
+        axis.add_artist(line)
+    made = ErrorbarContainer((dot, (), bars), has_xerr=True, has_yerr=True)
+    axis.add_container(made)
+    return made
+
+
+def _ends(row: Row, name: str) -> tuple[float, float]:
     mean, low, high = row.numbers[name]
     assert mean is not None and low is not None and high is not None
-    return [[max(0.0, mean - low)], [max(0.0, high - mean)]]  # a mean of equal numbers may be rounded
+    return min(mean, low), max(mean, high)  # a mean of equal numbers may be rounded

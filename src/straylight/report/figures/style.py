@@ -15,10 +15,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
 from numpy.typing import ArrayLike, NDArray
 
 from straylight.report.figures.about import passed_on
@@ -165,7 +167,24 @@ def band(
     steps = "steps-post" if step else None
     made: list[Artist] = [*axis.plot(x, values.mean(0), **drawn.line, label=drawn.name, drawstyle=steps, **style)]
     if len(values) > 1:
-        made.append(axis.fill_between(x, values.min(0), values.max(0), color=drawn.colour, alpha=0.15, lw=0, step=step))
+        low, high = values.min(0), values.max(0)
+        if np.isfinite(values).all():
+            made.append(_between(axis, x, low, high, drawn, step))
+        else:
+            made.append(axis.fill_between(x, low, high, color=drawn.colour, alpha=0.15, lw=0, step=step))
+    return made
+
+
+def _between(
+    axis: Axes, x: NDArray[Any], low: NDArray[Any], high: NDArray[Any], drawn: Look, step: Literal["post"] | None = None
+) -> PolyCollection:
+    """An area without gaps, as `Axes.fill_between` draws it of more."""
+    if step:
+        x, low, high = np.repeat(x, 2)[1:], np.repeat(low, 2)[:-1], np.repeat(high, 2)[:-1]
+    corners = np.concatenate([np.column_stack([x, low]), np.column_stack([x, high])[::-1]])
+    made = PolyCollection([corners], color=drawn.colour, alpha=0.15, lw=0)
+    axis.add_collection(made, autolim=False)
+    axis.update_datalim(corners)  # the line of the mean has asked for new limits
     return made
 
 
@@ -251,6 +270,17 @@ def cut(name: str, most: int = NAME) -> str:
 def named(columns: Sequence[str], i: int) -> str:
     """The name of a feature, or its number."""
     return str(columns[i]) if i < len(columns) else str(i)
+
+
+def at_ticks(axis: Axis, names: Sequence[str], **text: Any) -> None:
+    """Names at 0, 1, 2 ... of an axis, in the style of the first, which others are made by; see `figures.ticks`.
+
+    Of what a text takes, matplotlib does not hand on its `rotation_mode`.
+    """
+    axis.set_major_locator(FixedLocator(range(len(names))))
+    axis.set_major_formatter(FixedFormatter(names))
+    for tick in axis.get_major_ticks(1):
+        tick.label1.set(**text)
 
 
 def name_features(axis: Axes, columns: Sequence[str], places: NDArray[np.intp], most: int = NAME) -> None:
