@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from straylight.errors import ConfigError
-from straylight.job.devices import rank_here
+from straylight.job.world import disagreement, world_here
 
 Config = Mapping[str, Any]
 
@@ -70,11 +70,15 @@ def _precision(config: Config, trainer: Config) -> Iterator[str]:
 
 
 def _nodes(config: Config, trainer: Config) -> Iterator[str]:
+    """Ranks that nobody starts, or others than somebody has started."""
     nodes = trainer.get("num_nodes")
-    if isinstance(nodes, int) and nodes > 1 and rank_here() is None:
+    if (world := world_here()) is not None:
+        if (fault := disagreement(world, trainer)) is not None:
+            yield fault
+    elif isinstance(nodes, int) and nodes > 1:
         yield (
-            f"trainer.num_nodes={nodes} would wait for machines that nobody starts: start every rank by torchrun, or "
-            "set trainer.devices to how many this machine has."
+            f"trainer.num_nodes={nodes} would wait for machines that nobody starts: start every rank by torchrun or "
+            "srun, or leave it out and set trainer.devices to how many this machine has."
         )
 
 

@@ -3,13 +3,15 @@
 from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
+from straylight.job.world import world_here
+
 
 def environment() -> ClusterEnvironment:
-    """How ranks find each other: as `torchrun` says where it started them, and otherwise as we do.
+    """How ranks find each other: as `torchrun` says where somebody else started them, and otherwise as we do.
 
     Lightning itself would look around, and inside any job of Slurm, MPI or LSF take that for the ranks.
     """
-    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+    return LightningEnvironment() if world_here() is None else TorchElasticEnvironment()
 
 
 class DDP(DDPStrategy):

@@ -165,7 +165,7 @@ def _trainer(
         parts["plugins"].append(WholeCheckpoints())
     strategy = cfg.trainer.get("strategy", "auto")
     trainer = config.build(cfg, "trainer", **parts)
-    if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
+    if strategy == "ddp" or (strategy == "auto" and trainer.num_devices * trainer.num_nodes > 1):
         patience = timedelta(seconds=max(1800.0, 2 * (cfg.trainer.get("timeout_s") or 0)))  # whoever watches is first
         strategy = DDP(find_unused_parameters=detector.alternates, timeout=patience)
         return config.build(cfg, "trainer", **parts, strategy=strategy)
