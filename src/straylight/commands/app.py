@@ -150,6 +150,7 @@ def _fault(command: Command, cfg: DictConfig) -> str | None:
         trial.paths.run = "."
         plain: Any = OmegaConf.to_container(trial, resolve=True)
         habits.refuse(plain)
+        habits.refuse_ranks(plain["trainer"])
     except (ConfigError, OmegaConfBaseException) as error:
         return config.explain(error) or str(error)
     command.phases("loading torch and Lightning")
@@ -187,7 +188,9 @@ def run_here(
 
     Raises:
         Interrupted: if it was, after it was said how to go on.
+        ConfigError: if the config asks for other ranks than there are.
     """
+    habits.refuse_ranks(cfg.trainer)
     leader = command.leader
     ranks = asked_for(cfg.trainer).ranks if leader is None else leader.world.size
     if ranks > 1 and leader is None:

@@ -13,13 +13,13 @@ from typing import Any
 
 from straylight.console import say
 from straylight.engines.local.pulse import Beat, Watch
-from straylight.errors import ConfigError
 from straylight.folder import RunFolder
+from straylight.habits import refuse_ranks
 from straylight.job.attempt import Tell, attempt
 from straylight.job.meeting import GONE, JOIN_S, LINGER_S, LOST_S, PATIENCE_S, SILENT_S, Clock, Meeting, store_of
 from straylight.job.order import Order
 from straylight.job.perform import ENDS
-from straylight.job.world import World, disagreement
+from straylight.job.world import World
 from straylight.stopping import STOP
 from straylight.sweep.outcome import LOST
 
@@ -95,8 +95,7 @@ class Leader(Meeting):
         Raises:
             ConfigError: if the config asks for other ranks than there are.
         """
-        if (fault := disagreement(self.world, order.config["trainer"])) is not None:
-            raise ConfigError(fault)
+        refuse_ranks(order.config["trainer"])
         self._watch = Watch(self.world.size, order.config["trainer"].get("timeout_s"), self.clock)
         self._job = order, folder
         self.say("word", {"folder": str(folder.path.absolute()), "run": order.run, "resume": order.resume})

@@ -77,7 +77,7 @@ def train(
         detector.compile_networks()
     fields = {**(fields or {}), "data": data.title}
     trainer = _trainer(cfg, fields, detector, data, tell)
-    if ranks > 1 and trainer.world_size != ranks:
+    if trainer.world_size != ranks and (ranks > 1 or trainer.num_nodes > 1):
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
         if not resume:
