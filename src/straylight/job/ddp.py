@@ -4,6 +4,7 @@ from lightning_fabric.plugins.environments import ClusterEnvironment, LightningE
 from pytorch_lightning.strategies import DDPStrategy
 
 from straylight.job.world import world_here
+from straylight.stopping import STOP
 
 
 def environment() -> ClusterEnvironment:
@@ -15,8 +16,16 @@ def environment() -> ClusterEnvironment:
 
 
 class DDP(DDPStrategy):
-    """Lightning's strategy that lets a detector without parameters pass, which torch's wrapper refuses."""
+    """Lightning's strategy that lets a detector without parameters pass, which torch's wrapper refuses, and leaves
+    signals to us."""
 
     def configure_ddp(self) -> None:
         if any(p.requires_grad for p in self.model.parameters()):  # type: ignore[union-attr]
             super().configure_ddp()
+
+    def barrier(self, name: str | None = None) -> None:
+        """Before every stage, among others: Lightning has taken SIGTERM by then, to broadcast it by ranks of which most
+        have had none."""
+        if STOP.begun:
+            STOP.listen()
+        super().barrier(name)

@@ -24,7 +24,7 @@ from straylight.stopping import STOP
 from straylight.sweep.outcome import LOST
 
 TICK_S = 0.2
-COLLECT_S = 30.0  # for the others to say why they have ended
+COLLECT_S = 20.0  # for the others to say why they have ended
 
 
 @contextmanager
@@ -99,11 +99,12 @@ class Leader(Meeting):
         self._watch = Watch(self.world.size, order.config["trainer"].get("timeout_s"), self.clock)
         self._job = order, folder
         self.say("word", {"folder": str(folder.path.absolute()), "run": order.run, "resume": order.resume})
-        result = attempt(order, folder, tell)
-        with self._concluding:  # nobody else does from here on
-            if result["status"] != "ok" and not result.get("refused"):
-                result = self._settled(result, order, folder)
-            self.dismiss(ENDS[result["status"]])
+        with _deaf():  # but for the attempt, which listens by itself: what comes after it is short
+            result = attempt(order, folder, tell)
+            with self._concluding:  # nobody else does from here on
+                if result["status"] != "ok" and not result.get("refused"):
+                    result = self._settled(result, order, folder)
+                self.dismiss(ENDS[result["status"]])
         return result
 
     def dismiss(self, status: int) -> None:
@@ -236,6 +237,17 @@ class Leader(Meeting):
         """Whether a rank that lives has not heard yet that all is over."""
         lives = rank in self._heard and not self._silent(rank, LOST_S)
         return lives and self.heard(f"end/{rank}") != GONE
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Whoever has started the ranks sends signals to those that live when one is gone; it is to be said which."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def gone(ranks: Mapping[int, str], folder: RunFolder | None = None) -> str:
