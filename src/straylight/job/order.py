@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
-from straylight import config
+from straylight import config, versions
 from straylight.atomic import replacing, write_json
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
@@ -28,8 +28,10 @@ class Order:
         fields: what `result.json` says of what was asked for.
         hydra: Hydra's own config, for a job of a sweep; empty where Hydra itself is around it.
         resume: whether to go on from the newest checkpoint in the folder.
-        ranks: processes that the job is made of; gpus: the cards it asks for.
+        ranks: processes that the job is made of, on `nodes` machines together; gpus: the cards it asks for.
         engine, id: by which engine it was started, and what that calls it.
+        by: the versions of who ordered it, see `straylight.versions.here`.
+        task: what is to be done, see `straylight.job.perform`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -42,6 +44,9 @@ class Order:
     gpus: int = 0
     engine: str | None = None
     id: str | None = None
+    by: Mapping[str, str] = field(default_factory=dict)
+    task: str = "train"
+    nodes: int = 1
 
     @property
     def cfg(self) -> DictConfig:
@@ -71,6 +76,11 @@ class Order:
         """Note who has it now."""
         return replace(self, engine=engine, id=id).write(folder)
 
+    def again(self, folder: RunFolder, *, resume: bool) -> Order:
+        """The same for another attempt: as another run, unless it goes on with what is there."""
+        run = (folder.run if resume else None) or new_run()
+        return replace(self, run=run, resume=resume, engine=None, id=None, by=versions.here()).write(folder)
+
 
 def placed(
     cfg: DictConfig,
@@ -80,6 +90,7 @@ def placed(
     resume: bool = False,
     ranks: int = 1,
     gpus: int = 0,
+    nodes: int = 1,
 ) -> Order:
     """Put into its folder what a job is to do: `job.json`, and the config as it was composed, its paths absolute.
 
@@ -88,7 +99,7 @@ def placed(
         folder: of the job.
         fields: what `result.json` is to say of what was asked for.
         resume: whether it goes on with what an earlier attempt left there.
-        ranks, gpus: what it asks for.
+        ranks, gpus, nodes: what it asks for.
 
     Raises:
         OmegaConfBaseException: if a value of the config cannot be resolved.
@@ -107,7 +118,7 @@ def placed(
             cfg.hydra = hydra
             own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
     run = (folder.run if resume else None) or new_run()
-    return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
+    return Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here(), nodes=nodes).write(folder)
 
 
 def save(path: Path, node: Any) -> None:

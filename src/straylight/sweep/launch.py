@@ -72,6 +72,8 @@ def look_at(
     job_overrides: Iterable[Sequence[str]],
     ask: Callable[..., list[str]],
     trust: Collection[str] | None = None,
+    *,
+    nodes: bool = False,
 ) -> None:
     """Compose jobs among which every value that is swept over stands once, and look at their values.
 
@@ -81,6 +83,7 @@ def look_at(
         job_overrides: of these jobs.
         ask: calls a function, with its arguments, in a process that has imported what configs name.
         trust: what they may build, where they came with a folder; `None` where they were typed.
+        nodes: whether a job of several machines can be started.
 
     Raises:
         ConfigError: for the first value that does not fit, before there is any job or folder.
@@ -93,8 +96,11 @@ def look_at(
             composed.pop("hydra")
             composed.paths.run = "."
         try:
-            plain.append(OmegaConf.to_container(composed, resolve=True))
+            values: Any = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException:  # of that one job, which fails by itself and says so
             continue
+        if nodes:
+            values["trainer"].pop("num_nodes", None)  # which by itself would wait for machines that nobody starts
+        plain.append(values)
     if wrong := ask(config.faults, plain):
         raise ConfigError(wrong[0])

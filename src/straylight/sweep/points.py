@@ -80,7 +80,7 @@ class Points:
             return headline(result)
         job.resume = before is not None and (result is None or result["status"] == "interrupted")
         if before is not None and result is None and (order := _order(before)) is not None:
-            job.id = order.id  # which may run on where the launcher that started it has died
+            job.id, job.engine = order.id, order.engine  # which may run on where the launcher that started it has died
         hydra = composed.hydra
         with read_write(hydra), read_write(hydra.job), open_dict(hydra.job):
             hydra.job.id = hydra.job.num = job.number
