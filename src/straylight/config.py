@@ -60,19 +60,13 @@ def lacking(cfg: DictConfig) -> str | None:
     return f"A run needs {absent[0]}, which the config lacks: choose one, or leave out what takes it."
 
 
-def faults(configs: Sequence[Any], ranks: bool = True) -> list[str]:
-    """What is wrong with configs, plain and resolved: a sentence for each that holds a value that does not fit.
-
-    Args:
-        configs: of runs.
-        ranks: whether one that asks for ranks which nobody here starts is among them.
-    """
+def faults(configs: Sequence[Any]) -> list[str]:
+    """What is wrong with configs of runs to begin here, plain and resolved: a sentence for each that does not fit."""
     found = []
     for plain in configs:
         try:
             check(DictConfig(plain))
-            if ranks:
-                habits.refuse_ranks(plain["trainer"])
+            habits.refuse_ranks(plain["trainer"])
         except ConfigError as error:
             found.append(str(error))
     return found

@@ -199,7 +199,8 @@ def run_here(
         command.phases.done()  # their first process says how far they are
     result: Any
     try:
-        order = placed(cfg, folder, fields, resume=resume, ranks=ranks)
+        nodes = asked_for(cfg.trainer).nodes
+        order = placed(cfg, folder, fields, resume=resume, ranks=ranks, nodes=nodes)
     except OmegaConfBaseException as error:
         result = {"metrics": {}, "latency": [], **fields, "status": "failed", "reason": config.explain(error)}
         folder.write_result(result)

@@ -45,7 +45,7 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
         except (KeyboardInterrupt, SystemExit) as error:
             if STOP.asked or interrupts(error):
                 return conclude("interrupted", None)
-            return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
+            return conclude("failed", f"Something in the run called sys.exit({getattr(error, 'code', None)!r}).")
         except Exception as error:
             return conclude("failed", _reason(error, folder)) | {"refused": isinstance(error, StraylightError)}
 

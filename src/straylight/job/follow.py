@@ -1,4 +1,4 @@
-"""A rank that somebody else started, and that is not the first: it does what the first says, and prints nothing here."""
+"""A rank that somebody else started, other than the first: it does what that says, and prints nothing here."""
 
 import logging
 import os
@@ -24,6 +24,7 @@ from straylight.job.order import Order
 from straylight.job.perform import ENDS
 from straylight.job.world import World, world_here
 from straylight.stopping import STOP
+from straylight.streams import print_to
 
 TICK_S = 0.1
 SEEN_S = 60.0  # until a file that the first rank wrote is seen on another node
@@ -87,15 +88,15 @@ class Aside:
     def __init__(self) -> None:
         _flush()
         self._before = [os.dup(number) for number in (1, 2)]
-        self._kept = tempfile.TemporaryFile()
-        self._to(self._kept.fileno())
+        self._kept = tempfile.TemporaryFile()  # noqa: SIM115  which is there as long as the process
+        for number in (1, 2):
+            os.dup2(self._kept.fileno(), number)
 
     def into(self, path: Path) -> None:
         """Print into a file from here on, behind what it holds."""
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.write(file, self._said())
-        self._to(file)
-        os.close(file)
+        said = self._said()
+        print_to(path)
+        os.write(1, said)
 
     def back(self) -> None:
         """Print where the process was to, what was kept first."""
@@ -110,11 +111,6 @@ class Aside:
         said = self._kept.read()
         self._kept.truncate(0)
         return said
-
-    def _to(self, file: int) -> None:
-        _flush()
-        for number in (1, 2):
-            os.dup2(file, number)
 
 
 class Follower(Meeting):
@@ -188,7 +184,9 @@ class Follower(Meeting):
             except (KeyboardInterrupt, SystemExit) as error:
                 if STOP.asked or interrupts(error):
                     return "interrupted", ""
-                raise StraylightError(f"Something in the run called sys.exit({error.code!r}).") from error
+                raise StraylightError(
+                    f"Something in the run called sys.exit({getattr(error, 'code', None)!r})."
+                ) from error
         return "ok", ""
 
     def _awaited(self, word: Word) -> tuple[Order, RunFolder]:

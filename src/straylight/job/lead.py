@@ -59,12 +59,7 @@ class Leader(Meeting):
     """
 
     def __init__(
-        self,
-        world: World,
-        store: Any,
-        line: Any,
-        clock: Clock = time.monotonic,
-        leave: Callable[[int], Any] = os._exit,
+        self, world: World, store: Any, line: Any, clock: Clock = time.monotonic, leave: Callable[[int], Any] = os._exit
     ) -> None:
         super().__init__(world, store, line, clock)
         self._leave = leave
@@ -188,7 +183,7 @@ class Leader(Meeting):
         self._conclude("failed", f"The store at {self.world.address}:{self.world.port} that ranks meet at is gone.")
 
     def _trouble(self, own: Beat, now: float) -> tuple[str, str] | None:
-        """Status and reason of a run that must be ended from here, since the main thread waits for who does not come."""
+        """Status and reason of a run that must be ended from here, whose main thread waits for who does not come."""
         never = [r for r in self._others if r not in self._heard and now - self._started > JOIN_S]
         if never:
             numbers = ", ".join(map(str, never))
@@ -196,7 +191,11 @@ class Leader(Meeting):
         living = [rank for rank in self._others if rank in self._heard and rank not in self.ends]
         if silent := [rank for rank in living if self._silent(rank, SILENT_S)]:
             return "failed", self._gone(silent)
-        if self._watch is not None and self._job is not None and (stood := self._watch.silent([0, *living])) is not None:
+        if (
+            self._watch is not None
+            and self._job is not None
+            and (stood := self._watch.silent([0, *living])) is not None
+        ):
             rank, words = stood
             return "failed", f"Rank {rank} on {self.hosts.get(rank, self.world.host)} {words}."
         failed = next(((r, e[1]) for r, e in sorted(self.ends.items()) if e[0] == "failed"), None)

@@ -29,7 +29,7 @@ Clock = Callable[[], float]
 
 JOIN_S = 600.0  # for all ranks to come, on nodes that load slowly
 SILENT_S = 120.0  # without a beat, after which a rank is gone
-LOST_S = 10.0  # the same, where something has failed already
+LOST_S = 6.0  # the same, where something has failed already
 PATIENCE_S = 5.0  # for a rank to end by itself when another has
 LINGER_S = 10.0  # for the others to hear that all is over
 GONE = ["gone", ""]  # the end of a rank that has heard so
@@ -47,8 +47,8 @@ def store_of(world: World, clock: Clock = time.monotonic) -> Any:
         socket.getaddrinfo(world.address, world.port)
     except OSError as error:
         raise ConfigError(
-            f"{world.address}, where rank 0 is met, has no address on {world.host}: set MASTER_ADDR to one of the first "
-            "node that all others reach."
+            f"{world.address}, where rank 0 is met, has no address on {world.host}: set MASTER_ADDR to one of the "
+            "first node that all others reach."
         ) from error
     until = clock() + JOIN_S
     kept = None

@@ -83,8 +83,8 @@ def world_here(environment: MutableMapping[str, str] | None = None) -> World | N
         return None
     if lacking := [name for name in NEEDED if not said.get(name)]:
         raise ConfigError(
-            f"RANK and WORLD_SIZE={size} are set, and not {' and '.join(lacking)}: start the ranks by torchrun or srun, "
-            "or unset RANK for a run of its own."
+            f"RANK and WORLD_SIZE={size} are set, and not {' and '.join(lacking)}: start the ranks by torchrun or "
+            "srun, or unset RANK for a run of its own."
         )
     return World(
         rank=_number(said, "RANK"),
@@ -125,9 +125,8 @@ trainer.devices=2 trainer.num_nodes=2, or have 2 started.'
             f"trainer.strategy={trainer['strategy']} starts ranks of its own, and {world.size} were started already: "
             "type trainer.strategy=ddp."
         )
-    devices, nodes = asked_for(trainer).ranks, trainer.get("num_nodes") or 1
-    if not isinstance(nodes, int):  # which the Trainer refuses
-        return None
+    asked = asked_for(trainer)
+    devices, nodes = asked.ranks, asked.nodes
     if devices * nodes == world.size and world.nodes in (0, nodes):
         return None
     where = f", {world.on_node} on each of {world.nodes} nodes" if world.nodes > 1 else ""
