@@ -374,7 +374,7 @@ def test_two_nodes_of_torchrun_give_the_numbers_of_one_process(count, tmp_path, 
 
 @pytest.mark.slow
 def test_torchrun_itself_starts_a_run(tmp_path, alone) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
     statuses, out, err = ended(
         Program([*command, "straylight", "train", *asked(tmp_path / "run", 2, 1)], cwd=tmp_path, env=around(tmp_path))
     )

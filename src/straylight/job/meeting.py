@@ -28,6 +28,7 @@ from straylight.job.world import World
 Clock = Callable[[], float]
 
 JOIN_S = 600.0  # for all ranks to come, on nodes that load slowly
+KEPT_S = 60.0  # for a store to answer that is there before any rank
 SILENT_S = 120.0  # without a beat, after which a rank is gone
 LOST_S = 6.0  # the same, where something has failed already
 PATIENCE_S = 5.0  # for a rank to end by itself when another has
@@ -50,7 +51,8 @@ def store_of(world: World, clock: Clock = time.monotonic) -> Any:
             f"{world.address}, where rank 0 is met, has no address on {world.host}: set MASTER_ADDR to one of the "
             "first node that all others reach."
         ) from error
-    until = clock() + JOIN_S
+    patience = KEPT_S if world.kept else JOIN_S
+    until = clock() + patience
     kept = None
     if world.rank == 0 and not world.kept:
         try:
@@ -66,7 +68,7 @@ def store_of(world: World, clock: Clock = time.monotonic) -> Any:
             if clock() > until:
                 raise ConfigError(
                     f"Rank {world.rank} on {world.host} has not met rank 0 at {world.address}:{world.port} in "
-                    f"{JOIN_S:g} s: see that this port is open between the nodes, or set MASTER_ADDR and MASTER_PORT."
+                    f"{patience:g} s: see that this port is open between the nodes, or set MASTER_ADDR and MASTER_PORT."
                 ) from error
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # so that torch's process group does not open another one
     return PrefixStore(f"straylight/{world.attempt}", kept)
