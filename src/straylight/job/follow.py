@@ -25,6 +25,7 @@ from straylight.job.perform import ENDS
 from straylight.job.world import World, world_here
 from straylight.stopping import STOP
 from straylight.streams import print_to
+from straylight.sweep.outcome import LOST
 
 TICK_S = 0.1
 SEEN_S = 60.0  # until a file that the first rank wrote is seen on another node
@@ -134,7 +135,7 @@ class Follower(Meeting):
         self._aside, self._leave = aside, leave
         self._word: Word | None = None
         self._status: int | None = None  # of all, once it is over
-        self._ended = False
+        self._severed = False  # from some other rank
         self._orphan = False  # the first rank is gone
         self._first: tuple[int, str] = (-1, "its node")  # its beats, and where
         self._heard = clock()
@@ -156,7 +157,7 @@ class Follower(Meeting):
             end = "failed", " ".join(f"{'' if own else f'{type(error).__name__}: '}{error}".split())
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the end of all is near
-        self._ended = True
+        self._severed = bool(LOST.search(end[1]))
         if self._status is None and not self._orphan:
             with suppress(RuntimeError):
                 self.say(f"end/{self.world.rank}", end)
@@ -242,7 +243,7 @@ class Follower(Meeting):
         if self._status is None and said["over"] is not None:
             self._status = said["over"]
             self._see_to_the_end(self._status)
-        elif self._status is None and self.clock() - self._heard > (LOST_S if self._ended else SILENT_S):
+        elif self._status is None and self.clock() - self._heard > (LOST_S if self._severed else SILENT_S):
             self.alone()
 
     def alone(self) -> None:

@@ -24,7 +24,7 @@ from straylight.stopping import STOP
 from straylight.sweep.outcome import LOST
 
 TICK_S = 0.2
-COLLECT_S = 20.0  # for the others to say why they have ended
+COLLECT_S = 25.0  # for the others to say why they have ended
 
 
 @contextmanager
