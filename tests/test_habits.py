@@ -95,9 +95,8 @@ def test_what_works_is_left_to_work(overrides, straylight_train) -> None:
     assert ended.status == 0 and ended.result["metrics"]["test/auroc"] > 0.9, ended.err
 
 
-def test_ranks_of_several_machines_are_left_to_who_started_them(monkeypatch) -> None:
-    monkeypatch.setenv("RANK", "0")
-    habits.refuse({"trainer": {"num_nodes": 2}})
+def test_a_config_of_several_machines_is_read_on_one() -> None:
+    habits.refuse({"trainer": {"num_nodes": 2}})  # as of a run that is opened to score
 
 
 def test_a_batch_size_that_nobody_knows_is_not_multiplied() -> None:

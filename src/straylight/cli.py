@@ -8,6 +8,7 @@ from importlib import import_module
 from textwrap import wrap
 
 from straylight import __version__
+from straylight.job.world import follows
 from straylight.loading import loading
 from straylight.phases import Phases
 from straylight.streams import lenient, with_names
@@ -103,6 +104,8 @@ def main() -> None:
         case [command, *rest] if command in COMMANDS:
             told = {}
             if command == "train":
+                if follows():
+                    sys.exit(import_module("straylight.job.follow").main())
                 told["phases"] = phases = Phases()
                 if not SHOWING & set(rest):
                     phases("starting " + " ".join(rest))  # before anything is imported that takes its time

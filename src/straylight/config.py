@@ -61,11 +61,12 @@ def lacking(cfg: DictConfig) -> str | None:
 
 
 def faults(configs: Sequence[Any]) -> list[str]:
-    """What is wrong with configs, plain and resolved: a sentence for each that holds a value that does not fit."""
+    """What is wrong with configs of runs to begin here, plain and resolved: a sentence for each that does not fit."""
     found = []
     for plain in configs:
         try:
             check(DictConfig(plain))
+            habits.refuse_ranks(plain["trainer"])
         except ConfigError as error:
             found.append(str(error))
     return found

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from straylight.errors import ConfigError
-from straylight.job.devices import rank_here
+from straylight.job.world import disagreement, world_here
 
 Config = Mapping[str, Any]
 
@@ -35,9 +35,26 @@ def refuse(config: Config) -> None:
     trainer = config.get("trainer")
     if not isinstance(trainer, Mapping):
         return
-    for rule in (_ours, _clipping, _accumulation, _precision, _nodes, _waiting):
+    for rule in (_ours, _clipping, _accumulation, _precision, _waiting):
         for sentence in rule(config, trainer):
             raise ConfigError(sentence)
+
+
+def refuse_ranks(trainer: Config) -> None:
+    """Look for ranks that nobody starts, or others than somebody has started, before a run here.
+
+    Raises:
+        ConfigError: if there are any.
+    """
+    nodes = trainer.get("num_nodes")
+    if (world := world_here()) is not None:
+        if (fault := disagreement(world, trainer)) is not None:
+            raise ConfigError(fault)
+    elif isinstance(nodes, int) and nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={nodes} would wait for machines that nobody starts: start every rank by torchrun or "
+            "srun, or leave it out and set trainer.devices to how many this machine has."
+        )
 
 
 def _ours(config: Config, trainer: Config) -> Iterator[str]:
@@ -67,15 +84,6 @@ def _accumulation(config: Config, trainer: Config) -> Iterator[str]:
 def _precision(config: Config, trainer: Config) -> Iterator[str]:
     if (instead := HALVES.get(str(precision := trainer.get("precision")))) is not None:
         yield f"trainer.precision={precision} would round the rows themselves: set trainer.precision={instead}."
-
-
-def _nodes(config: Config, trainer: Config) -> Iterator[str]:
-    nodes = trainer.get("num_nodes")
-    if isinstance(nodes, int) and nodes > 1 and rank_here() is None:
-        yield (
-            f"trainer.num_nodes={nodes} would wait for machines that nobody starts: start every rank by torchrun, or "
-            "set trainer.devices to how many this machine has."
-        )
 
 
 def _waiting(config: Config, trainer: Config) -> Iterator[str]:

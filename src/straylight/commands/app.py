@@ -18,13 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 from straylight import config, habits
 from straylight.commands.pages import asked_for as page_asked_for
 from straylight.commands.pages import write_run
+from straylight.commands.typed import MANY
 from straylight.console import say
 from straylight.errors import ConfigError, Interrupted
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER
 from straylight.job.attempt import attempt
-from straylight.job.devices import asked_for, rank_here
+from straylight.job.devices import asked_for
 from straylight.job.order import Order, fields_of, keep_hydra, placed
+from straylight.keys import key_of
 from straylight.loading import loading
 from straylight.overrides import composable
 from straylight.result import headline
@@ -39,6 +41,8 @@ def run_hydra(command: Command, options: list[str], overrides: list[str], here: 
     """Run Hydra's app, from another folder if one is given."""
     if any(o.startswith("experiment=sweep/") for o in overrides) and not {"--cfg", "-c", "--info", "-i"} & set(options):
         options = [*options, "-m"]  # it says so itself, but is heard only where all else of the command is right
+    if MANY & set(options) or any(key_of(o) == "hydra.mode" for o in overrides):
+        alone(command)
     sys.argv = ["straylight train", *options, *composable(overrides)]
     # otherwise Hydra prints errors its own way and exits; the user's own setting is kept in mind
     os.environ.setdefault("STRAYLIGHT_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
@@ -50,6 +54,19 @@ def run_hydra(command: Command, options: list[str], overrides: list[str], here: 
     task.command = command  # type: ignore[attr-defined]
     with chdir(here or Path()):
         hydra.main(version_base=config.HYDRA, config_path=str(FOLDER), config_name="train")(task)()
+
+
+def alone(command: Command) -> None:
+    """See that a sweep was not started as several ranks.
+
+    Raises:
+        ConfigError: if it was.
+    """
+    if command.leader is not None:
+        raise ConfigError(
+            f"A sweep starts processes of its own, and {command.leader.world.size} ranks of it were started: type it "
+            "without srun or torchrun; they are for a single run."
+        )
 
 
 @contextmanager
@@ -82,11 +99,10 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     if not single:
         without_figures(cfg, overrides)
     folder = RunFolder(job.runtime.output_dir)
-    ours = single and rank_here() in (None, 0)
     try:
         with (
-            leased(folder.path, alone=True, what="run") if ours else nullcontext(),
-            _anew(folder, job.output_subdir) if ours else nullcontext(),
+            leased(folder.path, alone=True, what="run") if single else nullcontext(),
+            _anew(folder, job.output_subdir) if single else nullcontext(),
         ):
             if (fault := config.lacking(cfg) or (_fault(command, cfg) if single else None)) is not None:
                 raise ConfigError(fault)
@@ -94,7 +110,7 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
                 folder.clear_logs()
             keep_hydra(folder, known)
             fields = fields_of(cfg, job.runtime.choices, overrides)
-            result = run_here(command, cfg, folder, fields, keep=not ours)
+            result = run_here(command, cfg, folder, fields, keep=not single)
     except ConfigError as error:  # Hydra would show more than it says
         command.failures += 1
         command.phases.done()
@@ -136,10 +152,11 @@ def _fault(command: Command, cfg: DictConfig) -> str | None:
         trial.paths.run = "."
         plain: Any = OmegaConf.to_container(trial, resolve=True)
         habits.refuse(plain)
+        habits.refuse_ranks(plain["trainer"])
     except (ConfigError, OmegaConfBaseException) as error:
         return config.explain(error) or str(error)
     command.phases("loading torch and Lightning")
-    if rank_here() is None and asked_for(cfg.trainer).ranks > 1:  # not in the process that waits for others
+    if command.leader is None and asked_for(cfg.trainer).ranks > 1:  # not in the process that waits for others
         from straylight.engines.local.pool import ask, warm
 
         warm()
@@ -173,18 +190,25 @@ def run_here(
 
     Raises:
         Interrupted: if it was, after it was said how to go on.
+        ConfigError: if the config asks for other ranks than there are.
     """
-    ranks = asked_for(cfg.trainer).ranks if rank_here() is None else 1
-    if ranks > 1:
+    habits.refuse_ranks(cfg.trainer)
+    leader = command.leader
+    ranks = asked_for(cfg.trainer).ranks if leader is None else leader.world.size
+    if ranks > 1 and leader is None:
         command.phases.done()  # their first process says how far they are
     result: Any
     try:
-        order = placed(cfg, folder, fields, resume=resume, ranks=ranks)
+        nodes = asked_for(cfg.trainer).nodes
+        order = placed(cfg, folder, fields, resume=resume, ranks=ranks, nodes=nodes)
     except OmegaConfBaseException as error:
         result = {"metrics": {}, "latency": [], **fields, "status": "failed", "reason": config.explain(error)}
         folder.write_result(result)
     else:
-        result = _ranks(order, folder) if ranks > 1 else attempt(order, folder, command.phases)
+        if leader is not None:
+            result = leader.lead(order, folder, command.phases)
+        else:
+            result = _ranks(order, folder) if ranks > 1 else attempt(order, folder, command.phases)
     command.phases.done()
     if result["status"] == "ok":
         return result

@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 from straylight import config
 from straylight.commands import typed
-from straylight.commands.app import concluded, run_hydra
+from straylight.commands.app import alone, concluded, run_hydra
 from straylight.commands.resume import resume, resume_sweep
 from straylight.console import say
 from straylight.errors import HungUp, Interrupted, StraylightError, no_room
 from straylight.folder import RunFolder, SweepFolder
+from straylight.job.world import world_here
 from straylight.overrides import readable
 from straylight.phases import Phases
 from straylight.sweep.command import Command
@@ -26,9 +27,21 @@ def main(arguments: list[str], phases: Phases | None = None) -> None:
         phases: told what is done now.
     """
     command = Command(phases=phases or Phases())
-    _guarded(command, lambda: _understood(command, arguments))
+    _guarded(command, lambda: _led(command, arguments))
     if command.failures:
         sys.exit(1)
+
+
+def _led(command: Command, arguments: list[str]) -> None:
+    """With the ranks that somebody else started, if there are any, which end as this one does."""
+    if (world := world_here()) is None:
+        _understood(command, arguments)
+        return
+    from straylight.job.lead import leading
+
+    with leading(world) as command.leader:
+        _understood(command, arguments)
+        command.leader.dismiss(1 if command.failures else 0)
 
 
 def _understood(command: Command, arguments: list[str]) -> None:
@@ -43,6 +56,7 @@ def _understood(command: Command, arguments: list[str]) -> None:
         with concluded(command):
             run_hydra(command, options, overrides)
     elif typed.MANY & set(options) or SweepFolder(resumed[-1]).multirun.is_file():
+        alone(command)
         resume_sweep(command, SweepFolder(resumed[-1]), options, overrides, trust)
     else:
         sys.argv = ["straylight train", *arguments]

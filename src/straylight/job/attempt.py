@@ -43,13 +43,17 @@ def attempt(order: Order, folder: RunFolder, tell: Tell | None = None) -> dict[s
             result = train(order.cfg, folder, fields=order.fields, resume=order.resume, ranks=order.ranks, tell=tell)
             return result if folder.result.exists() else conclude("ok", None)  # nobody recorded it
         except (KeyboardInterrupt, SystemExit) as error:
-            # Lightning makes a status of 1 of a Ctrl-C
-            interrupts = (KeyboardInterrupt, Interrupted)
-            if STOP.asked or isinstance(error, interrupts) or isinstance(error.__context__, interrupts):
+            if STOP.asked or interrupts(error):
                 return conclude("interrupted", None)
-            return conclude("failed", f"Something in the run called sys.exit({error.code!r}).")
+            return conclude("failed", f"Something in the run called sys.exit({getattr(error, 'code', None)!r}).")
         except Exception as error:
             return conclude("failed", _reason(error, folder)) | {"refused": isinstance(error, StraylightError)}
+
+
+def interrupts(error: BaseException) -> bool:
+    """Whether a run was left on a signal; Lightning makes a status of 1 of a Ctrl-C."""
+    ways = (KeyboardInterrupt, Interrupted)
+    return isinstance(error, ways) or isinstance(error.__context__, ways)
 
 
 def _reason(error: Exception, folder: RunFolder) -> str:

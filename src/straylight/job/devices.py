@@ -49,12 +49,6 @@ def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
     return Asked(1 if own else count, count if on_gpu else 0, threads, patience_s=patience_s, nodes=nodes)
 
 
-def rank_here() -> int | None:
-    """Which rank this process is, where a job starter such as `torchrun` made several; `None` where none did."""
-    number = os.environ.get("RANK", os.environ.get("LOCAL_RANK"))
-    return None if number is None else int(number)
-
-
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, by name; without a CUDA context, so that jobs can still be forked."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

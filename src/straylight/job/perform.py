@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,13 +18,17 @@ from straylight.phases import Phases
 from straylight.result import headline
 from straylight.stopping import STOP
 
+Lead = Callable[[Order, RunFolder, Tell | None], dict[str, Any]]
+
 #: How a process ends whose job went well, failed, or was interrupted.
 ENDS = {"ok": 0, "failed": 1, "interrupted": 130}
 #: What a job may be besides training, by the module whose `attempt` does it: a folder may name these and no other.
 OTHERS = {"score": "straylight.scoring.worker"}
 
 
-def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclude: bool = True) -> int:
+def perform(
+    path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclude: bool = True, lead: Lead = attempt
+) -> int:
     """Do what the folder of a job says; the exit status.
 
     Args:
@@ -32,6 +36,7 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
         rank: 0 for the process that keeps the record.
         tell: told a line now and then on how far it is, in the place of who watches here.
         conclude: whether to print how it ended, which whoever waits for it may do.
+        lead: makes the attempt; `Leader.lead` where somebody else started other ranks, too.
 
     Raises:
         ConfigError: if it is no folder of a job.
@@ -46,7 +51,7 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
         return _other(order, folder, tell or phases)
     with _around(order, folder) as ended:
         try:
-            result = attempt(order, folder, tell or phases)
+            result = lead(order, folder, tell or phases)
         finally:
             if phases is not None:
                 phases.done()

@@ -77,7 +77,7 @@ def train(
         detector.compile_networks()
     fields = {**(fields or {}), "data": data.title}
     trainer = _trainer(cfg, fields, detector, data, tell)
-    if ranks > 1 and trainer.world_size != ranks:
+    if trainer.world_size != ranks and (ranks > 1 or trainer.num_nodes > 1):
         raise StraylightError(f"{ranks} processes were to train together, and Lightning knows of {trainer.world_size}.")
     if trainer.is_global_zero:
         if not resume:
@@ -165,7 +165,7 @@ def _trainer(
         parts["plugins"].append(WholeCheckpoints())
     strategy = cfg.trainer.get("strategy", "auto")
     trainer = config.build(cfg, "trainer", **parts)
-    if strategy == "ddp" or (strategy == "auto" and trainer.num_devices > 1):
+    if strategy == "ddp" or (strategy == "auto" and trainer.num_devices * trainer.num_nodes > 1):
         patience = timedelta(seconds=max(1800.0, 2 * (cfg.trainer.get("timeout_s") or 0)))  # whoever watches is first
         strategy = DDP(find_unused_parameters=detector.alternates, timeout=patience)
         return config.build(cfg, "trainer", **parts, strategy=strategy)

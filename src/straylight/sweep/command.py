@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from straylight.phases import Phases
+
+if TYPE_CHECKING:
+    from straylight.job.lead import Leader
 
 
 @dataclass
@@ -20,6 +23,7 @@ class Command:
         trust: what configs may build that came with a folder; `None` where all was typed.
         manifest: of the sweep that is gone on with; `None` of a new one.
         phases: told what is done now.
+        leader: of the ranks that somebody else started, this one among them; `None` where this process is alone.
         here: the folder that it was typed in, which need not be the one that a job runs in.
     """
 
@@ -29,6 +33,7 @@ class Command:
     trust: tuple[str, ...] | None = None
     manifest: Path | None = None
     phases: Phases = field(default_factory=Phases)
+    leader: Leader | None = None
     here: Path = field(default_factory=Path.cwd)
 
     @classmethod
