@@ -70,7 +70,6 @@ def parsed(text: bytes, loader: Any = None) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-<<<<<<< HEAD
 def yaml_text(value: Any) -> str:
     """Plain values as the text of a config, in which OmegaConf's loader finds the same: `1e3` in quotes stays a text.
 
@@ -101,7 +100,8 @@ def _dumper() -> Any:
 
     Dumper.add_representer(str, text)
     return Dumper
-=======
+
+
 def in_parts(text: bytes) -> list[bytes]:
     """A YAML file cut before each of the keys at its top; whole where they cannot be told by how lines begin.
 
@@ -115,7 +115,6 @@ def in_parts(text: bytes) -> list[bytes]:
         return [text]
     starts = [found.start() for found in KEY.finditer(text)]
     return [text[start:end] for start, end in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]
->>>>>>> hD
 
 
 class _Unusual(Exception):
