@@ -1,16 +1,17 @@
-"""Several files are the data set that the same rows in one file are, and each of several ranks reads its own of them."""
+"""Several files are the data set that the same rows in one file are, and each of several ranks reads its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fresh import Program
-from given import refused
 from straylight import config
 from straylight.data import File
 from straylight.detectors import AutoEncoder
@@ -37,6 +37,15 @@ from straylight.run import Run
 
 N = 240
 CUTS = (0, 90, 97, 200, N)  # where one part ends and the next begins
+
+
+def refused(action, said):
+    """One sentence says what is wrong."""
+    with pytest.raises(DataError, match=said) as found:
+        action()
+    assert str(found.value).count(". ") == 0 and str(found.value).endswith(".")
+
+
 few = settings(deadline=None, max_examples=60)
 
 
@@ -79,7 +88,7 @@ def write(path, rows):
 def parted(folder, rows, ending=".parquet", cuts=CUTS):
     """One file of all rows, and the pattern of the files that hold them one after the other."""
     folder.mkdir(exist_ok=True)
-    for i, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(cuts)):
         write(folder / f"part-{i}{ending}", rows.slice(low, high - low))
     return str(write(folder / f"whole{ending}", rows)), str(folder / f"part-*{ending}")
 
@@ -137,9 +146,9 @@ def test_in_every_format(tmp_path, ending):
 def arrays(folder, dtypes=("float32",) * 4):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(N, 2, 3)) + 1e6
-    for i, (low, high) in enumerate(zip(CUTS[:-1], CUTS[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(CUTS)):
         np.save(folder / f"part-{i}.npy", x[low:high].astype(dtypes[i]))
-    np.save(folder / "whole.npy", x.astype(max(dtypes)))
+    np.save(folder / "whole.npy", np.concatenate([np.load(folder / f"part-{i}.npy") for i in range(4)]))
     return x
 
 
@@ -176,7 +185,7 @@ def test_what_is_missing_is_found_and_filled_in_as_in_one_file(tmp_path):
         for memory_mb in (4096, 0):
             options = {**ROLES, "features": ["a", "b"], "missing": missing, "memory_mb": memory_mb}
             same(File(path=whole, **options), File(path=parts, **options))
-    refused(lambda: File(path=parts, features=["a", "b"], label="y", memory_mb=0).setup(), DataError, "hold a NaN")
+    refused(lambda: File(path=parts, features=["a", "b"], label="y", memory_mb=0).setup(), "hold a NaN")
 
 
 def test_numbers_of_different_types_are_those_of_the_wider(tmp_path):
@@ -190,12 +199,14 @@ def test_numbers_of_different_types_are_those_of_the_wider(tmp_path):
             assert torch.equal(a.x[: len(a)], b.x[: len(b)]) and torch.equal(a.y, b.y)
     arrays(tmp_path, ("float32", "float64", "float32", "float64"))
     one, many = (File(path=str(tmp_path / f"{n}.npy"), train_fraction=0.6) for n in ("whole", "part-*"))
-    torch.testing.assert_close(one.splits.train.x[:], many.splits.train.x[:])
+    same(one, many)
 
 
 def test_numbers_in_one_table_in_text_and_words_in_another_are_text_where_the_column_has_a_role(tmp_path):
     (tmp_path / "a.csv").write_text("x,code,y\n" + "".join(f"{i},{i % 3:03},0\n" for i in range(40)))
-    (tmp_path / "b.csv").write_text("x,code,y\n" + "".join(f"{i},x{i % 2},{'0' if i % 2 else 'bad'}\n" for i in range(20)))
+    (tmp_path / "b.csv").write_text(
+        "x,code,y\n" + "".join(f"{i},x{i % 2},{'0' if i % 3 else 'bad'}\n" for i in range(20))
+    )
     lines = [(tmp_path / name).read_text().splitlines() for name in ("a.csv", "b.csv")]
     (tmp_path / "whole.csv").write_text("\n".join([*lines[0], *lines[1][1:]]) + "\n")
     options = {"label": "y", "categorical": ["code"]}
@@ -203,9 +214,7 @@ def test_numbers_in_one_table_in_text_and_words_in_another_are_text_where_the_co
     for a, b in zip(one.splits, many.splits, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
     assert one.columns == many.columns == ["x", "code=000", "code=001", "code=002", "code=x0", "code=x1"]
-    refused(
-        lambda: File(path=str(tmp_path / "[ab].csv"), label="y").setup(), DataError, "b.csv has text in column 'code'"
-    )
+    refused(lambda: File(path=str(tmp_path / "[ab].csv"), label="y").setup(), "b.csv has text in column 'code'")
 
 
 # where rows come from
@@ -215,7 +224,15 @@ def test_numbers_in_one_table_in_text_and_words_in_another_are_text_where_the_co
 def test_a_row_is_called_by_its_part_and_its_number_there(tmp_path, memory_mb):
     rows = table()
     _, parts = parted(tmp_path, rows)
-    data = File(path=parts, label="y", meta="id", features=["a", "b"], memory_mb=memory_mb, contamination=0.1, reserve_fraction=0.5)
+    data = File(
+        path=parts,
+        label="y",
+        meta="id",
+        features=["a", "b"],
+        memory_mb=memory_mb,
+        contamination=0.1,
+        reserve_fraction=0.5,
+    )
     seen = 0
     for events in data.splits:
         named = {name: column.to_pylist() for name, column in events.named().items()}
@@ -307,7 +324,7 @@ DAMAGE = {
     "without a column": (lacks, "part-1.parquet lacks 'b', which part-0.parquet has"),
     "with one more": (has_more, "part-0.parquet lacks 'more', which part-1.parquet has"),
     "with text": (has_text, "part-1.parquet has text in column 'b', and part-0.parquet numbers"),
-    "with times": (has_times, r"part-1.parquet has timestamp\[s\] in column 'b', and part-0.parquet numbers"),
+    "with times": (has_times, r"part-1.parquet has timestamp\[ms\] in column 'b', and part-0.parquet numbers"),
 }
 
 
@@ -317,7 +334,7 @@ def test_a_part_that_is_unlike_the_others_is_named_with_what_is_wrong(tmp_path, 
     parted(tmp_path, table())
     (tmp_path / "whole.parquet").unlink()
     damage(tmp_path)
-    refused(lambda: File(path=str(tmp_path / "part-*"), **ROLES, memory_mb=memory_mb).setup(), DataError, said)
+    refused(lambda: File(path=str(tmp_path / "part-*"), **ROLES, memory_mb=memory_mb).setup(), said)
 
 
 def test_a_part_that_is_damaged_further_on_is_named(tmp_path):
@@ -329,7 +346,6 @@ def test_a_part_that_is_damaged_further_on_is_named(tmp_path):
     for memory_mb in (4096, 0):
         refused(
             lambda m=memory_mb: File(path=parts, label="y", features=["a", "b", "time"], memory_mb=m).setup(),
-            DataError,
             "part-2.parquet cannot be read as Parquet",
         )
 
@@ -344,11 +360,11 @@ def test_what_names_no_file_is_said(tmp_path, monkeypatch):
         (str(tmp_path / "a.csv"), str(tmp_path / "gone.csv")): "there is no file .*gone.csv",
         (): "an empty list",
     }.items():
-        refused(lambda p=path: File(path=p).setup(), DataError, said)
+        refused(lambda p=path: File(path=p).setup(), said)
     for i in range(6):
         (tmp_path / f"b-{i}.csv").write_text("x\n1\n")
     monkeypatch.setattr(several, "MOST", 5)
-    refused(lambda: File(path=str(tmp_path / "b-*")).setup(), DataError, "names 6 files, and at most 5 can be one")
+    refused(lambda: File(path=str(tmp_path / "b-*")).setup(), "names 6 files, and at most 5 can be one")
 
 
 def test_parts_without_rows_are_left_out_and_counted(tmp_path):
@@ -360,7 +376,7 @@ def test_parts_without_rows_are_left_out_and_counted(tmp_path):
     assert "1 of the files of" in many.notices[0] and "hold no rows" in many.notices[0]
     for path in tmp_path.glob("part-*"):
         write(path, rows.slice(0, 0))
-    refused(lambda: File(path=parts, label="y").setup(), DataError, "none of the 5 files")
+    refused(lambda: File(path=parts, label="y").setup(), "none of the 5 files")
 
 
 # paths, wherever they are read
@@ -385,7 +401,7 @@ def test_a_run_is_not_gone_on_with_on_other_parts():
         "c is new": [*before, {"file": "c", "bytes": 1}],
         "a has another size": [{"file": "a", "bytes": 9}, before[1]],
     }.items():
-        refused(lambda known=said: check_same(before, known), DataError, now)
+        refused(lambda known=said: check_same(before, known), now)
 
 
 # which rows are whose
@@ -414,7 +430,7 @@ def test_every_row_is_one_rank_s_and_a_rank_s_rows_lie_together(case):
     places = [x.places()[part] for part in rows]
     for part in places:
         assert (np.diff(part) >= 0).all()
-    for low, high in zip(places[:-1], places[1:], strict=True):
+    for low, high in pairwise(places):
         if len(low) and len(high):
             assert low.max() <= high.min()
     assert all(abs(size - len(x) / ranks) <= 2 * len(x) / ranks / 16 + 1 for size in own.sizes)
@@ -488,9 +504,7 @@ def test_evaluation_by_parts_is_of_neighbours_and_serves_every_row():
 
 def test_in_memory_ranks_share_all_rows_as_ever():
     events = Events.of(torch.arange(40)[:, None].float())
-    plain, parts = (
-        GroupLoader(events, batch_size=8, rank=1, world=2, by_parts=by_parts) for by_parts in (False, True)
-    )
+    plain, parts = (GroupLoader(events, batch_size=8, rank=1, world=2, by_parts=by_parts) for by_parts in (False, True))
     assert [g.index.tolist() for g in plain] == [g.index.tolist() for g in parts]
     assert plain.state_dict() == parts.state_dict()
 
@@ -526,7 +540,6 @@ class Placed(File):
 def test_one_of_two_ranks_reads_half_of_the_rows_and_only_its_own_files(tmp_path, read, monkeypatch):
     monkeypatch.setattr("straylight.data.base.LOOKED_AT", 0)  # as of data that memory does not hold
     monkeypatch.setattr("straylight.data.steps.telling.VALUES", 0)
-    monkeypatch.setattr("straylight.rows.mapped.Mapped.split", Mapped.split)
     rows = table(4000).select(["a", "b", "y"])
     _, parts = parted(tmp_path, rows, cuts=range(0, 4001, 500))
     for rank in (0, 1):
@@ -585,10 +598,11 @@ def test_many_files_are_not_all_open(tmp_path):
     for i in range(600):
         np.save(tmp_path / f"part-{i:03}.npy", np.full((3, 2), i, np.float32))
     x = Mapped([Lying(tmp_path / f"part-{i:03}.npy", (3, 2)) for i in range(600)])
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    fds = Path("/proc/self/fd")
+    before = len(list(fds.iterdir())) if fds.is_dir() else 0
     assert x[:][:, 0].tolist() == [i for i in range(600) for _ in range(3)]
     if before:
-        assert len(os.listdir("/proc/self/fd")) - before <= 260
+        assert len(list(fds.iterdir())) - before <= 260
 
 
 # training
@@ -614,8 +628,11 @@ CHECK = """
 import json
 import pytorch_lightning as pl
 import torch
+from straylight.data import base, file
+from straylight.data.steps import telling
 from straylight.rows.mapped import Lying
 
+base.LOOKED_AT, file.LOOKED_AT, telling.VALUES = 0, 8, 0  # as of data that memory does not hold
 READ = {}
 plain = Lying.index_select
 
@@ -669,20 +686,19 @@ def test_two_ranks_train_on_their_own_parts_and_end_alike(tmp_path):
     read = [json.loads((mapped / f"read{rank}.json").read_text()) for rank in (0, 1)]
     for rank, counted in enumerate(read):
         own = sum(n for name, n in counted.items() if int(name[5]) // 4 == rank)
-        assert sum(counted.values()) - own <= 8  # rows that a detector is tried on
+        assert own > 800 and sum(counted.values()) - own < 100  # a few are looked at, from all over
     assert sum(read[0].values()) == pytest.approx(sum(read[1].values()), rel=0.1)
     found = scores(mapped)
     assert {Path(file).name for file in found["file"].to_pylist()} == {f"part-{i}.parquet" for i in range(8)}
-    assert np.allclose(Run.open(mapped).score_file(parts.replace("*", "3")), [
-        s for s, f, r in sorted(
-            zip(found["score"].to_pylist(), found["file"].to_pylist(), found["row"].to_pylist(), strict=True),
-            key=lambda one: one[2],
-        ) if f.endswith("part-3.parquet")
-    ][:0] or Run.open(mapped).score_file(parts.replace("*", "3")))
+    again = scores(mapped).filter(pa.compute.equal(found["file"], f"{tmp_path}/data/part-3.parquet"))
+    new = Run.open(mapped, trust=["check.Keep"]).score_file(parts.replace("*", "3"))
+    assert np.allclose(again["score"], np.asarray(new)[again["row"].to_numpy() - 1], rtol=1e-5)
 
     for detector, close in (("autoencoder", 1e-4), ("knn", 0)):
         one = scores(train(f"{detector}-1", f"detector={detector}"))
         two = scores(train(f"{detector}-2", f"detector={detector}", *TWO))
         assert np.allclose(one["score"], two["score"], rtol=close, atol=close)
     two = scores(train("knn-mapped", "detector=knn", "data.memory_mb=0", *TWO))
-    assert np.allclose(one["score"], two["score"], rtol=1e-6)  # all rows are gathered; the scaling's last bit may differ
+    assert np.allclose(
+        one["score"], two["score"], rtol=1e-6
+    )  # all rows are gathered; the scaling's last bit may differ

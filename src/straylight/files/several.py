@@ -303,12 +303,14 @@ class Several(Source):
 
     def _at(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
         starts = np.concatenate([[0], np.cumsum(self.rows_of_each(names[0]))])
+        held = {self.find(name)[0] for name in names}
+        wider = any(part.types.get(name) != self.types.get(name) for part in self.parts for name in held)
         found = []
         for run in runs:
             cuts = np.searchsorted(run, starts)
             for i in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
-                own = run[cuts[i] : cuts[i + 1]] - starts[i]
-                found.append(self.parts[i]._at(names, [own]))
+                own, part = [run[cuts[i] : cuts[i + 1]] - starts[i]], self.parts[i]
+                found.append(Source._at(part, names, own) if wider else part._at(names, own))
         return np.concatenate(found)
 
     def events(self, array: str, memory: float, centre: Centre | None = None) -> Tensor | Mapped:

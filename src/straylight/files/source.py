@@ -311,7 +311,7 @@ def digest_of(axes: int, names: Sequence[str], centre: Centre | None) -> str:
 
 def tell_finite(folder: Path, whole: Any) -> None:
     """Keep whether all numbers of an array, `(N, ...)`, are finite, so that nobody has to read them for it again."""
-    chunks = (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+    chunks = (np.asarray(whole[start : start + CHUNK]) for start in range(0, len(whole), CHUNK))
     write_json(folder / FINITE, {"finite": all(bool(np.isfinite(chunk).all()) for chunk in chunks)})
 
 

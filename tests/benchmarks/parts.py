@@ -1,0 +1,141 @@
+"""Training on rows of several files on disk: against one file, and what each of several ranks reads and holds of them.
+
+    python tests/benchmarks/parts.py [--rows 2000000] [--parts 64] [--batch 1024] [--folder DIR] [--rounds 3]
+
+Writes rows x 57 float32 as one array and as so many (0.9 GB together by default, removed at the end). Each of 1, 2 and 4
+ranks opens, splits and checks the files and goes through the rows that it has in an epoch once, in a process of its own,
+one after the other; said are the rows that it reads then, as counted where files are read, and how far its resident
+memory rises above what it was before the epoch, at most: anonymous, and of files, which is what it maps. Then one
+process trains the 57-8-57 autoencoder for an epoch on the files and on the one, in turns, CPU time; the last line is the
+ratio of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from interleaved import compare
+
+FEATURES = 57
+
+
+def write(folder: Path, rows: int, parts: int) -> None:
+    """Normal rows, as one file and as several."""
+    rng = np.random.default_rng(0)
+    whole = np.lib.format.open_memmap(folder / "whole.npy", "w+", np.float32, (rows, FEATURES))
+    for i in range(parts):
+        low, high = i * rows // parts, (i + 1) * rows // parts
+        whole[low:high] = rng.standard_normal((high - low, FEATURES), dtype=np.float32)
+        np.save(folder / f"part-{i:05}.npy", whole[low:high])
+    whole.flush()
+
+
+def resident() -> tuple[float, float]:
+    """Resident memory of this process that is no file's, and that is, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Rss")}
+    return found["RssAnon"], found["RssFile"]
+
+
+def data_of(path: Path, batch: int):
+    from straylight.data import File
+
+    return File(path=str(path), batch_size=batch, train_fraction=0.98, val_fraction=0.01, memory_mb=0)
+
+
+def one_rank(folder: Path, batch: int, rank: int, ranks: int) -> None:
+    """An epoch of one of several ranks, watched."""
+    from straylight.rows.loaders import GroupLoader
+    from straylight.rows.mapped import Lying
+
+    torch.set_num_threads(1)
+    data = data_of(folder / "part-*.npy", batch)
+    data.setup()
+    events = data.splits.train
+    plain, read = Lying.index_select, [0]
+
+    def index_select(self, axis, index):
+        read[0] += len(index)
+        return plain(self, axis, index)
+
+    Lying.index_select = index_select
+    before, done = resident(), threading.Event()
+    peak = list(before)
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            for i, now in enumerate(resident()):
+                peak[i] = max(peak[i], now)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for group in GroupLoader(events, batch_size=batch, rank=rank, world=ranks, by_parts=True, workers=1):
+        for minibatch, _ in group.minibatches(ranks):
+            minibatch.x.sum()
+    done.set()
+    watcher.join()
+    print(json.dumps([read[0], len(events), *(high - low for high, low in zip(peak, before, strict=True))]))
+
+
+def train(path: Path, batch: int) -> None:
+    """One epoch in this process."""
+    import pytorch_lightning as pl
+
+    from straylight.detectors import AutoEncoder
+
+    data = data_of(path, batch)
+    data.setup()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, limit_val_batches=0, **quiet)
+    trainer.fit(AutoEncoder((FEATURES,), hidden=[], latent=8), datamodule=data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--parts", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--ranks", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rank is not None:
+        one_rank(args.folder, args.batch, args.rank, args.ranks)
+        return
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        write(folder, args.rows, args.parts)
+        print(
+            f"{args.rows:,} rows of {FEATURES} float32 in {args.parts} files, {args.rows * FEATURES * 4 / 2**20:.0f} MiB"
+        )
+        print("ranks  rank  rows read  of training  anonymous, MiB  of files, MiB")
+        for ranks in (1, 2, 4):
+            for rank in range(ranks):
+                own = ["--folder", name, "--batch", str(args.batch), "--rank", str(rank), "--ranks", str(ranks)]
+                said = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
+                read, rows, anonymous, mapped = json.loads(said.stdout.splitlines()[-1])
+                print(f"{ranks:5} {rank:5} {read:10,} {read / rows:12.3f} {anonymous:15.0f} {mapped:14.0f}", flush=True)
+        from straylight.job.train import quiet
+
+        quiet()
+        torch.set_num_threads(1)
+        compare(
+            lambda: train(folder / "part-*.npy", args.batch),
+            lambda: train(folder / "whole.npy", args.batch),
+            args.rounds,
+            f"an epoch on {args.parts} files against one",
+        )
+
+
+if __name__ == "__main__":
+    main()
