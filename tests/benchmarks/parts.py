@@ -2,12 +2,12 @@
 
     python tests/benchmarks/parts.py [--rows 2000000] [--parts 64] [--batch 1024] [--folder DIR] [--rounds 3]
 
-Writes rows x 57 float32 as one array and as so many (0.9 GB together by default, removed at the end). Each of 1, 2 and 4
-ranks opens, splits and checks the files and goes through the rows that it has in an epoch once, in a process of its own,
-one after the other; said are the rows that it reads then, as counted where files are read, and how far its resident
-memory rises above what it was before the epoch, at most: anonymous, and of files, which is what it maps. Then one
-process trains the 57-8-57 autoencoder for an epoch on the files and on the one, in turns, CPU time; the last line is the
-ratio of the two.
+Writes rows x 57 float32 as one array and as so many (0.9 GB together by default, removed at the end). Each of 1, 2 and
+4 ranks opens, splits and checks the files and goes through the rows that it has in an epoch once, in a process of its
+own, one after the other; said are the rows that it reads then, as counted where files are read, and how far its
+resident memory rises above what it was before the epoch, at most: anonymous, and of files, which is what it maps. Then
+one process trains the 57-8-57 autoencoder for an epoch on the files and on the one, in turns, CPU time; the last line
+is the ratio of the two.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         write(folder, args.rows, args.parts)
-        print(
-            f"{args.rows:,} rows of {FEATURES} float32 in {args.parts} files, {args.rows * FEATURES * 4 / 2**20:.0f} MiB"
-        )
+        size = args.rows * FEATURES * 4 / 2**20
+        print(f"{args.rows:,} rows of {FEATURES} float32 in {args.parts} files, {size:.0f} MiB")
         print("ranks  rank  rows read  of training  anonymous, MiB  of files, MiB")
         for ranks in (1, 2, 4):
             for rank in range(ranks):
