@@ -702,3 +702,27 @@ def test_two_ranks_train_on_their_own_parts_and_end_alike(tmp_path):
     assert np.allclose(
         one["score"], two["score"], rtol=1e-6
     )  # all rows are gathered; the scaling's last bit may differ
+
+
+def test_a_run_is_resumed_from_another_folder_on_the_same_parts_and_on_no_others(
+    tmp_path, straylight_train, monkeypatch
+):
+    parted(tmp_path / "data", table().select(["a", "b", "y"]))
+    (tmp_path / "elsewhere").mkdir()
+    asked = ["data=file", "data.label=y", "detector=autoencoder", "logger=none"]
+    pattern, three = "data/part-*.parquet", "[data/part-0.parquet,data/part-2.parquet,data/part-1.parquet]"
+    runs = []
+    for path, parts in ((pattern, 4), (three, 3)):
+        done = straylight_train(*asked, f"data.path={path}", epochs=1, output=f"out-{parts}")
+        assert done.status == 0, done.err
+        runs.append(done.run)
+        named = json.loads((done.run / "shape.json").read_text())["recipe"]["parts"]
+        assert [Path(part["file"]).name for part in named] == [f"part-{i}.parquet" for i in range(parts)]
+        with monkeypatch.context() as moved:
+            moved.chdir(tmp_path / "elsewhere")
+            again = straylight_train(f"resume={done.run}", "trainer.max_epochs=2")
+        assert again.status == 0 and RunFolder(done.run).read()["epochs"] == 2, again.err
+    (tmp_path / "data" / "part-2.parquet").rename(tmp_path / "gone.parquet")
+    for run, said in zip(runs, ("part-2.parquet is gone since the run began", "there is no file"), strict=True):
+        gone = straylight_train(f"resume={run}", "trainer.max_epochs=3")
+        assert gone.status == 1 and said in gone.err
