@@ -27,6 +27,8 @@ class Elsewhere:
     """An engine whose jobs outlive the launcher, as those of a cluster do: each ends when it is told to."""
 
     name = "elsewhere"
+    outlives = True
+    queues = False
 
     def __init__(self) -> None:
         self.jobs: dict[str, RunFolder] = {}

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from crashing import by_override, hanging, make
 from hydra_plugins.straylight_local.local import DEFAULTS
+from straylight.engines.base import Running
 from straylight.engines.local.engine import Machine
 from straylight.engines.local.slots import Slots
 from straylight.errors import ConfigError
@@ -180,10 +181,10 @@ def test_a_second_ctrl_c_right_behind_the_first_leaves_no_job_unmarked(monkeypat
     sweep = object.__new__(Sweep)
     sweep.policy, sweep.history, sweep.engine = Policy(), History(), Engine()
     jobs = [Job(number, [], id=str(number)) for number in (0, 1)]
-    sweep.waiting, sweep.running, marked = deque(), list(jobs), []
+    sweep.waiting, sweep.running, sweep.engines, marked = deque(), {job.id: job for job in jobs}, {}, []
 
     def look(self, seconds: float) -> None:
-        marked.append(self.running.pop(0).number)
+        marked.append(self.running.pop(next(iter(self.running))).number)
 
     monkeypatch.setattr(Sweep, "_look", look)
     sweep._interrupt()
@@ -327,7 +328,7 @@ def test_a_terminal_shows_what_waits_runs_and_has_ended() -> None:
     board = Board(5, Console(file=out, force_terminal=True, width=120))
     with board:
         board.start(0, "detector=vae")
-        board.progress(0, "epoch 3/20  loss 0.412  1,250,000 events/s  8 s left")
+        board.progress(0, Running("epoch 3/20  loss 0.412  1,250,000 events/s  8 s left"))
         board.start(1, "detector=knn")
         board.end(1, "ok", "knn on blobs, seed 0: AUROC 0.9990")
         board.start(2, "detector=gmm")

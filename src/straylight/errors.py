@@ -26,6 +26,10 @@ class Interrupted(SystemExit):
         super().__init__(130)
 
 
+class HungUp(KeyboardInterrupt):
+    """The terminal was closed: an interruption, but of jobs that need neither it nor this machine."""
+
+
 def no_room(error: BaseException | None) -> str | None:
     """What to say of an error that comes of a disk without room, or of one that came of such; `None` of another.
 

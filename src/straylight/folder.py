@@ -64,6 +64,7 @@ class RunFolder:
         folds: the detectors that were fitted without a fold each, if thresholds were set across folds.
         figures: a folder of pictures.
         page: of HTML, with all of it.
+        progress: how far a run is that goes on on another machine.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -87,6 +88,7 @@ class RunFolder:
         self.folds = self.path / "folds.ckpt"
         self.figures = self.path / "figures"
         self.page = self.path / PAGE
+        self.progress = self.path / ".progress.json"
 
     def __fspath__(self) -> str:
         return str(self.path)

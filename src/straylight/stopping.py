@@ -24,6 +24,7 @@ class Stop:
         careful: whether the run is left by who looks at `asked`, and not by the signal itself.
         begun: whether a run is in progress, which what was asked is meant for.
         signs: how often it was looked at: of a process that goes on, this grows.
+        by: the signal that asked, of the run that goes on or the last one.
 
     Example:
         >>> stop = Stop()
@@ -36,6 +37,7 @@ class Stop:
     def __init__(self) -> None:
         self.asked = self.careful = self.begun = False
         self.signs = 0
+        self.by: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None = None) -> None:
         """Handle a signal.
@@ -43,7 +45,7 @@ class Stop:
         Raises:
             Interrupted: if it is the second, or nothing is lost.
         """
-        again, self.asked = self.asked, True
+        again, self.asked, self.by = self.asked, True, number
         if again or not self.careful:
             raise Interrupted
 
@@ -69,7 +71,7 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Begin anew, and listen as long as this lasts."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.asked, self.careful, self.begun = False, False, True
+        self.asked, self.careful, self.begun, self.by = False, False, True, None
         self.listen()
         try:
             yield

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 #: What stands for characters of our own sentences where there is nothing but ASCII.
 PLAINER = str.maketrans(
@@ -61,3 +62,14 @@ def lenient() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # of a descriptor that is another than when the stream was opened
                 stream.reconfigure(errors="straylight")
+
+
+def print_to(path: Path) -> None:
+    """Have this process and those that it starts print into a file from now on, behind what it holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)

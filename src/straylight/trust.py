@@ -29,6 +29,7 @@ SHIPPED = frozenset(
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         "hydra_plugins.straylight_local.grid.GridSweeper",
         "hydra_plugins.straylight_local.local.LocalLauncher",
+        "hydra_plugins.straylight_local.slurm.SlurmLauncher",
     }
 )
 #: Values that are looked up when the config is: another key's, one of Hydra's own, or of the environment.
@@ -39,6 +40,8 @@ PLACES = frozenset({"folder", "path", "save_dir", "default_root_dir", "dirpath",
 WRITERS = ("callbacks", "logger", "trainer")
 #: What of Hydra's own a sweep may set; anything else can write or run what it likes (`job_logging`, `job.env_set`).
 HYDRA = ("launcher", "sweeper", "sweep", "run", "runtime", "overrides", "mode", "verbose")
+#: And of that, what runs or reaches out where a cluster is told to.
+RUNS = tuple(f"launcher.{name}." for name in ("setup", "python", "extra", "environment", "address"))
 HYDRA_JOB = ("name", "num", "id", "chdir", "override_dirname", "config_name", "config")
 
 
@@ -100,6 +103,7 @@ def check_hydra(hydra: Any, standard: Any, trust: Collection[str] = ()) -> None:
         if place.startswith(("/", "~")) or ".." in Path(place).parts:
             raise ConfigError(f"hydra.{key} of this sweep is {value!r}, out of its own folder; type it if it is meant.")
         harmless = group in HYDRA or (group == "job" and rest.split(".")[0] in HYDRA_JOB)
+        harmless = harmless and not f"{key}.".startswith(RUNS)
         if not harmless and (key not in ours or ours[key] != value):
             raise ConfigError(
                 f"hydra.{key} of this sweep is {value!r}, by which it could run or write anything: to trust whoever "

@@ -1,10 +1,8 @@
 """What is left of a run: `result.json` and `scores.parquet`."""
 
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,12 @@ from straylight.callbacks.cost import Layers
 from straylight.callbacks.scored import Scores, TestScores, columns_of, kinds_of, measured, split_of, weights_of
 from straylight.folder import RunFolder
 from straylight.report.kept import WEIGHT
-
-PACKAGES = ("straylight", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "nflows")
+from straylight.versions import packages
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that numbers depend on, and the CPU instructions that torch adds up with."""
-    found = {"python": platform.python_version(), "instructions": torch.backends.cpu.get_cpu_capability()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # running from a source tree that was never installed
-            continue
-    return found
+    return {**packages(), "instructions": torch.backends.cpu.get_cpu_capability()}
 
 
 class Record(TestScores):
@@ -88,7 +79,6 @@ class Record(TestScores):
             "latency": [],
             **measured(trainer),
             "contamination": _contamination(data),
-            "notices": [*getattr(data, "notices", []), *getattr(module, "notices", [])],
             "truth": bool(getattr(module, "sees_truth", False)),
             "parameters": sum(p.numel() for p in module.parameters()),
             "layers": self._layers,
@@ -100,9 +90,14 @@ class Record(TestScores):
             "versions": versions(),
             "digests": self.folder.digests(),
             **self.fields,
+            "notices": [*_notices(data), *_notices(module), *self.fields.get("notices", ())],
         }
         self.folder.write_result(result)
         self.written = result
+
+
+def _notices(of: Any) -> list[str]:
+    return list(getattr(of, "notices", ()))
 
 
 def _contamination(data: Any) -> float | None:

@@ -74,7 +74,9 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
     if not single:
         command.sweep = Path(job.sweep.dir).absolute()
     if not single and command.resume:
-        raise ConfigError("A sweep is resumed by hydra/launcher=local alone; other launchers know jobs by number only.")
+        raise ConfigError(
+            "A sweep is resumed by hydra/launcher=local, slurm or ray; other launchers know jobs by number only."
+        )
     known: Any = OmegaConf.to_container(job, resolve=False, enum_to_str=True)  # as typed, ${...} and all
     overrides = known["overrides"]["task"]
     if not single:

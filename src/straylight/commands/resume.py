@@ -22,14 +22,17 @@ from straylight.groups import FOLDER, GROUPS, config_folders
 from straylight.job.order import fields_of
 from straylight.job.perform import log_into
 from straylight.keys import KEYS, entry, key_of
-from straylight.overrides import composable, from_here, merged, quoted
+from straylight.overrides import composable, from_here, merged, quoted, value_of
 from straylight.result import headline
 from straylight.sweep.command import Command
+from straylight.sweep.launcher import POLICY
 from straylight.sweep.lease import held, leased
 from straylight.sweep.manifest import Manifest
 from straylight.trust import check_hydra, typed_in
 
 log = logging.getLogger(__name__)
+
+LAUNCHER = "hydra/launcher"
 
 
 def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Collection[str] = ()) -> None:
@@ -141,21 +144,46 @@ def resume_sweep(
     place = f"hydra.sweep.dir={quoted(str(folder.path.absolute()))}"
     typed = [from_here(o) for o in typed]
     free = {*trust, *typed_in(typed_folders, typed)}
-    standard = _composed(typed_folders, [*typed, place], RunMode.MULTIRUN)["hydra"]
     asked = []
     for manifest in found:
+        manifest.overrides, dropped = launched(manifest.overrides, typed)
+        if dropped:
+            say(f"Another launcher than before takes no {', '.join(dropped)}: left out.")
+        standard = _composed(typed_folders, [*own_launcher(manifest.overrides), *typed, place], RunMode.MULTIRUN)
         started = Path(manifest.cwd)  # its relative paths were meant from there
         here = started if started.is_dir() else Path.cwd()
         dirs = [path.absolute() for path in typed_folders or map(Path, manifest.config_dirs)]
         overrides = merged([o for o in manifest.overrides if key_of(o) != "hydra.mode"], typed, [place])
         with chdir(here):  # before Hydra runs anything
-            check_hydra(_composed(dirs, overrides, RunMode.MULTIRUN)["hydra"], standard, free)
+            check_hydra(_composed(dirs, overrides, RunMode.MULTIRUN)["hydra"], standard["hydra"], free)
         asked.append((manifest, here, [*options, *(f"--config-dir={path}" for path in dirs), "-m"], overrides))
     command.resume, command.trust = True, tuple(free)
     with leased(folder.path, alone=True), concluded(command):
         for manifest, here, given, overrides in asked:
             command.manifest = manifest.path
             run_hydra(command, given, overrides, here)
+
+
+def launched(before: list[str], typed: list[str]) -> tuple[list[str], list[str]]:
+    """What a sweep was asked for, without what its launcher was told if another one goes on with it; the keys of that.
+
+    What every launcher of ours knows stays: how often a job is tried again, and the like.
+
+    Example:
+        >>> launched(["hydra.launcher.n_jobs=2", "hydra.launcher.retry=1", "seed=0,1"], ["hydra/launcher=slurm"])
+        (['hydra.launcher.retry=1', 'seed=0,1'], ['hydra.launcher.n_jobs'])
+    """
+    was = [value_of(o) for o in before if key_of(o) == LAUNCHER] or ["local"]
+    now = [value_of(o) for o in typed if key_of(o) == LAUNCHER] or was
+    if was[-1] == now[-1]:
+        return before, []
+    own = [key for o in before if (key := key_of(o)).startswith("hydra.launcher.") and key[15:] not in POLICY]
+    return [o for o in before if key_of(o) not in own], own
+
+
+def own_launcher(overrides: list[str]) -> list[str]:
+    """The choice of a launcher, if it is one of ours, whose settings are known then."""
+    return [o for o in overrides if key_of(o) == LAUNCHER and value_of(o) in ("local", "slurm", "ray")]
 
 
 def _composed(folders: list[Path], overrides: list[str], mode: RunMode) -> Any:

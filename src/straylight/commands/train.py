@@ -11,7 +11,7 @@ from straylight.commands import typed
 from straylight.commands.app import concluded, run_hydra
 from straylight.commands.resume import resume, resume_sweep
 from straylight.console import say
-from straylight.errors import Interrupted, StraylightError, no_room
+from straylight.errors import HungUp, Interrupted, StraylightError, no_room
 from straylight.folder import RunFolder, SweepFolder
 from straylight.overrides import readable
 from straylight.phases import Phases
@@ -35,7 +35,7 @@ def _understood(command: Command, arguments: list[str]) -> None:
     typed.refuse(arguments)
     signal.signal(signal.SIGTERM, _as_interrupt)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that is closed; nohup says otherwise
-        signal.signal(signal.SIGHUP, _as_interrupt)
+        signal.signal(signal.SIGHUP, _as_hung_up)
     options, overrides, trust = _parted(arguments)
     resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
     overrides = [readable(o) for o in overrides if not o.startswith("resume=")]
@@ -94,3 +94,7 @@ def _parted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 def _as_interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _as_hung_up(*_: Any) -> NoReturn:
+    raise HungUp

@@ -9,9 +9,17 @@ from straylight.job.devices import Asked
 
 
 class Running(NamedTuple):
-    """A job that goes on, and the last `line` it said of how far it is."""
+    """A job that goes on, or will.
+
+    Attributes:
+        line: the last it said of how far it is, or why it waits.
+        place: the machine that it is on, where that is not this one.
+        queued: whether it waits for its turn and has not begun.
+    """
 
     line: str = ""
+    place: str = ""
+    queued: bool = False
 
 
 class Ended(NamedTuple):
@@ -24,7 +32,7 @@ class Ended(NamedTuple):
         rank: of several, the one that broke first by itself; `None` of a job of one process.
         reused: whether its process had done other jobs before.
         lost: whether it could not help ending, since what runs the engine's jobs was gone.
-        said: why, in its own words.
+        said: why, in its own words or those of the engine.
     """
 
     status: int | None
@@ -44,7 +52,9 @@ class Ended(NamedTuple):
             ("The job's process ended with status 3", 'Rank 1 was killed by signal 11 (SIGSEGV)')
         """
         who = "The job's process" if self.rank is None else f"Rank {self.rank}"
-        if self.said is not None and self.rank is not None:
+        if self.said is not None and self.rank is None:
+            return f"The job {self.said}".rstrip(".")
+        if self.said is not None:
             return f"{who} {self.said}" if self.said.startswith("has ") else f"{who}: {self.said}"
         if self.signal is not None:
             name = signals.Signals(self.signal).name
@@ -63,6 +73,10 @@ class Engine(Protocol):
 
     #: What `job.json` calls it.
     name: str
+    #: Whether its jobs go on when the one that submitted them is gone.
+    outlives: bool
+    #: Whether a job that was submitted may wait for its turn.
+    queues: bool
 
     def submit(self, folder: RunFolder, asked: Asked) -> str | None:
         """Start the job of a folder; its id, or `None` where there is no room for it now.

@@ -9,11 +9,12 @@ class Asked(NamedTuple):
     """What a job asks for.
 
     Attributes:
-        ranks: the processes it is made of.
-        gpus: none, or as many.
+        ranks: the processes it is made of, on each machine.
+        gpus: none, or as many, on each machine.
         threads: of each process on the CPU; `None` takes what there is.
         alone: whether its process must have done no other job before.
         patience_s: how long one of several processes may show no sign of life; `None` is for ever.
+        nodes: machines.
     """
 
     ranks: int = 1
@@ -21,6 +22,7 @@ class Asked(NamedTuple):
     threads: int | None = None
     alone: bool = False
     patience_s: float | None = None
+    nodes: int = 1
 
 
 def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
@@ -43,7 +45,8 @@ def asked_for(trainer: Mapping[str, Any], threads: int | None = None) -> Asked:
     count = max(1, count)
     own = any(word in str(trainer.get("strategy")) for word in ("spawn", "fork", "notebook"))  # Lightning starts those
     patience_s = trainer.get("timeout_s")
-    return Asked(1 if own else count, count if on_gpu else 0, threads, patience_s=patience_s)
+    nodes = given if isinstance(given := trainer.get("num_nodes", 1), int) and given > 0 else 1
+    return Asked(1 if own else count, count if on_gpu else 0, threads, patience_s=patience_s, nodes=nodes)
 
 
 def rank_here() -> int | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
-from straylight import config
+from straylight import config, versions
 from straylight.atomic import replacing, write_json
+from straylight.documents import yaml_text
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
 
@@ -28,8 +29,10 @@ class Order:
         fields: what `result.json` says of what was asked for.
         hydra: Hydra's own config, for a job of a sweep; empty where Hydra itself is around it.
         resume: whether to go on from the newest checkpoint in the folder.
-        ranks: processes that the job is made of; gpus: the cards it asks for.
+        ranks: processes that the job is made of, on `nodes` machines together; gpus: the cards it asks for.
         engine, id: by which engine it was started, and what that calls it.
+        by: the versions of who ordered it, see `straylight.versions.here`.
+        task: what is to be done, see `straylight.job.perform`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -42,6 +45,9 @@ class Order:
     gpus: int = 0
     engine: str | None = None
     id: str | None = None
+    by: Mapping[str, str] = field(default_factory=dict)
+    task: str = "train"
+    nodes: int = 1
 
     @property
     def cfg(self) -> DictConfig:
@@ -61,7 +67,7 @@ class Order:
             ConfigError: if it holds no order, or a damaged one.
         """
         try:
-            return TypeAdapter(cls).validate_json(folder.job.read_bytes(), strict=True)
+            return _adapter().validate_json(folder.job.read_bytes(), strict=True)
         except FileNotFoundError as error:
             raise ConfigError(f"{folder} is not the folder of a job: it holds no {folder.job.name}.") from error
         except (OSError, ValueError) as error:
@@ -70,6 +76,16 @@ class Order:
     def started(self, folder: RunFolder, engine: str, id: str) -> Order:
         """Note who has it now."""
         return replace(self, engine=engine, id=id).write(folder)
+
+    def again(self, folder: RunFolder, *, resume: bool) -> Order:
+        """The same for another attempt: as another run, unless it goes on with what is there."""
+        run = (folder.run if resume else None) or new_run()
+        return replace(self, run=run, resume=resume, engine=None, id=None, by=versions.here()).write(folder)
+
+
+@cache
+def _adapter() -> TypeAdapter[Order]:
+    return TypeAdapter(Order)
 
 
 def placed(
@@ -80,6 +96,7 @@ def placed(
     resume: bool = False,
     ranks: int = 1,
     gpus: int = 0,
+    nodes: int = 1,
 ) -> Order:
     """Put into its folder what a job is to do: `job.json`, and the config as it was composed, its paths absolute.
 
@@ -88,40 +105,39 @@ def placed(
         folder: of the job.
         fields: what `result.json` is to say of what was asked for.
         resume: whether it goes on with what an earlier attempt left there.
-        ranks, gpus: what it asks for.
+        ranks, gpus, nodes: what it asks for.
 
     Raises:
         OmegaConfBaseException: if a value of the config cannot be resolved.
     """
     config.settle_paths(cfg)
     with read_write(cfg), open_dict(cfg):
-        hydra = cfg.pop("hydra") if "hydra" in cfg else None
-        save(folder.config, cfg)
-        cfg.paths.run = str(folder.path.absolute())
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        own: Any = {}
-        if hydra is not None:
+        if (hydra := cfg.get("hydra")) is not None:
             with read_write(hydra), open_dict(hydra):
                 for key in ("help", "hydra_help"):  # whose templates are longer than all else
                     hydra.pop(key, None)
-            cfg.hydra = hydra
-            own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
+        typed: Any = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+        typed.pop("hydra", None)
+        save(folder.config, typed)
+        cfg.paths.run = str(folder.path.absolute())
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        own = plain.pop("hydra", {})
     run = (folder.run if resume else None) or new_run()
-    return Order(run, plain, dict(fields), own, resume, ranks, gpus).write(folder)
+    order = Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here(), nodes=nodes)
+    return order.write(folder)
 
 
-def save(path: Path, node: Any) -> None:
+def save(path: Path, values: Any) -> None:
     """Write a config, or a part of one, as YAML."""
     with replacing(path) as aside:
-        aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
+        aside.write_text(yaml_text(values), encoding="utf-8")
 
 
 def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
     """Keep what Hydra knew of the command, and what was typed, as Hydra itself does, but whole."""
     for path, plain in ((folder.hydra, {"hydra": dict(hydra)}), (folder.overrides, hydra["overrides"]["task"])):
         with replacing(path, durable=path == folder.hydra) as aside:
-            text = yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-            aside.write_text(text, encoding="utf-8")
+            aside.write_text(yaml_text(plain), encoding="utf-8")
 
 
 def fields_of(
@@ -141,13 +157,15 @@ def fields_of(
         ranged: keys that the sweep ranges over.
     """
     config.settle_paths(cfg)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    whole, without_seed = (config.identity(plain, seed=seed, ranged=ranged) for seed in (True, False))
     return {
         "detector": config.called(cfg, choices.get("detector")),
         "data": choices.get("data"),
         "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": list(overrides),
         "ranged": sorted(ranged),
-        "config_hash": config.identity(cfg, ranged=ranged),
-        "variant": config.identity(cfg, seed=False, ranged=ranged),
+        "config_hash": whole,
+        "variant": without_seed,
         "command": shlex.join(["straylight", "train", *(overrides if command is None else command)]),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.live import Live
@@ -13,8 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from straylight.console import Plain
+from straylight.engines.base import Running
 
 TAIL = 12  # jobs that have ended, and that are shown
+MOST = 40  # that have not
+
+
+class _Shown(NamedTuple):
+    """A job that runs: what it is, since when, and what its engine says of it."""
+
+    what: str
+    since: float
+    state: Running
 
 
 class Board:
@@ -28,7 +38,7 @@ class Board:
     def __init__(self, total: int, console: Console | None = None) -> None:
         self.total = total
         self.console = console or (Plain() if sys.stdout.isatty() else Plain(width=400, soft_wrap=True))
-        self._running: dict[int, tuple[str, float, str]] = {}
+        self._running: dict[int, _Shown] = {}
         self._ended: list[tuple[int, str, str]] = []
         self._count: dict[str, int] = {}
         self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self.table)
@@ -43,17 +53,23 @@ class Board:
         if self._shown:
             self._live.stop()
 
-    def start(self, number: int, what: str) -> None:
-        """A job starts."""
-        self._running[number] = (what, time.monotonic(), "")
+    def start(self, number: int, what: str, *, queued: bool = False) -> None:
+        """A job starts, or is given to who starts it in its turn."""
+        self._running[number] = _Shown(what, time.monotonic(), Running(queued=queued))
         if not self._shown:
-            self.say(f"#{number} started: {what}")
+            self.say(f"#{number} {'queued' if queued else 'started'}: {what}")
 
-    def progress(self, number: int, line: str) -> None:
-        """A running job says how far it is."""
-        if number in self._running and line:
-            what, since, _ = self._running[number]
-            self._running[number] = (what, since, line)
+    def progress(self, number: int, state: Running) -> None:
+        """How far a job is, and where, or that it waits for its turn."""
+        if (shown := self._running.get(number)) is None or shown.state == state:
+            return
+        since = shown.since
+        if shown.state.queued and not state.queued:
+            since = time.monotonic()
+            if not self._shown:
+                self.say(f"#{number} started" + (f" on {state.place}" if state.place else ""))
+        line = state.line or shown.state.line if shown.state.queued == state.queued else state.line
+        self._running[number] = shown._replace(since=since, state=state._replace(line=line))
 
     def end(self, number: int, status: str, headline: str) -> None:
         """A job has ended: `ok`, `failed`, `interrupted`, `again` if it is tried again, or `known` from before."""
@@ -70,8 +86,10 @@ class Board:
     def summary(self) -> str:
         """How many jobs are where."""
         count = dict(self._count)  # another thread draws
-        waiting = self.total - len(self._running) - sum(n for s, n in count.items() if s != "again")
-        parts = {"running": len(self._running), "waiting": waiting, **count}
+        states = [shown.state.queued for shown in list(self._running.values())]
+        waiting = self.total - len(states) - sum(n for s, n in count.items() if s != "again")
+        queued = sum(states)
+        parts = {"running": len(states) - queued, "queued": queued, "waiting": waiting, **count}
         return ", ".join(f"{n} {name}" for name, n in parts.items() if n)
 
     def table(self) -> Table:
@@ -83,7 +101,10 @@ class Board:
         colours: Mapping[str, str] = {"ok": "green", "known": "green", "failed": "red", "interrupted": "yellow"}
         for number, status, headline in self._ended[-TAIL:]:
             out.add_row(str(number), Text(status, style=colours.get(status, "")), Text(headline))
-        for number, (what, since, line) in list(self._running.items()):
-            seconds = time.monotonic() - since
-            out.add_row(str(number), Text(f"{seconds:.0f} s", style="cyan"), Text(f"{what}  {line}"))
+        running = sorted(self._running.items(), key=lambda item: item[1].state.queued)
+        for number, (what, since, state) in running[:MOST]:
+            passed = f"{time.monotonic() - since:.0f} s"
+            told = Text(f"queued {passed}", style="dim") if state.queued else Text(passed, style="cyan")
+            where = f"{state.place}  " if state.place else ""
+            out.add_row(str(number), told, Text(f"{what}  {where}{state.line}"))
         return out

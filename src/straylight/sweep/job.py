@@ -20,7 +20,8 @@ class Job:
         number: its place in the sweep.
         overrides: what was asked for.
         what: what tells it from the others, in words.
-        config: as composed, with `hydra` in it; None before it is composed and after it has ended.
+        config: as composed, with `hydra` in it; None before it is composed and since its folder says all of it.
+        ready: whether it was composed and is to run.
         folder: its own; `claimed` if it was made for it just now.
         fields: of its `result.json`.
         order: what its folder says while it waits for its place and runs.
@@ -28,7 +29,8 @@ class Job:
         asked: what it asks of the engine.
         attempts: how often it was started; `lost`: how often besides, when what runs jobs was killed.
         stopped: whether it was told to end before it had; `timed_out`: for taking too long.
-        id: what the engine calls it while it runs, or by what an earlier launcher's still might; `started`: when.
+        id: what the engine calls it while it runs, or by what an earlier launcher's still might; `engine`: which that
+            is, by its name; `started`: when it began to run.
         returned: what Hydra's sweeper is given; of one that comes twice, by the job that is the `same`.
     """
 
@@ -36,6 +38,7 @@ class Job:
     overrides: list[str]
     what: str = ""
     config: Any = None
+    ready: bool = False
     folder: RunFolder | None = None
     claimed: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +50,7 @@ class Job:
     stopped: bool = False
     timed_out: bool = False
     id: str | None = None
+    engine: str | None = None
     started: float = 0.0
     returned: JobReturn | None = None
     same: Job | None = None

@@ -38,7 +38,7 @@ def settled(
         status = "interrupted"
     elif reason is None:
         own = " ".join(str((found or {}).get("reason") or "").split())
-        reason = _blamed(ended, own) if several else f"{ended.words}; see {ended.log}."
+        reason = _blamed(ended, own) if several else ended.words + (f"; see {ended.log}." if ended.log else ".")
     written = {"metrics": {}, "latency": [], **fields, **(found or {}), "status": status, "reason": reason}
     folder.write_result(written)
     return folder.read() or {"status": status, "reason": reason}

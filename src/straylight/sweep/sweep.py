@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,8 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from straylight import checks, config
 from straylight.console import say
+from straylight.engines.attach import attached
 from straylight.engines.base import Ended, Engine, Running
-from straylight.errors import ConfigError
+from straylight.errors import ConfigError, HungUp
 from straylight.folder import RunFolder
 from straylight.job.order import Order, placed
 from straylight.result import headline
@@ -86,8 +88,10 @@ class Sweep:
     ) -> None:
         self.jobs, self.points, self.engine, self.policy = jobs, points, engine, policy
         self.board, self.history, self.command = board, history, command
+        self.engines: dict[str | None, Engine | None] = {engine.name: engine}
+        self._looked = 0.0
         self.waiting = deque([] if history.over else jobs)
-        self.running: list[Job] = []
+        self.running: dict[str, Job] = {}  # by what their engines call them
 
     def run(self) -> None:
         """Until all have ended.
@@ -98,8 +102,9 @@ class Sweep:
         try:
             while self.waiting or self.running:
                 self._step()
-        except BaseException:  # Ctrl-C, or a fault of ours
-            self._interrupt()
+        except BaseException as error:  # Ctrl-C, or a fault of ours
+            if not (isinstance(error, HungUp) and self.engine.outlives):
+                self._interrupt()
             raise
         for job in self.jobs:
             if job.same is not None:
@@ -107,10 +112,10 @@ class Sweep:
 
     def _step(self) -> None:
         composed = self._fill()
-        if self.running and composed:
-            self._look(0.0)  # the next one's config was composed while others work
-        else:
+        if not (self.running and composed):
             self._look(TICK_S)
+        elif time.monotonic() - self._looked > TICK_S:
+            self._look(0.0)  # the next one's config was composed while others work
 
     # starting
 
@@ -120,10 +125,10 @@ class Sweep:
         A job that waits for a GPU keeps those behind it from the GPUs, and from nothing else.
         """
         full: set[bool] = set()
-        for ahead, job in enumerate(list(self.waiting)):
+        for ahead, job in enumerate(list(islice(self.waiting, AHEAD + 1))):
             if ahead > (AHEAD if True in full else 1):
                 break
-            fresh = job.config is None
+            fresh = not job.ready
             if not fresh or self._ready(job):
                 on_gpu = bool(job.asked.gpus)
                 if on_gpu not in full and not self._start(job):
@@ -137,10 +142,11 @@ class Sweep:
         try:
             seen = self.points.ready(job)
             if seen is None and job.id is None:
-                job.order = self._placed(job)
+                self._place(job)
         except (ConfigError, OmegaConfBaseException, OSError) as error:
             self._refuse(job, config.explain(error) or str(error))
             return False
+        job.ready = True
         if seen is not None:
             self.waiting.remove(job)
             self.board.end(job.number, "known", seen)
@@ -150,34 +156,47 @@ class Sweep:
         """Whether the job no longer waits: it runs, or cannot."""
         assert job.folder is not None
         try:
-            if job.id is None or not self._goes_on(job.id, job.folder):
-                job.order = job.order or self._placed(job)
-                job.id = self.engine.submit(job.folder, job.asked)
+            if job.id is None or not self._goes_on(job):
+                order = job.order or self._place(job)
+                job.id, job.engine = self.engine.submit(job.folder, job.asked), self.engine.name
                 if job.id is None:
                     return False
                 with suppress(OSError):  # it runs; only who resumes after our death would have to start it anew
-                    job.order.started(job.folder, self.engine.name, job.id)
+                    order.started(job.folder, self.engine.name, job.id)
         except (ConfigError, OmegaConfBaseException, OSError) as error:
             self._refuse(job, config.explain(error) or str(error))
             return True
+        job.config = job.order = None  # its folder has all of it
         job.attempts += 1
         job.stopped = job.timed_out = False
         job.started = time.monotonic()
         self.waiting.remove(job)
-        self.running.append(job)
-        self.board.start(job.number, job.what)
+        self.running[job.id] = job
+        self.board.start(job.number, job.what, queued=self.engine.queues)
         return True
 
     @staticmethod
-    def _placed(job: Job) -> Order:
+    def _place(job: Job) -> Order:
+        """Have the job's folder say what to do, by what it said before of one that is tried again."""
         assert job.folder is not None
-        HydraConfig.instance().set_config(job.config)
-        ranks, gpus = job.asked.ranks, job.asked.gpus
-        return placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus)
+        if job.config is None:
+            job.order = Order.read(job.folder).again(job.folder, resume=job.resume)
+            return job.order
+        HydraConfig.instance().cfg = job.config  # which nothing else of Hydra's refers to: no copy is needed
+        ranks, gpus, nodes = job.asked.ranks * job.asked.nodes, job.asked.gpus, job.asked.nodes
+        job.order = placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus, nodes=nodes)
+        return job.order
 
-    def _goes_on(self, id: str, folder: RunFolder) -> bool:
+    def _goes_on(self, job: Job) -> bool:
         """Whether a job that a launcher started which has died still runs, or has ended by itself in the meantime."""
-        return isinstance(self.engine.look([id]).get(id), Running) or folder.result.is_file()
+        assert job.folder is not None and job.id is not None
+        if job.engine not in self.engines:
+            self.engines[job.engine] = attached(job.engine, self.points.folder.path)
+        engine = self.engines[job.engine]
+        runs = engine is not None and isinstance(engine.look([job.id]).get(job.id), Running)
+        if not runs and engine is not self.engine:
+            job.engine = self.engine.name  # which knows no more of it
+        return runs or job.folder.result.is_file()
 
     # ending
 
@@ -185,30 +204,46 @@ class Sweep:
         if not self.running:
             time.sleep(seconds)  # other sweeps have the GPUs
             return
-        ids = {job.id: job for job in self.running if job.id is not None}
-        if seconds:
-            self.engine.wait(ids, seconds)
-        for id, state in self.engine.look(ids).items():
-            job = ids[id]
-            if isinstance(state, Ended):
-                self._end(job, state)
-                continue
-            self.board.progress(job.number, state.line)
-            late = self.policy.timeout_s is not None and time.monotonic() - job.started > self.policy.timeout_s
-            if late and not job.stopped:
-                job.timed_out = True
-                self._stop(job)
+        for number, (engine, ids) in enumerate(self._by_engine()):
+            if seconds:
+                engine.wait(ids, 0.0 if number else seconds)
+            for id, state in engine.look(ids).items():
+                self._take_in(self.running[id], state)
+        self._looked = time.monotonic()
+
+    def _by_engine(self) -> list[tuple[Engine, list[str]]]:
+        """The jobs that run, by what runs them: others than our own are of a launcher that has died."""
+        found: dict[str | None, list[str]] = {}
+        for id, job in self.running.items():
+            found.setdefault(job.engine, []).append(id)
+        return [(self.engines[name] or self.engine, ids) for name, ids in found.items()]
+
+    def _take_in(self, job: Job, state: Running | Ended) -> None:
+        if isinstance(state, Ended):
+            self._end(job, state)
+            return
+        self.board.progress(job.number, state)
+        if state.queued:
+            job.started = time.monotonic()
+        late = self.policy.timeout_s is not None and time.monotonic() - job.started > self.policy.timeout_s
+        if late and not job.stopped:
+            job.timed_out = True
+            self._stop(job)
 
     def _stop(self, job: Job) -> None:
         """Tell a job to end, once."""
-        if job.id is not None and not job.stopped:
+        if not job.stopped:
             job.stopped = True
-            self.engine.stop(job.id, self.policy.grace_s)
+            self._tell_to_end(job, self.policy.grace_s)
+
+    def _tell_to_end(self, job: Job, grace_s: float) -> None:
+        assert job.id is not None
+        (self.engines.get(job.engine) or self.engine).stop(job.id, grace_s)
 
     def _end(self, job: Job, ended: Ended) -> None:
-        assert job.folder is not None
-        self.running.remove(job)
-        job.id = job.order = None
+        assert job.folder is not None and job.id is not None
+        del self.running[job.id]
+        job.id = job.engine = None
         late = (
             f"It was stopped after {self.policy.timeout_s:g} s (hydra.launcher.timeout_s)." if job.timed_out else None
         )
@@ -222,7 +257,7 @@ class Sweep:
             self._conclude(job, result)
         elif ended.lost and job.lost < LOST_OFTEN:  # it could not help it
             job.attempts, job.lost = job.attempts - 1, job.lost + 1
-            reason = "what starts jobs was killed, and is started again"
+            reason = ended.words if ended.said else "what starts jobs was killed, and is started again"
             self._again(job, {**result, "status": "interrupted", "reason": reason})
         elif ended.reused and not job.timed_out:  # what others left behind may be why
             job.asked, job.attempts = job.asked._replace(alone=True), job.attempts - 1
@@ -264,7 +299,7 @@ class Sweep:
             self.history.over = True
             self.board.say(f"#{job.number} failed, and with hydra.launcher.fail_fast the sweep ends.")
             self._forget_waiting()
-            for other in self.running:
+            for other in self.running.values():
                 self._stop(other)
 
     def _forget_waiting(self) -> None:
@@ -279,16 +314,15 @@ class Sweep:
         while True:
             try:
                 self._forget_waiting()
-                for job in self.running:
+                for job in self.running.values():
                     self._stop(job)
                 while self.running:
                     self._look(TICK_S)
                 return
             except KeyboardInterrupt:
-                for job in self.running:
-                    if job.id is not None:
-                        job.stopped = True
-                        self.engine.stop(job.id, 0.0)
+                for job in self.running.values():
+                    job.stopped = True
+                    self._tell_to_end(job, 0.0)
 
 
 def _give_up(folder: RunFolder) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from straylight.engines.local.pulse import beating
 from straylight.engines.local.reuse import reusable, unchanged
 from straylight.errors import StraylightError
-from straylight.streams import lenient
+from straylight.streams import lenient, print_to
 
 
 class Errand(NamedTuple):
@@ -120,7 +120,7 @@ def _do(errand: Errand, tell: Callable[[str, Any], None]) -> None:
     os.environ.clear()
     os.environ.update(errand.environment)
     if errand.log is not None:
-        _print_to(Path(errand.log))
+        print_to(Path(errand.log))
     if errand.threads is not None:
         import torch
 
@@ -142,15 +142,6 @@ def _leave(status: int) -> NoReturn:
 def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-
-
-def _print_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _flush()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
 
 
 def _end_with_parent() -> None:

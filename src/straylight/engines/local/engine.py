@@ -70,6 +70,7 @@ class LocalEngine:
     """
 
     name = "local"
+    outlives = queues = False
 
     def __init__(self, machine: Machine | None = None) -> None:
         self.machine = machine or Machine()
