@@ -69,7 +69,7 @@ SMALL = {
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.
-STARTING = {"sweep.py", "large_data.py", "parts.py", "score.py"}
+STARTING = {"sweep.py", "large_data.py", "score.py"}
 
 
 def test_every_benchmark_is_tested() -> None:
