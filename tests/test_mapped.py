@@ -182,8 +182,8 @@ def test_a_position_outside_is_an_error_as_it_is_of_a_tensor(at):
 
 
 def test_joined_rows_of_more_than_31_bits_are_counted_on():
-    many = Mapped([torch.zeros(1, 1).expand(2**30 + 5, 1)])
-    last = Mapped.cat([many.take([0]), many.take([2**30 + 4])])
+    many, more = (Mapped([torch.zeros(1, 1).expand(2**30 + 5, 1)]) for _ in range(2))
+    last = Mapped.cat([many.take([0]), more.take([2**30 + 4])])
     assert last.places().tolist() == [0, 2**31 + 9]
 
 

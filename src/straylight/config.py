@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
@@ -205,6 +205,8 @@ def settle_paths(cfg: DictConfig, start: str | Path = ".") -> None:
             value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False) if entry(key).path else None
             if isinstance(value, str) and value and not Path(value).is_absolute():
                 OmegaConf.update(cfg, key, str((Path(start) / value).absolute()))
+            elif isinstance(value, ListConfig) and all(isinstance(one, str) for one in value):
+                OmegaConf.update(cfg, key, [str((Path(start) / one).absolute()) for one in value])
 
 
 def saved(folder: RunFolder) -> DictConfig:

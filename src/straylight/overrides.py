@@ -102,16 +102,27 @@ def from_here(override: str) -> str:
         (True, 'detector.path=out')
         >>> from_here("data.path=a.csv,b.csv") == f"data.path={here}/a.csv,{here}/b.csv"
         True
+        >>> from_here("data.path=[a.csv,p-*.csv]") == f"data.path=[{here}/a.csv,{here}/p-*.csv]"
+        True
     """
     key = key_of(override)
     read = parsed(override) if entry(key).path else None
     if read is None or read.is_delete():
         return override
     values = read.value().list if read.is_choice_sweep() else [read.value()]
-    texts = [str(getattr(value, "text", value)) for value in values]
-    if not all(isinstance(value, str) or hasattr(value, "text") for value in values) or any("${" in t for t in texts):
-        return override
-    return f"{read.get_key_element()}={','.join(quoted(str(Path(text).absolute())) for text in texts)}"
+    here = [_here(value) for value in values]
+    return override if None in here else f"{read.get_key_element()}={','.join(map(str, here))}"
+
+
+def _here(value: Any) -> str | None:
+    """A path, or a list of them, as Hydra reads it back, meant from here; `None` of what is none."""
+    if isinstance(value, list):
+        inside = [_here(one) for one in value]
+        return None if None in inside else f"[{','.join(map(str, inside))}]"
+    text = getattr(value, "text", value)
+    if not isinstance(text, str) or "${" in text:
+        return None
+    return quoted(str(Path(text).absolute()))
 
 
 def composable(overrides: Sequence[str]) -> list[str]:

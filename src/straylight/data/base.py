@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from straylight.rows.loaders import BatchLoader, GroupLoader
 from straylight.rows.mapped import CHUNK, Mapped
 from straylight.rows.missing import Missing, filling, lacking, medians
 from straylight.rows.resonance import Resonance, Truth
+from straylight.rows.stretches import Stretches
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     #: Log-ratio of the densities of signal and background in the signal region, features and context, `(B, *shape)`
     #: and `(B, C)`, to `(B,)`, where it is known: the best score there is of features alone.
     log_ratio: Callable[[Tensor, Tensor], Tensor] | None = None
+    #: Whether the rows are of several files, of which each rank reads its own if they stay on disk.
+    by_parts: bool = False
     #: Rows that `protocol=dte` keeps at most.
     max_rows: int | None = LARGE
 
@@ -212,6 +215,16 @@ class AnomalyDataModule(pl.LightningDataModule):
         filling = {"missing": self.missing_values, "medians": self.medians, "filled": self.filled}
         return {"columns": list(self.columns), **filling}
 
+    def check_same(self, kept: Mapping[str, Any]) -> None:
+        """Make sure, before a run is gone on with, that the rows are those that it began with, as far as it is known.
+
+        Args:
+            kept: what `recipe` was then.
+
+        Raises:
+            DataError: if they are not.
+        """
+
     # what it serves
 
     @cached_property
@@ -269,6 +282,15 @@ class AnomalyDataModule(pl.LightningDataModule):
         train = self.splits.train
         yield from zip(train.x.split(CHUNK), train.weight.split(CHUNK), strict=True)
 
+    def own_training_rows(self) -> Iterator[Tensor] | None:
+        """Those training rows, in chunks of `(n, *shape)`, that this rank alone reads; `None` if all ranks read all."""
+        train, (rank, world) = self.splits.train, self._place
+        if world == 1 or not (self.by_parts and isinstance(train.x, Mapped)):
+            return None
+        own = Stretches(train.x, world)
+        rows = own.rows(rank, np.arange(own.sizes[rank]))
+        return train.x.take(rows).split(CHUNK)
+
     def training_sample(self, n: int) -> tuple[Tensor, Tensor]:
         """Up to n training rows, evenly spaced, and their context, `(n, *shape)` and `(n, C)`."""
         train = self.splits.train
@@ -286,6 +308,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             world=world,
             workers=self.workers,
             fixed=bool(getattr(self.trainer, "overfit_batches", 0)),
+            by_parts=self.by_parts,
         )
         if self.trainer:
             self._training.served = left_by(self.trainer.limit_train_batches, len(self._training))
@@ -326,7 +349,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         size, seed = self.eval_batch_size, None
         if limits(limit):  # the Trainer will take the first of these
             size, seed = max(1, self.batch_size // world), self.seed
-        return BatchLoader(events, batch_size=size, seed=seed, rank=rank, world=world, workers=self.workers)
+        return BatchLoader(
+            events, batch_size=size, seed=seed, rank=rank, world=world, workers=self.workers, by_parts=self.by_parts
+        )
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -399,6 +424,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         kept: dict[int, Events] = {}
         for part in splits:
             if id(part) not in kept and len(part):
+                if isinstance(part.x, Mapped) and part.x.finite:
+                    kept[id(part)] = part
+                    continue
                 whole = np.concatenate([chunk.flatten(1).isfinite().all(1).numpy() for chunk in part.x.split(CHUNK)])
                 kept[id(part)] = part if whole.all() else part.take(np.flatnonzero(whole))
         own = {id(part): part for part in splits}
@@ -437,6 +465,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         return splits._replace(test=test.take((~there).nonzero()[0]))
 
     def _check_finite(self, splits: Splits) -> Splits:
+        if all(isinstance(part.x, Mapped) and part.x.finite for part in splits):
+            return splits
         bad = torch.zeros(math.prod(splits.train.x.shape[1:]), dtype=torch.int64)
         rows = 0
         parts = [splits.train, *([] if self.protocol == "unsupervised" else splits[1:])]

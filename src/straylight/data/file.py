@@ -1,4 +1,4 @@
-"""A file of the user's own: CSV, Parquet, NPZ, NPY, HDF5, MAT or ARFF."""
+"""A file of the user's own, or several that are one: CSV, Parquet, NPZ, NPY, HDF5, MAT or ARFF."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from straylight.data.steps.telling import telling
 from straylight.errors import DataError
 from straylight.files.dialect import Dialect
 from straylight.files.fitting import Rules, Tally, Unseen
-from straylight.files.formats import open_file, stem
 from straylight.files.recipe import Recipe
 from straylight.files.resolution import LOOKED_AT, VALUES, Centre, of_columns, sampled
 from straylight.files.roles import Roles, Value, assign, complete, labels
+from straylight.files.several import Given, Several, called, check_same, known_parts, open_files, shown
 from straylight.files.source import Source, about, listed
 from straylight.files.table import numbers
 from straylight.rows.batch import HIDDEN, Events, Splits
 from straylight.rows.mapped import CHUNK, Mapped
-from straylight.rows.origin import Origin, plain
+from straylight.rows.origin import plain
 from straylight.rows.resonance import Resonance
 
 if TYPE_CHECKING:
@@ -54,13 +54,18 @@ class File(AnomalyDataModule):
     `contamination` says otherwise. Without labels nothing is ranked, and `train_fraction` of the rows train. Nothing is
     ever unpickled.
 
+    Several files of the same columns are one data set, whose rows follow each other in the order of the sorted paths.
+    If they stay on disk, each of several processes that train together reads the rows of its own files; see
+    `straylight.rows.stretches`.
+
     With a `resonance` all rows that are where `region` says train as found, and those in the signal region are tested,
     as by `protocol=unsupervised`; of a second file, those of it.
 
     Args:
         path: `.csv` or `.tsv`, also packed as `.gz`, `.xz`, `.bz2` or `.zip`, whose first line names the columns;
-            `.parquet`, `.npz`, `.npy`, `.h5`, `.mat`, `.arff`.
-        test_path: a second file of the same columns; one of the two may lack the label.
+            `.parquet`, `.npz`, `.npy`, `.h5`, `.mat`, `.arff`; or a pattern such as `part-*.parquet`, a folder, or a
+            list of these.
+        test_path: a second file, or several, of the same columns; one of the two may lack the label.
         features: columns, or the array that holds the features or events; `None` takes all without another role.
         label: the column that says which rows are nominal; `None` if nobody knows.
         nominal: the label, or labels, of nominal rows; each other one is a kind of anomaly.
@@ -98,8 +103,8 @@ class File(AnomalyDataModule):
     def __init__(
         self,
         *,
-        path: str | None = None,
-        test_path: str | None = None,
+        path: str | Sequence[str] | None = None,
+        test_path: str | Sequence[str] | None = None,
         features: Names | None = None,
         label: str | int | None = None,
         nominal: Value | Sequence[Value] = 0,
@@ -118,7 +123,10 @@ class File(AnomalyDataModule):
         super().__init__(**common)
         if path is None:
             raise DataError("say which file: data.path=FILE, of .csv, .tsv, .parquet, .npz, .npy, .h5, .mat or .arff.")
-        self.path, self.test_path = Path(path), None if test_path is None else Path(test_path)
+        self._given: Given = path
+        self.path, self.test_path = shown(path), None if test_path is None else shown(test_path)
+        self._files = {self.path: path} if test_path is None else {self.path: path, self.test_path: test_path}
+        self._parts: list[dict[str, Any]] = []
         if self.test_path and self.protocol == "unsupervised":
             raise DataError("data.protocol=unsupervised tests the rows that train; leave data.test_path out.")
         if self.test_path and self.protocol == "dte":
@@ -134,11 +142,16 @@ class File(AnomalyDataModule):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return stem(self.path)
+        return called(self._given)
 
     def load(self) -> Splits:
         source = self._source(self.path)
         tested = None if self.test_path is None else self._source(self.test_path)
+        self.by_parts = isinstance(source, Several)
+        self._parts = [part for file in (source, tested) if isinstance(file, Several) for part in known_parts(file)]
+        for file in (source, tested):
+            if isinstance(file, Several) and file.empty:
+                self.notice(f"{len(file.empty):,} of the files of {file.path} hold no rows.")
         asked = self.roles
         if tested and asked.label is not None and asked.label in tested.names and asked.label not in source.names:
             asked = asked._replace(label=None)  # nobody knows of the rows that train
@@ -178,7 +191,7 @@ class File(AnomalyDataModule):
         """What turns another file of this kind into events, as plain values: see `Recipe`."""
         self.splits  # noqa: B018, of which the recipe is
         nominal = self.nominal if isinstance(self.nominal, Value) else list(self.nominal)
-        return replace(
+        recipe = replace(
             self._recipe,
             roles=self.roles,
             medians=self._medians(),
@@ -188,6 +201,11 @@ class File(AnomalyDataModule):
             nominal=nominal,
             kinds=list(self.kinds),
         ).to_json()
+        return {**recipe, "parts": self._parts} if self._parts else recipe
+
+    def check_same(self, kept: Mapping[str, Any]) -> None:
+        self.splits  # noqa: B018, of which the parts are
+        check_same(kept.get("parts") or [], self._parts)
 
     def _medians(self) -> dict[str, float]:
         """Those of training rows, by which new rows may be filled in even if no training row lacks a value."""
@@ -199,7 +217,10 @@ class File(AnomalyDataModule):
     # parts of load
 
     def _source(self, path: Path) -> Source:
-        return open_file(path, dialect=self._dialect)
+        named = (self.roles.label, self.roles.group, *self.roles.meta, *self.categorical)
+        return open_files(
+            self._files[path], dialect=self._dialect, as_text=[name for name in named if name is not None]
+        )
 
     def _with_resonance(
         self, name: str | None, signal_region: Sequence[float] | None, context: tuple[str, ...]
@@ -281,12 +302,12 @@ class File(AnomalyDataModule):
     def _bare(self, source: Source, table: pa.Table | None, y: NDArray | None) -> Events:
         """What the rows are but for their features."""
         r = self.roles
-        rows = source.rows_of(r.features[0] if r.features else str(r.array))
+        of = r.features[0] if r.features else str(r.array)
+        rows = source.rows_of(of)
         with about(source.path):
             names = [] if table is None else [name for name in r.meta if name in table.column_names]
-            columns = source.naming(None if table is None else table.select(names), r.features)
+            origin = source.origin(of, None if table is None else table.select(names), r.features)
         if table is None:
-            origin = Origin.of(source.path, rows, columns)
             return Events.of(np.empty((rows, 0)), _unknown(rows), origin=origin)
         if table.num_rows != rows:
             raise DataError(
@@ -301,7 +322,7 @@ class File(AnomalyDataModule):
                 None,
                 None if weight is None else np.array(weight),
                 meta,
-                Origin.of(source.path, rows, columns),
+                origin,
             )
 
     def _centre_context(self, table: pa.Table | None, train: NDArray) -> None:
@@ -370,7 +391,9 @@ class File(AnomalyDataModule):
 
     def _looked_at(self, splits: Splits, x: Tensor | Mapped) -> Splits:
         """The splits, once it is said what the file's columns are for, and which of them look like something else."""
-        for line in self._said() if not getattr(rank_zero_only, "rank", 0) else ():
+        if getattr(rank_zero_only, "rank", 0):
+            return splits
+        for line in self._said():
             log.info(f"{self.name}: {line}")
         if x.ndim == 2:
             names = [self.feature(i) for i in range(x.shape[1])]

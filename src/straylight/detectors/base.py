@@ -265,7 +265,7 @@ class Detector(GroupedTraining):
         if isinstance(self.scaling, Reduced) and self.trainer.state.fn == "fit" and not self.scaling.fitted:
             with torch.device("cpu"):
                 if not self.scaling.first.fitted:
-                    self.scaling.fit(x for x, _ in self.training_rows())
+                    self._fit_scaling()
                 self._widen(self.scaling.reduce(self.training_rows()))
 
     def _widen(self, components: int) -> None:
@@ -300,7 +300,14 @@ class Detector(GroupedTraining):
         super().on_fit_start()
         self._ordinary.clear()
         if not self.scaling.fitted:
-            self.scaling.fit(x for x, _ in self.training_rows())
+            self._fit_scaling()
+
+    def _fit_scaling(self) -> None:
+        rows, own = self.training_rows(), getattr(self.trainer.datamodule, "own_training_rows", lambda: None)()  # type: ignore[attr-defined]
+        if own is None:
+            self.scaling.fit(x for x, _ in rows)
+        else:
+            self.scaling.fit(own, dealt=True)
 
     def on_train_start(self) -> None:
         rows = self._first_rows()

@@ -34,7 +34,7 @@ def free_memory() -> int:
     return free
 
 
-def check(path: Path, what: str, declared: int, held: int, *, on_disk: bool = False) -> None:
+def check(path: Path, what: str, declared: int, held: int, *, on_disk: bool = False, size: int | None = None) -> None:
     """Make sure that what a file declares can be true, and that there is room for it.
 
     Args:
@@ -43,11 +43,12 @@ def check(path: Path, what: str, declared: int, held: int, *, on_disk: bool = Fa
         declared: bytes of it in the file, unpacked.
         held: bytes that it takes here.
         on_disk: whether it is copied to the disk, beside the file, and not held in memory.
+        size: bytes of the file, or of all files that are one.
 
     Raises:
         DataError: if a file as small cannot hold it, or it takes more than is free.
     """
-    size = path.stat().st_size
+    size = path.stat().st_size if size is None else size
     if declared > max(SMALL, PACKED * size):
         raise DataError(
             f"{path} declares {_bytes(declared)} in {what}, which a file of {_bytes(size)} does not hold: it is "

@@ -186,12 +186,14 @@ class Parquet(Source):
         import pyarrow.parquet
 
         with pyarrow.parquet.ParquetFile(self.path) as file:
-            names, rows, said = file.schema_arrow.names, file.metadata.num_rows, file.schema_arrow.pandas_metadata
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        names, said = schema.names, schema.pandas_metadata
         index = (said or {}).get("index_columns", [])
         self.index = frozenset(name for name in index if isinstance(name, str))
         self.ranges = _ranges(index, rows)
         self._check_names(names)
         self.columns = dict.fromkeys(names, rows)
+        self.types = dict(zip(names, schema.types, strict=True))
 
     def _pieces(self, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -203,19 +205,24 @@ class Parquet(Source):
             for batch in file.iter_batches(batch_size=rows, columns=list(names)):
                 yield pa.Table.from_batches([batch]).select(names)
 
-    def sample(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+    def _looked_into(self, runs: Sequence[NDArray]) -> Sequence[NDArray]:
+        return runs if len(runs) == 1 else runs[:: -(-len(runs) // GROUPS)]  # a group is read from its first row on
+
+    def _at(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
         import pyarrow as pa
         import pyarrow.parquet
 
         if len(runs) == 1:  # of few rows
-            return super().sample(names, runs)
+            return super()._at(names, runs)
         found = []
         with self._damage_named(), pyarrow.parquet.ParquetFile(self.path, buffer_size=2**20) as file:
-            ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
-            for run in runs[:: -(-len(runs) // GROUPS)]:  # a group is read from its first row on
-                group = int(np.searchsorted(ends, run[0], "right"))
-                start = int(ends[group]) - file.metadata.row_group(group).num_rows
-                for batch in file.iter_batches(batch_size=2**14, row_groups=[group], columns=list(names)):
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            for run in runs:
+                first = int(np.searchsorted(ends, run[0], "right"))
+                start = int(ends[first]) - sizes[first]
+                groups = list(range(first, int(np.searchsorted(ends, run[-1], "right")) + 1))
+                for batch in file.iter_batches(batch_size=2**14, row_groups=groups, columns=list(names)):
                     low, high = np.searchsorted(run, [start, start + len(batch)])
                     piece = pa.Table.from_batches([batch]).take(run[low:high] - start)
                     found.append(self._numbers(piece, names, "float64"))
@@ -234,7 +241,7 @@ class ArraySource(Source):
         """What is read by slices, from the first row to the last, by its name."""
         raise NotImplementedError
 
-    def sample(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+    def _at(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
         with self._damage_named(), self._opened() as held:
             own = [held[self.find(name)[0]] for name in names]
             if all(single(array.dtype) or array.dtype.kind not in "biuf" for array in own):
@@ -243,12 +250,14 @@ class ArraySource(Source):
                 each = [[a[int(run[0]) : int(run[-1]) + 1][run - run[0]] for run in runs if len(run)] for a in own]
                 joined = [np.concatenate(parts).astype(np.float64) for parts in each]
                 return joined[0] if names[0] in self.arrays else np.stack(joined, 1)
-        return super().sample(names, runs)
+        return super()._at(names, runs)
 
     def _look(self) -> None:
         with self._opened() as held:
             for name, array in held.items():
                 self._found(name, array.shape)
+                if (kind := _type(array.dtype)) is not None:
+                    self.types[name] = kind
         if len(self.arrays) > 1:  # labels that are one column each, beside the features
             for name in [name for name, shape in self.arrays.items() if shape[1:] == (1,)]:
                 self.columns[name] = self.arrays.pop(name)[0]
@@ -345,11 +354,17 @@ class OneArray(ArraySource):
         )
 
     def events(self, array: str, memory: float, centre: Centre | None = None) -> Tensor | Mapped:
-        with self._damage_named(), self._opened() as held:
-            dtype = held[array].dtype
-            if dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf":
+        if self.plain:
+            with self._damage_named():
                 return Mapped.open(self.path, None if centre is None else centre.__call__)
         return super().events(array, memory, centre)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one array that can be read where it lies."""
+        with self._damage_named(), self._opened() as held:
+            dtype = held[""].dtype if "" in held else None
+        return dtype is not None and dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biuf"
 
 
 class HDF5(ArraySource):
@@ -444,6 +459,31 @@ FORMATS: dict[str, type[Any]] = {
 }
 
 
+def _type(dtype: np.dtype) -> pa.DataType | None:
+    """What a column of numbers or texts is as `arrow` makes it."""
+    import pyarrow as pa
+
+    if dtype.kind in "SUO":
+        return pa.string()
+    if dtype.kind not in "biuf":
+        return None
+    return pa.float64() if dtype.kind == "f" and dtype.itemsize > 8 else pa.from_numpy_dtype(dtype.newbyteorder("="))
+
+
+def format_of(path: Path) -> type[Any] | None:
+    """What reads a file, by its ending, in any case; `None` where nothing does.
+
+    Example:
+        >>> format_of(Path("a.CSV.gz")) is format_of(Path("b.tsv")), format_of(Path("notes.txt"))
+        (True, None)
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] != [] and suffixes[-1] in PACKED
+    ending = suffixes[-2] if packed and len(suffixes) > 1 else "".join(suffixes[-1:])
+    kind = FORMATS.get(ending)
+    return None if kind is None or (packed and not issubclass(kind, Text)) else kind
+
+
 def open_file(path: Path | str, *, empty_text: bool = True, dialect: Dialect = PLAIN) -> Source:
     """What a file holds, by its ending, in any case.
 
@@ -457,11 +497,8 @@ def open_file(path: Path | str, *, empty_text: bool = True, dialect: Dialect = P
         DataError: if the file is missing, damaged, empty or of another format.
     """
     path = Path(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] != [] and suffixes[-1] in PACKED
-    ending = suffixes[-2] if packed and len(suffixes) > 1 else "".join(suffixes[-1:])
-    kind = FORMATS.get(ending)
-    if kind is None or (packed and not issubclass(kind, Text)):
+    kind = format_of(path)
+    if kind is None:
         raise DataError(
             f"{path} is of no format that is known here; give data.path one of {', '.join(FORMATS)}, or a table in "
             f"text packed as {', '.join(PACKED)}."

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from straylight.atomic import write_json
 from straylight.errors import DataError
 from straylight.files.budget import check
 from straylight.files.cache import converted
 from straylight.files.resolution import Centre
 from straylight.files.table import is_numeric, numbers
-from straylight.rows.mapped import Mapped
-from straylight.rows.origin import kept, single_valued
+from straylight.rows.mapped import CHUNK, Mapped
+from straylight.rows.origin import Origin, kept, single_valued
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +36,12 @@ if TYPE_CHECKING:
 
 BYTES = 2**25  # of a file that are read together where it is read in pieces
 ORDER = 90  # bytes that a row takes beside its features while it is split, as measured
+COPY, FINITE = "x.npy", "finite.json"  # in the folder of what was made of a file
 SHOWN = 20  # names that are listed in an error
+
+
+class NoRows(DataError):
+    """A file that is whole, and holds no rows."""
 
 
 class Source:
@@ -48,6 +55,7 @@ class Source:
         arrays: the names of its arrays of two axes or more, with their shapes.
         index: the columns that number its rows, where it says so.
         ranges: numbers of its rows that it has no column of, but says, by their names.
+        types: what columns and arrays hold, as Arrow has it, where that is known without reading them.
 
     Raises:
         DataError: if it cannot be read.
@@ -64,6 +72,7 @@ class Source:
         self.arrays: dict[str, tuple[int, ...]] = {}
         self.index: frozenset[str] = frozenset()
         self.ranges: dict[str, range] = {}
+        self.types: dict[str, pa.DataType] = {}
         with self._damage_named():
             self._look()
         self._places = {
@@ -71,7 +80,7 @@ class Source:
             for name, shape in self.arrays.items()
         }
         if not self.arrays and all(rows == 0 for rows in self.columns.values()):
-            raise DataError(f"{path} holds no rows of data.")
+            raise NoRows(f"{path} holds no rows of data.")
 
     # what a format writes
 
@@ -144,6 +153,10 @@ class Source:
                 found[name] = kept(name, column)
         return {**found, **{name: numbers for name, numbers in self.ranges.items() if name not in found}}
 
+    def origin(self, name: str, table: pa.Table | None, features: Sequence[str] = ()) -> Origin:
+        """Where the rows of a column or an array come from; see `naming`."""
+        return Origin.of(self.path, self.rows_of(name), self.naming(table, features))
+
     def _as_written(self, columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
         """Columns without what was lost while they were read."""
         return columns
@@ -179,6 +192,14 @@ class Source:
             names: the array, or the columns.
             runs: positions of the rows, in increasing order.
         """
+        return self._at(names, self._looked_into(runs))
+
+    def _looked_into(self, runs: Sequence[NDArray]) -> Sequence[NDArray]:
+        """Those runs of rows that a sample takes where reading them all would take long."""
+        return runs
+
+    def _at(self, names: Sequence[str], runs: Sequence[NDArray]) -> NDArray:
+        """All rows of these runs."""
         wanted, start, found = np.concatenate(runs), 0, []
         with self._damage_named():
             for piece in self._pieces(names):
@@ -202,17 +223,22 @@ class Source:
 
     def on_disk(self, names: Sequence[str], shape: Sequence[int], centre: Centre | None = None) -> Mapped:
         """An array, or columns of numbers as one, of this shape, from a copy on disk that is made at the first time."""
+        with self._damage_named():
+            folder = self.copied(names, shape, centre)
+            return Mapped.open(folder / COPY, finite=known_finite(folder))
+
+    def copied(self, names: Sequence[str], shape: Sequence[int], centre: Centre | None = None) -> Path:
+        """The folder with such a copy, `COPY`, and whether all of its numbers are finite."""
 
         def make(folder: Path) -> None:
             self._check_budget(names, lambda rows, width: 4 * rows * width, on_disk=True)
-            whole = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=tuple(shape))
+            whole = np.lib.format.open_memmap(folder / COPY, mode="w+", dtype=np.float32, shape=tuple(shape))
             self._write(whole, names, centre)
             whole.flush()
+            tell_finite(folder, whole)
 
-        centred = [] if centre is None else [str(part.tolist()) for part in centre]
-        which = hashlib.sha256("\n".join([str(len(shape)), *names, *centred]).encode()).hexdigest()[:12]
         with self._damage_named():
-            return Mapped.open(converted(self.path, f"float32-{which}-1", make) / "x.npy")
+            return converted(self.path, f"float32-{digest_of(len(shape), names, centre)}-1", make)
 
     def _write(self, whole: NDArray[np.float32], names: Sequence[str], centre: Centre | None) -> None:
         start = 0
@@ -275,6 +301,26 @@ class Source:
                 f"{self.path} cannot be read as {self.what} ({said or type(error).__name__}); it may be damaged, or "
                 "not what its name says."
             ) from error
+
+
+def digest_of(axes: int, names: Sequence[str], centre: Centre | None) -> str:
+    """Twelve hex digits that tell what is made of a file."""
+    centred = [] if centre is None else [str(part.tolist()) for part in centre]
+    return hashlib.sha256("\n".join([str(axes), *names, *centred]).encode()).hexdigest()[:12]
+
+
+def tell_finite(folder: Path, whole: Any) -> None:
+    """Keep whether all numbers of an array, `(N, ...)`, are finite, so that nobody has to read them for it again."""
+    chunks = (np.asarray(whole[start : start + CHUNK]) for start in range(0, len(whole), CHUNK))
+    write_json(folder / FINITE, {"finite": all(bool(np.isfinite(chunk).all()) for chunk in chunks)})
+
+
+def known_finite(folder: Path) -> bool:
+    """Whether it was kept of a copy that all of its numbers are finite."""
+    try:
+        return json.loads((folder / FINITE).read_text(encoding="utf-8"))["finite"] is True
+    except (OSError, ValueError, KeyError, TypeError):  # of a copy that an earlier version made
+        return False
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def title(fields: Mapping[str, Any], *, data: bool = False) -> str:
     for override in overrides:
         if (key := key_of(override)) in named and key not in NAMED and key != "seed":
             value = value_of(override)
-            words.append(f"{key.rpartition('.')[2]}={Path(value).stem if entry(key).path else value}")
+            value = Path(value).stem if entry(key).path and isinstance(value, str) else value
+            words.append(f"{key.rpartition('.')[2]}={value}")
     last = f" seed={fields.get('seed')}"
     return re.sub(r"[^\w .,=+()\[\]@-]", "_", " ".join(words))[: LONGEST - len(last)].strip(" .") + last
 

@@ -16,6 +16,7 @@ from straylight import config
 from straylight.callbacks import Checkpoint, Progress, Record
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
+from straylight.documents import read_json
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.checkpoints import WholeCheckpoints, read_checkpoint, to_go_on_from
@@ -69,6 +70,8 @@ def train(
     if "seed" not in cfg.data:  # a data set of the user's own whose config does not say; read when rows are
         data.seed = cfg.seed
     data.setup()
+    if resume and folder.shape.is_file():
+        data.check_same(read_json(folder.shape).get("recipe") or {})
     STOP.look()
     detector: Detector = config.build(
         cfg, "detector", shape=data.shape, context=data.context, optimizer=config.build(cfg, "optimizer")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from straylight.nn.scaling import Method, Scaling
+from straylight.nn.scaling import Method, Scaling, together
 
 #: Slots and largest |eta|: MET, which has none, electrons, muons, jets.
 RANGES = ((1, 1.0), (4, 3.0), (4, 2.1), (10, 4.0))
@@ -96,8 +96,8 @@ class ParticleScaling(Scaling):
         return found - pt.log().sum(1)
 
     @torch.no_grad()
-    def fit(self, chunks: Iterable[Tensor]) -> ParticleScaling:
-        """Fit to training rows that come in chunks of `(n, *shape)`."""
+    def fit(self, chunks: Iterable[Tensor], *, dealt: bool = False) -> ParticleScaling:
+        """As `Scaling.fit`."""
         count, mean, squares = (torch.zeros(self.shift.numel() // 3, dtype=torch.float64) for _ in range(3))
         rows = 0
         for chunk in chunks:
@@ -111,6 +111,8 @@ class ParticleScaling(Scaling):
             mean += step * (n / (count + n).clamp(min=1))
             count += n
             rows += len(chunk)
+        if dealt:
+            count, mean, squares, _, _ = together(count, mean, squares, mean, mean)
         if not rows:
             raise ValueError("scaling cannot be fitted: there is no training row")
         width = (squares / count.clamp(min=1)).sqrt()

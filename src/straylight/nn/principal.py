@@ -147,9 +147,9 @@ class Reduced(Scaling):
         self.first.forget()
         self.reduced.fill_(False)
 
-    def fit(self, chunks: Iterable[Tensor]) -> Reduced:
+    def fit(self, chunks: Iterable[Tensor], *, dealt: bool = False) -> Reduced:
         """Fit the scaling before it; `reduce` comes next."""
-        self.first.fit(chunks)
+        self.first.fit(chunks, dealt=dealt)
         return self
 
     @torch.no_grad()

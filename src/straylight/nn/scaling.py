@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from straylight import checks
@@ -138,8 +139,11 @@ class Scaling(nn.Module):
         self.fitted.fill_(self.identity)
 
     @torch.no_grad()
-    def fit(self, chunks: Iterable[Tensor]) -> Scaling:
-        """Fit to training rows that come in chunks of `(n, *shape)`."""
+    def fit(self, chunks: Iterable[Tensor], *, dealt: bool = False) -> Scaling:
+        """Fit to training rows that come in chunks of `(n, *shape)`; if each rank has its own, to those of all ranks.
+
+        Every rank must have some then, and all end with the same numbers.
+        """
         if self.method == "none":
             return self
         common = self.method.endswith("_common") or self.forgets is not None
@@ -157,6 +161,9 @@ class Scaling(nn.Module):
             mean = mean + step * (n / (count + n))
             low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
             count += n
+        if dealt:
+            all_rows, mean, squares, low, high = together(count, mean, squares, low, high)
+            count = int(all_rows.max())
         if not count:
             raise ValueError("scaling cannot be fitted: there is no training row")
         if self.method.startswith("standard"):
@@ -173,6 +180,21 @@ class Scaling(nn.Module):
         self.factor.copy_(factor.expand(self.factor.numel()).reshape(self.factor.shape))
         self.fitted.fill_(True)
         return self
+
+
+def together(count: Any, mean: Tensor, squares: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
+    """Counts, means, squares about these, and least and largest values of the rows of all ranks from those of this
+    one's, `(D,)` each."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return torch.as_tensor(count), mean, squares, low, high
+    own = torch.stack([torch.as_tensor(count).expand_as(mean).to(mean), mean, squares, low, high])
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    parts = [torch.empty_like(own, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own.to(device))
+    counts, means, summed, lows, highs = torch.stack(parts).cpu().unbind(1)
+    total = counts.sum(0)
+    joined = (means * counts).sum(0) / total.clamp(min=1)
+    return total, joined, (summed + counts * (means - joined) ** 2).sum(0), lows.amin(0), highs.amax(0)
 
 
 def pixels(shape: tuple[int, ...]) -> bool:

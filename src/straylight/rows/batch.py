@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from straylight.errors import DataError
-from straylight.rows.mapped import Mapped
-from straylight.rows.origin import Origin, beside, column_name, own
+from straylight.rows.mapped import Mapped, same_sources
+from straylight.rows.origin import Origin, beside, column_name, own, same_files
 
 HIDDEN = -1  # the label of a row whose label is not served
 
@@ -245,6 +245,7 @@ class Events:
         x = Mapped.cat(rows) if any(isinstance(x, Mapped) for x in rows) else torch.cat(rows)  # type: ignore[arg-type]
         known = [part.origin for part in parts if part.origin is not None]
         shared = isinstance(x, Mapped) and all(map(_same_places, parts))
+        shared = shared and same_sources(rows) == same_files(known)  # type: ignore[arg-type]
         origin = Origin.cat(known, x.rows if shared else None) if len(known) == len(parts) else None  # type: ignore[union-attr]
         columns = [own(part.meta) if origin is not None else part.meta for part in parts]
         return cls(

@@ -16,6 +16,7 @@ from straylight.errors import ConfigError, DataError
 from straylight.rows.batch import Batch, Events, Group, taken
 from straylight.rows.mapped import Mapped
 from straylight.rows.order import BlockShuffled, Order, Shuffled
+from straylight.rows.stretches import Stretches
 
 T = TypeVar("T")
 
@@ -28,6 +29,10 @@ class GroupLoader:
     mini-batch too small to give each rank a row joins the one before it. Rows on disk are shuffled in blocks (see
     `BlockShuffled`) and read a group at a time, in the order of the file.
 
+    By parts each of several ranks has rows of its own, see `Stretches`, shuffles among these, and has as many steps as
+    the others: its rows are spread evenly over them, so that mini-batches are of equal size but for a row a rank. Every
+    row is seen once an epoch even so.
+
     It tells Lightning its length (without one a batch is fetched before the epoch is known), shuffles by
     `set_epoch`, and keeps its place in `state_dict`, which makes a resume in mid-epoch exact.
 
@@ -38,6 +43,7 @@ class GroupLoader:
         seed, rank, world: what the permutation is drawn from, and which part of it is served.
         workers: threads that read ahead where rows are on disk; they change no batch.
         fixed: whether every epoch serves the mini-batches of the first, as where few are to be learned by heart.
+        by_parts: whether ranks have rows of their own where these are on disk.
 
     Raises:
         DataError: if there are fewer rows, or rows in a mini-batch, than ranks.
@@ -59,6 +65,7 @@ class GroupLoader:
         world: int = 1,
         workers: int = 0,
         fixed: bool = False,
+        by_parts: bool = False,
     ) -> None:
         n = len(events)
         if n < world:
@@ -77,6 +84,9 @@ class GroupLoader:
             del self._ends[-2]
         self.group = group
         self.steps = len(self._ends)
+        self._own = None
+        if by_parts and world > 1 and isinstance(events.x, Mapped):
+            self._own = Stretches(events.x, world, least=self.steps)
         self.served = len(self)  # groups of an epoch that are asked for, which a Trainer's limit makes fewer
         self.epoch = self._done = self._start = 0
         if not fixed:
@@ -95,6 +105,8 @@ class GroupLoader:
     def __iter__(self) -> Iterator[Group]:
         # a generator: Lightning calls iter before set_epoch, and the epoch is read at the first next
         n, seed = len(self.events), self.seed * 65537 + self.epoch
+        if self._own is not None:
+            n, seed = self._own.sizes[self.rank], (seed * 1_000_003 + self.rank) % 2**62
         order: Order = BlockShuffled(n, seed) if self.on_disk else Shuffled(n, seed)
         start, self._start = self._start, 0
         places = (self._place(order, number) for number in range(start, len(self)))
@@ -105,6 +117,8 @@ class GroupLoader:
     def _place(self, order: Order, number: int) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """The rows of this rank in a group of mini-batches, how many in each, and how many on all ranks."""
         first = number * self.group
+        if self._own is not None:
+            return self._own_place(self._own, order, range(first, min(first + self.group, self.steps) + 1))
         cuts = [self._ends[first - 1] if first else 0, *self._ends[first : first + self.group]]
         totals = tuple(high - low for low, high in pairwise(cuts))
         rows = order.part(cuts[0], cuts[-1])
@@ -112,6 +126,14 @@ class GroupLoader:
             return rows, totals, totals
         parts = [part[self.rank :: self.world] for part in rows.split(totals)]
         return torch.cat(parts), tuple(map(len, parts)), totals
+
+    def _own_place(self, own: Stretches, order: Order, steps: range) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """The same of rows that are this rank's own."""
+        cuts = [[step * n // self.steps for step in steps] for n in own.sizes]
+        sizes = [[high - low for low, high in pairwise(ends)] for ends in cuts]
+        here = order.part(cuts[self.rank][0], cuts[self.rank][-1])
+        rows = torch.from_numpy(own.rows(self.rank, here.numpy()))
+        return rows, tuple(sizes[self.rank]), tuple(map(sum, zip(*sizes, strict=True)))
 
     def _read(self, place: tuple[Tensor, tuple[int, ...], tuple[int, ...]]) -> Group:
         rows, sizes, totals = place
@@ -128,7 +150,7 @@ class GroupLoader:
         return Group(x, context, weight, where.argsort(), rows, sizes, totals)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self._done % max(1, self.served), "group": self.group}
+        return {"done": self._done % max(1, self.served), "group": self.group, "ranks": self._ranks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._start = self._done = int(state["done"])
@@ -137,10 +159,24 @@ class GroupLoader:
                 f"An epoch that was interrupted by {_at_a_time(state['group'])} cannot be ended by "
                 f"{_at_a_time(self.group)}: go on with the Trainer's limits and the data.group that it was begun with."
             )
+        if self._done and self._ranks != (before := state.get("ranks", self._ranks)):
+            raise ConfigError(
+                f"An epoch in which {_ranks_had(before)} cannot be ended where {_ranks_had(self._ranks)}: go on with "
+                "the trainer.devices and the data.memory_mb that it was begun with."
+            )
+
+    @property
+    def _ranks(self) -> int:
+        """How many ranks have rows of their own; none, where any row may be any rank's."""
+        return 0 if self._own is None else self.world
 
 
 def _at_a_time(group: int) -> str:
     return "single mini-batches" if group == 1 else f"groups of {group} mini-batches"
+
+
+def _ranks_had(ranks: int) -> str:
+    return f"{ranks} processes read files of their own" if ranks else "all processes read the same files"
 
 
 class BatchLoader:
@@ -156,6 +192,7 @@ class BatchLoader:
             `None` leaves them as they lie.
         rank, world: which batches are served.
         workers: threads that read ahead where rows are on disk.
+        by_parts: whether a rank is served batches that follow each other where rows are on disk and come in order.
 
     Example:
         >>> [len(batch.x) for batch in BatchLoader(Events.of(torch.zeros(10, 2)), batch_size=4)]
@@ -171,12 +208,15 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        by_parts: bool = False,
     ) -> None:
         self._order = None if seed is None else Shuffled(len(events), seed)
         self.events, self.batch_size = events, max(1, min(batch_size, len(events) // world))
         self.workers = workers if isinstance(events.x, Mapped) else 0
         starts = range(0, len(events), self.batch_size)
-        self._starts = starts[rank::world] or starts[:1]
+        neighbours = by_parts and seed is None and isinstance(events.x, Mapped)
+        low, high = (step * len(starts) // world for step in (rank, rank + 1))
+        self._starts = (starts[low:high] if neighbours else starts[rank::world]) or starts[:1]
 
     def __len__(self) -> int:
         return len(self._starts)

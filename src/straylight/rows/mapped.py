@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from straylight.errors import DataError
+
 CHUNK = 65536  # rows read together when all are
+OPEN = 256  # files of many that stay mapped
 
 
 class Mapped:
@@ -23,11 +28,12 @@ class Mapped:
     positions. Whatever order rows are asked for in, they are read in that of the file.
 
     Args:
-        sources: tensors of any float type, of equal shapes but for the first axis.
+        sources: tensors of any float type, or `Lying`, of equal shapes but for the first axis.
         rows: positions in them, `(N,)` integers; `None` for all.
         then: what is done with rows as they are read, `(n, *shape)` float32 to `(n, *other)`, one after the other, each
             row by itself.
         single: what makes rows float32, `(n, *shape)` of any type.
+        finite: whether it is known that no number of all rows is a NaN or an infinity.
 
     Example:
         >>> rows = Mapped([torch.eye(3), torch.zeros(2, 3)]).take([1, 4])
@@ -40,50 +46,49 @@ class Mapped:
 
     def __init__(
         self,
-        sources: Sequence[Tensor],
+        sources: Sequence[Any],
         rows: Any = None,
         then: Sequence[Callable[[Tensor], Tensor]] = (),
         single: Callable[[Tensor], Tensor] | None = None,
+        finite: bool = False,
     ) -> None:
         self.sources, self.rows, self._then, self._single = list(sources), rows, tuple(then), single or _float32
+        self.finite = finite
         ends = np.cumsum([len(source) for source in sources])
-        self._starts = np.concatenate([[0], ends])
+        #: Where each source begins among the positions, and where the last one ends.
+        self.starts = np.concatenate([[0], ends])
         self._event = self._read(np.empty(0, np.int64)).shape[1:]
 
     @classmethod
-    def open(cls, path: Any, single: Callable[[Tensor], Tensor] | None = None) -> Mapped:
+    def open(cls, path: Any, single: Callable[[Tensor], Tensor] | None = None, *, finite: bool = False) -> Mapped:
         """All rows of an `.npy` file, memory-mapped.
 
         Raises:
             ValueError: if the file is damaged or holds anything but rows of real numbers.
             OSError: if it cannot be read.
         """
-        try:
-            # copy on write: torch warns of arrays that it may not write to
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (EOFError, TypeError) as error:
-            raise ValueError(f"{path} holds no array of numbers ({error})") from error
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.ndim:
-            raise ValueError(f"{path} holds no rows of real numbers")
-        native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        return cls([torch.from_numpy(native.view(np.ndarray))], single=single)
+        return cls([_opened(path)], single=single, finite=finite)
 
     @classmethod
     def cat(cls, parts: Sequence[Tensor | Mapped]) -> Mapped:
-        """The rows of several, one after the other.
+        """The rows of several, one after the other; sources that all of them are of are laid down once.
 
         Raises:
             ValueError: if something different is done with their rows.
         """
-        lazy = [part if isinstance(part, Mapped) else cls([part]) for part in parts if len(part)] or [cls([parts[0]])]  # type: ignore[list-item]
+        lazy = [part if isinstance(part, Mapped) else cls([part]) for part in parts if len(part)] or [cls([parts[0]])]
         if len({part._then for part in lazy}) > 1 or len({id(part._single) for part in lazy}) > 1:
             raise ValueError("rows that are prepared differently cannot be joined")
+        first, finite = lazy[0], all(part.finite for part in lazy)
+        if same_sources(lazy):
+            joined = np.concatenate([part.places() for part in lazy])
+            return cls(first.sources, joined, first._then, first._single, finite)
         places, start = [], 0
         for part in lazy:
             places.append(part.places().astype(np.int64) + start)
-            start += int(part._starts[-1])
+            start += int(part.starts[-1])
         sources = [source for part in lazy for source in part.sources]
-        return cls(sources, np.concatenate(places), lazy[0]._then, lazy[0]._single)
+        return cls(sources, np.concatenate(places), first._then, first._single, finite)
 
     @property
     def shape(self) -> torch.Size:
@@ -99,7 +104,7 @@ class Mapped:
         return 4 * math.prod(self.shape)
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self.rows is None else len(self.rows)
+        return int(self.starts[-1]) if self.rows is None else len(self.rows)
 
     def places(self) -> np.ndarray:
         """The rows' positions in the sources, `(N,)`."""
@@ -110,9 +115,9 @@ class Mapped:
         chosen = np.asarray(rows)
         chosen = chosen if len(chosen) else chosen.astype(np.int64)
         self._check(chosen)
-        small = np.int32 if self._starts[-1] < 2**31 else np.int64
+        small = np.int32 if self.starts[-1] < 2**31 else np.int64
         places = (chosen if self.rows is None else self.rows[chosen]).astype(small)
-        return Mapped(self.sources, places, self._then, self._single)
+        return Mapped(self.sources, places, self._then, self._single, self.finite)
 
     def map(self, then: Callable[[Tensor], Tensor]) -> Mapped:
         """The same rows with something more done to them as they are read."""
@@ -145,12 +150,11 @@ class Mapped:
         ordered = len(places) < 2 or bool((places[1:] >= places[:-1]).all())
         order = None if ordered else np.argsort(places, kind="stable")
         places = places if order is None else places[order]
-        cuts = np.searchsorted(places, self._starts)
-        parts = [
-            self._single(source.index_select(0, torch.from_numpy((places[low:high] - start).astype(np.int64))))
-            for source, start, low, high in zip(self.sources, self._starts[:-1], cuts[:-1], cuts[1:], strict=True)
-            if high > low
-        ]
+        cuts = np.searchsorted(places, self.starts)
+        parts = []
+        for i in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():  # of thousands of sources, those that are read
+            here = (places[cuts[i] : cuts[i + 1]] - self.starts[i]).astype(np.int64)
+            parts.append(self._single(self.sources[i].index_select(0, torch.from_numpy(here))))
         read = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else self.sources[0][:0].float()
         if order is not None:
             back = torch.empty_like(read)
@@ -163,6 +167,69 @@ class Mapped:
     def _check(self, rows: np.ndarray) -> None:
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"there are {len(self)} rows, and none at {rows.min()} or {rows.max()}")
+
+
+class Lying:
+    """Rows of an `.npy` file that is mapped when they are read: a source of `Mapped`, of which a few hundred stay open.
+
+    Args:
+        path: the file.
+        shape: that it has, `(N, *shape)`.
+
+    Raises:
+        DataError: where rows are read, if the file is gone, damaged or of another shape.
+    """
+
+    def __init__(self, path: Path, shape: Sequence[int]) -> None:
+        self.path, self.shape = path, torch.Size(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return torch.empty(0, *self.shape[1:]) if rows == slice(0) else self._whole()[rows]
+
+    def index_select(self, axis: int, index: Tensor) -> Tensor:
+        """As of a tensor."""
+        return self._whole().index_select(axis, index)
+
+    def _whole(self) -> Tensor:
+        try:
+            known = self.path.stat()
+            whole = _kept_open(self.path, known.st_size, known.st_mtime_ns)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.path} cannot be read any more ({said}); start again when it is there.") from error
+        if whole.shape != self.shape:
+            raise DataError(f"{self.path} changed while it was in use; start again when it is whole.")
+        return whole
+
+
+def same_sources(parts: Sequence[Mapped]) -> bool:
+    """Whether rows are of the very same sources."""
+    first = parts[0].sources
+    return all(
+        len(part.sources) == len(first) and all(a is b for a, b in zip(part.sources, first, strict=True))
+        for part in parts[1:]
+    )
+
+
+@lru_cache(maxsize=OPEN)
+def _kept_open(path: Path, size: int, time: int) -> Tensor:
+    """The rows of a file as it is now."""
+    return _opened(path)
+
+
+def _opened(path: Any) -> Tensor:
+    try:
+        # copy on write: torch warns of arrays that it may not write to
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (EOFError, TypeError) as error:
+        raise ValueError(f"{path} holds no array of numbers ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.ndim:
+        raise ValueError(f"{path} holds no rows of real numbers")
+    native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(native.view(np.ndarray))
 
 
 def _float32(rows: Tensor) -> Tensor:

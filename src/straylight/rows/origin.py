@@ -19,7 +19,7 @@ What is written of a row stands in columns of these names, in `scores.parquet`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -56,16 +56,20 @@ def column_name(name: str) -> str:
 
 
 class Rows:
-    """All rows of one file.
+    """All rows of one file, or of several that are one.
 
     Args:
         file: its path, as a person is to read it.
         count: how many rows it has.
         columns: what names them beside their number, `(count,)` each, those of `data.meta` first.
+        parts: paths and rows of the files that it consists of; it alone, if left out.
     """
 
-    def __init__(self, file: str, count: int, columns: Mapping[str, Column] | None = None) -> None:
+    def __init__(
+        self, file: str, count: int, columns: Mapping[str, Column] | None = None, parts: Sequence[tuple[str, int]] = ()
+    ) -> None:
         self.file, self.count, self.columns = file, count, dict(columns or {})
+        self.parts = list(parts) or [(file, count)]
         for name, column in self.columns.items():
             if len(column) != count:
                 raise DataError(f"{file}: {name!r} has {len(column):,} rows, and the features have {count:,}.")
@@ -96,7 +100,7 @@ class Origin:
 
     def __init__(self, files: Sequence[Rows], places: NDArray[Any] | None = None, *, shared: bool = False) -> None:
         self.files = tuple(files)
-        self._starts = np.concatenate([[0], np.cumsum([file.count for file in files], dtype=np.int64)])
+        self._starts = _starts(file.count for file in files)
         self._len = int(self._starts[-1]) if places is None else len(places)
         self._bits = None if places is None or shared else _packed(places, int(self._starts[-1]))
         self._places = places if self._bits is None else None
@@ -116,16 +120,19 @@ class Origin:
 
     @classmethod
     def cat(cls, parts: Sequence[Origin], places: NDArray[Any] | None = None) -> Origin:
-        """The rows of several, one after the other; `places` if they are known."""
+        """The rows of several, one after the other; `places` if they are known. Files that all of them are of are laid
+        down once."""
         files = [file for part in parts for file in part.files]
         shared = places is not None
+        if once := same_files(parts):
+            files = list(parts[0].files)
         if places is None:
             small, start, found = _small(sum(file.count for file in files)), 0, []
             for part in parts:
                 known = part.places
                 own = np.arange(len(part), dtype=small) if known is None else known
                 found.append((own + start).astype(small, copy=False))
-                start += int(part._starts[-1])
+                start += 0 if once else int(part._starts[-1])
             places = np.concatenate(found)
         return cls(files, places, shared=shared)
 
@@ -154,17 +161,20 @@ class Origin:
         Args:
             index: positions of the rows in the split; `None` for all.
         """
-        at, file = self._found(index)
-        return at - self._starts[file] + 1
+        at, _ = self._found(index)
+        _, starts = self._parts
+        return at - starts[np.searchsorted(starts, at, side="right") - 1] + 1
 
     def file(self, index: ArrayLike | None = None) -> pa.DictionaryArray:
         """The files of rows, `(n,)`."""
         import pyarrow as pa
 
-        _, file = self._found(index)
-        paths = list(dict.fromkeys(own.file for own in self.files))
-        number = np.array([paths.index(own.file) for own in self.files], dtype=np.int32)
-        return pa.DictionaryArray.from_arrays(pa.array(number[file]), pa.array(paths, pa.string()))
+        at, _ = self._found(index)
+        names, starts = self._parts
+        number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        of = np.array([number[name] for name in names], dtype=np.int32)
+        part = np.searchsorted(starts, at, side="right") - 1
+        return pa.DictionaryArray.from_arrays(pa.array(of[part]), pa.array([*number], pa.string()))
 
     def column(self, name: str, index: ArrayLike | None = None) -> pa.ChunkedArray:
         """A column of the files for these rows, `(n,)`, of its own type; missing in a file that has no such column.
@@ -219,7 +229,7 @@ class Origin:
         """
         rows = np.asarray(index)
         numbers = [f"row {row}" for row in self.rows(rows).tolist()]
-        if len({own.file for own in self.files}) > 1:
+        if len(set(self._parts[0])) > 1:
             files = [Path(file).name for file in self.file(rows).to_pylist()]
             numbers = [f"{number} of {file}" for number, file in zip(numbers, files, strict=True)]
         name = self.identifier
@@ -234,6 +244,12 @@ class Origin:
         """The first column in which no two rows of a file have the same value."""
         shared = [name for name in self.names if all(name in own.columns for own in self.files)]
         return next((name for name in shared if all(name in own.telling for own in self.files)), None)
+
+    @cached_property
+    def _parts(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The names of all files, each part by itself, and where they begin."""
+        named = [part for file in self.files for part in file.parts]
+        return [name for name, _ in named], _starts(rows for _, rows in named)[:-1]
 
     def _found(self, index: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of rows in the files laid end to end, and the number of the file of each."""
@@ -355,6 +371,20 @@ def written(value: Any) -> str:
 def shortened(text: str) -> str:
     """A name as a figure has room for it."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _starts(counts: Iterable[int]) -> NDArray[np.int64]:
+    """Where each of several begins that are laid end to end, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(list(counts), dtype=np.int64)])
+
+
+def same_files(parts: Sequence[Origin]) -> bool:
+    """Whether rows come from the very same files."""
+    first = parts[0].files
+    return all(
+        len(part.files) == len(first) and all(a is b for a, b in zip(part.files, first, strict=True))
+        for part in parts[1:]
+    )
 
 
 def _differs(column: Column) -> bool:
