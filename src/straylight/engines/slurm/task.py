@@ -14,6 +14,8 @@ from straylight.job.order import Order
 from straylight.job.perform import ENDS
 from straylight.stopping import STOP
 
+WAIT_S = 300  # for ranks to end after the first has
+
 
 def main(arguments: list[str]) -> int:
     """Entry point. SIGINT is how a sweep ends its jobs; Slurm itself sends SIGTERM, before it takes the node away."""
@@ -62,14 +64,17 @@ def _number() -> str:
 
 def _by_srun(order: Order, folder: RunFolder) -> int:
     """Run a job of several nodes, whose ranks are tasks of one step; the exit status."""
-    command = ["srun", f"--nodes={order.nodes}", f"--ntasks-per-node={order.ranks // order.nodes}"]
-    command += ["--kill-on-bad-exit=1", "--export=ALL", "--label", sys.executable, "-m", "straylight.job", str(folder)]
-    with subprocess.Popen(command) as step:
+    command = ["srun", f"--nodes={order.nodes}", f"--ntasks-per-node={order.ranks // order.nodes}", "--export=ALL"]
+    command += ["--kill-on-bad-exit=0", f"--wait={WAIT_S}"]  # those that are left say which one is gone
+    with subprocess.Popen([*command, sys.executable, "-m", "straylight.job", str(folder)]) as step:
         while True:
             try:
-                return step.wait()
+                status = step.wait()
+                break
             except KeyboardInterrupt:
                 step.send_signal(signal.SIGTERM)  # which it hands on to the ranks, other than a SIGINT
+    result = folder.read()
+    return status or 1 if result is None else ENDS[result["status"]]
 
 
 if __name__ == "__main__":
