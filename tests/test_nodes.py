@@ -285,10 +285,10 @@ def rank():
         if end.code:
             raise
 
-_, name, port, count, *_ = sys.argv
+_, node, port, count, *_ = sys.argv
 elastic_launch(LaunchConfig(
-    min_nodes=2, max_nodes=2, nproc_per_node=int(count), run_id=name, max_restarts=0, monitor_interval=0.1,
-    rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", start_method="fork",
+    min_nodes=2, max_nodes=2, nproc_per_node=int(count), run_id="nodes", max_restarts=0, monitor_interval=0.1,
+    rdzv_backend="static", rdzv_endpoint=f"127.0.0.1:{port}", rdzv_configs={"rank": int(node)}, start_method="fork",
 ), rank)()
 """
 
@@ -329,9 +329,9 @@ def by_hand(folder: Path, count: int, *arguments: str, program: str = "strayligh
 
 def by_torchrun(folder: Path, count: int, *arguments: str) -> tuple[list[int], str, str]:
     """Two nodes of torchrun, with so many ranks each."""
-    place = [folder.name, str(free_port()), str(count)]
-    command = [sys.executable, "-W", "ignore", "-c", AGENT, *place, "train", *arguments]
-    return ended(*(Program(command, cwd=folder, env=around(folder)) for _ in range(2)))
+    port = str(free_port())
+    commands = [[sys.executable, "-c", AGENT, str(node), port, str(count), "train", *arguments] for node in range(2)]
+    return ended(*(Program(command, cwd=folder, env=around(folder)) for command in commands))
 
 
 def asked(folder: Path, ranks: int, nodes: int, *more: str) -> list[str]:
