@@ -52,9 +52,9 @@ class Cluster:
                 options.answered()
                 self._connect(str(options.address))
 
-    def nodes(self) -> list[dict[str, float]]:
-        """What each node that is there has in all."""
-        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+    def nodes(self) -> dict[str, dict[str, float]]:
+        """What each node that is there has in all, by its id."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was started for this."""
