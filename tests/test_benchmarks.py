@@ -66,9 +66,10 @@ SMALL = {
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
     "report.py": ["--sets", "1", "--detectors", "2"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
+    "score_files.py": ["--files", "4", "--rows", "8000", "--rounds", "1", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.
-STARTING = {"sweep.py", "large_data.py", "score.py"}
+STARTING = {"sweep.py", "large_data.py", "score.py", "score_files.py"}
 
 
 def test_every_benchmark_is_tested() -> None:

@@ -31,6 +31,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "loading": set(),
         "runtimes": set(),
         "trust": set(),
+        "versions": set(),
         "stopping": set(),
         "rows": TORCH,
         "batch": set(),  # where the rows' names were before

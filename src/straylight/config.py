@@ -177,15 +177,15 @@ def called(cfg: DictConfig, detector: str | None) -> str | None:
     return model.rpartition(".")[2] if isinstance(model, str) else detector
 
 
-def identity(cfg: DictConfig, *, seed: bool = True, ranged: Collection[str] = ()) -> str:
+def identity(cfg: DictConfig | Mapping[str, Any], *, seed: bool = True, ranged: Collection[str] = ()) -> str:
     """Twelve hex digits that tell what a run computes, however fast and wherever it does.
 
     Args:
-        cfg: the composed config, whose paths are absolute.
+        cfg: the composed config, whose paths are absolute, or its plain values, not resolved.
         seed: whether to tell repeats apart.
         ranged: keys that a sweep compares, see `straylight.keys.meaning`.
     """
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False) if isinstance(cfg, DictConfig) else cfg
     kept = meaning(plain, seed=seed, ranged=ranged)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 

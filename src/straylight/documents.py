@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,38 @@ def read_yaml(path: str | Path, loader: Any = None) -> Any:
         return yaml.load(text, Loader=loader or quick)
     except (yaml.YAMLError, RecursionError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def yaml_text(value: Any) -> str:
+    """Plain values as the text of a config, in which OmegaConf's loader finds the same: `1e3` in quotes stays a text.
+
+    Example:
+        >>> print(yaml_text({"name": "1e3", "note": "it's", "rate": 0.1, "none": None}), end="")
+        name: '1e3'
+        note: it's
+        rate: 0.1
+        none: null
+    """
+    import yaml
+
+    return str(yaml.dump(value, Dumper=_dumper(), sort_keys=False, default_flow_style=False, allow_unicode=True))
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+    from omegaconf._utils import is_float, is_int, yaml_is_bool
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        quoted = yaml_is_bool(data) or is_int(data) or is_float(data)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="'" if quoted else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 class _Unusual(Exception):

@@ -30,9 +30,16 @@ def main(arguments: list[str]) -> None:
     """Entry point of the command."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    for name, value in {"--top": given.top, "--explain": given.explain, "--threads": given.threads}.items():
-        if value is not None and value < (name == "--threads"):
-            parser.error(f"{name} must be {'1' if name == '--threads' else '0'} or more, not {value}")
+    for least, name, value in (
+        (0, "--top", given.top),
+        (0, "--explain", given.explain),
+        (1, "--threads", given.threads),
+        (1, "--workers", given.workers),
+    ):
+        if value is not None and value < least:
+            parser.error(f"{name} must be {least} or more, not {value}")
+    if given.workers is None and (given.engine or given.engine_option):
+        parser.error(f"{'--engine' if given.engine else '--engine-option'} is for workers: say how many by --workers")
     try:
         with working(f"opening {given.run}") as phases:
             with loading():
@@ -58,7 +65,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a run, or an exported one")
     add("files", nargs="+", metavar="FILE", help="files, patterns, folders, or - (standard input)")
-    add("-o", dest="output", metavar="OUT", help="one file .parquet .csv .csv.gz .npz; FOLDER/; F/*.csv; -")
+    add("-o", dest="output", metavar="OUT", help="a file .parquet .csv .csv.gz .npz; FOLDER/; F/*.csv; -")
     add("--threshold", action="append", metavar="T", help="the run's; or fpr=0.01 quantile=0.9 fdr=0.1 score=3")
     add("--top", type=int, metavar="N", help="print the N strangest rows (10 without -o)")
     add("--explain", type=int, default=0, metavar="K", help="the K features of each row that add most")
@@ -69,6 +76,9 @@ def _parser() -> Parser:
     add("--runtime", choices=RUNTIMES, metavar="R", help="torch, onnx or auto, the faster one")
     add("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 or auto")
     add("--threads", type=int, metavar="N", help="that compute")
+    add("--workers", type=int, metavar="N", help="that share the files, into FOLDER/")
+    add("--engine", metavar="E", help="that runs them: local, slurm or ray")
+    add("--engine-option", action="append", default=[], metavar="K=V", help="as hydra.launcher.K has it")
     add("--trust", action="append", default=[], metavar="NAME", help="whose classes may be built")
     add("--json", action="store_true", help="what came of it, as JSON")
     return parser

@@ -30,6 +30,7 @@ Several = Callable[[Order, RunFolder], int]
 
 #: How a process ends that does not see the job's folder, and one whose job another process is at.
 UNSEEN, TAKEN = 97, 98
+INTERRUPTED = 130
 TOLD_S = 2.0  # between two times that it is told how far a job is
 #: What there is to say of these, where nobody could write it into a folder.
 SAID = {
@@ -47,46 +48,50 @@ def do(path: str | Path, *, threads: int | None = None, several: Several | None 
         threads: of each process on the CPU, where the config does not say.
         several: runs a job of several machines, as whatever brought this one here can.
     """
-    from straylight.job.perform import ENDS, perform
-
     lenient()
-    folder, host = RunFolder(path), socket.gethostname()
+    folder = RunFolder(path)
     try:
         order = Order.read(folder)
     except ConfigError as error:
-        say(f"Error: {host}: {error}", error=True)
+        say(f"Error: {socket.gethostname()}: {error}", error=True)
         return UNSEEN
-    with ExitStack() as here:
-        try:
-            here.enter_context(_held(folder))
-        except ConfigError as error:
-            say(f"Error: {host}: {error}", error=True)
-            return TAKEN
-        here.callback(folder.progress.unlink, missing_ok=True)
-        print_to(folder.log(0))
-        order = taken_up(order, folder)
-        if (unlike := versions.differences(versions.here(), order.by, host)) is not None:
-            say(f"Warning: {unlike}")
-            order = replace(order, fields={**order.fields, "notices": [unlike]}).write(folder)
-        if threads is not None and order.config.get("threads") is None:
-            os.environ["OMP_NUM_THREADS"] = str(threads)  # which ranks inherit
-            import torch
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(_held(folder))
+            except ConfigError as error:
+                say(f"Error: {socket.gethostname()}: {error}", error=True)
+                return TAKEN
+            stack.callback(folder.progress.unlink, missing_ok=True)
+            return _do(order, folder, threads, several)
+    except KeyboardInterrupt:  # before it began
+        folder.write_result({"metrics": {}, "latency": [], **order.fields, "status": "interrupted"})
+        return INTERRUPTED
 
-            torch.set_num_threads(threads)
-        tell = teller(folder)
-        try:
-            if order.nodes > 1:
-                assert several is not None, "an engine that starts no ranks elsewhere was given such a job"
-                return several(order, folder)
-            if order.ranks == 1:
-                return perform(folder.path, tell=tell)
-            from straylight.engines.local.foreground import run_ranks
 
-            tell("")
-            return ENDS[run_ranks(order, folder)["status"]]
-        except KeyboardInterrupt:  # before it began
-            folder.write_result({"metrics": {}, "latency": [], **order.fields, "status": "interrupted"})
-            return ENDS["interrupted"]
+def _do(order: Order, folder: RunFolder, threads: int | None, several: Several | None) -> int:
+    from straylight.job.perform import ENDS, perform
+
+    print_to(folder.log(0))
+    order = taken_up(order, folder)
+    if (unlike := versions.differences(versions.here(), order.by, socket.gethostname())) is not None:
+        say(f"Warning: {unlike}")
+        order = replace(order, fields={**order.fields, "notices": [unlike]}).write(folder)
+    if threads is not None and order.config.get("threads") is None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # which ranks inherit
+        import torch
+
+        torch.set_num_threads(threads)
+    tell = teller(folder)
+    tell("")
+    if order.nodes > 1:
+        assert several is not None, "an engine that starts no ranks elsewhere was given such a job"
+        return several(order, folder)
+    if order.ranks == 1:
+        return perform(folder.path, tell=tell)
+    from straylight.engines.local.foreground import run_ranks
+
+    return ENDS[run_ranks(order, folder)["status"]]
 
 
 def taken_up(order: Order, folder: RunFolder) -> Order:

@@ -77,7 +77,17 @@ class Tally:
     def leave(self, reasons: Iterable[str]) -> None:
         """Rows are left out; of thousands of reasons, each with a value of its own, no more are kept."""
         for reason, count in Counter(reasons).items():
-            self.skipped[reason if reason in self.skipped or len(self.skipped) < REASONS else "other reasons"] += count
+            self._left_out(reason, count)
+
+    def take(self, other: Tally) -> None:
+        """Count the rows of another, which follow these."""
+        self.unseen.update(other.unseen)
+        self.filled += other.filled
+        for reason, count in other.skipped.items():
+            self._left_out(reason, count)
+
+    def _left_out(self, reason: str, count: int) -> None:
+        self.skipped[reason if reason in self.skipped or len(self.skipped) < REASONS else "other reasons"] += count
 
     def sentences(self) -> Iterator[str]:
         """What a person should know of it.

@@ -176,6 +176,7 @@ class Recipe:
         rules: Rules | None = None,
         tally: Tally | None = None,
         also: Sequence[str] = (),
+        start: int = 0,
     ) -> Iterator[Part]:
         """Features and context as training had them, complete, a chunk at a time, of the rows that fit.
 
@@ -184,6 +185,7 @@ class Recipe:
             rules: what is done about rows that do not fit; as the run was trained, if left out.
             tally: is told of them.
             also: further columns, as they are.
+            start: rows of the file before the first chunk.
 
         Raises:
             DataError: if a row does not fit, and the rules refuse it.
@@ -191,7 +193,7 @@ class Recipe:
         tally = Tally() if tally is None else tally
         rules = Rules.of(None, None, self.missing) if rules is None else rules
         names = self.names or None
-        fill, start = None, 0
+        fill = None
         for chunk in chunks:
             misfits = Misfits(rules, start, chunk.num_rows, tally)
             x = encoded(self, chunk, misfits)
@@ -242,13 +244,18 @@ class Recipe:
         rules: Rules | None = None,
         tally: Tally | None = None,
         also: Sequence[str] = (),
+        start: int = 0,
     ) -> Iterator[Part]:
-        """As `read`, of a file that is open."""
+        """As `read`, of a file that is open, which may hold the rows from `start` on of a larger one."""
+        chunks = source.chunks(self.columns_of(source, also), self.rows_of_chunk(source, multiple, also))
+        yield from self.parts(chunks, rules, tally, also, start)
+
+    def rows_of_chunk(self, source: Source, multiple: int = 1, also: Sequence[str] = ()) -> int:
+        """How many rows of a file are read together, but for the last."""
         wanted = self.columns_of(source, also)
         width = max(len(self.columns), sum(math.prod(source.arrays.get(name, ())[1:]) for name in wanted))
         rows = max(1, BYTES // (source.bytes_each * width))
-        chunks = source.chunks(wanted, rows // multiple * multiple or rows)
-        yield from self.parts(chunks, rules, tally, also)
+        return rows // multiple * multiple or rows
 
     def columns_of(self, source: Source, also: Sequence[str] = ()) -> list[str]:
         """The columns of a file that are read, and others.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
 from straylight import config, versions
 from straylight.atomic import replacing, write_json
+from straylight.documents import yaml_text
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
 
@@ -66,7 +67,7 @@ class Order:
             ConfigError: if it holds no order, or a damaged one.
         """
         try:
-            return TypeAdapter(cls).validate_json(folder.job.read_bytes(), strict=True)
+            return _adapter().validate_json(folder.job.read_bytes(), strict=True)
         except FileNotFoundError as error:
             raise ConfigError(f"{folder} is not the folder of a job: it holds no {folder.job.name}.") from error
         except (OSError, ValueError) as error:
@@ -80,6 +81,11 @@ class Order:
         """The same for another attempt: as another run, unless it goes on with what is there."""
         run = (folder.run if resume else None) or new_run()
         return replace(self, run=run, resume=resume, engine=None, id=None, by=versions.here()).write(folder)
+
+
+@cache
+def _adapter() -> TypeAdapter[Order]:
+    return TypeAdapter(Order)
 
 
 def placed(
@@ -106,33 +112,32 @@ def placed(
     """
     config.settle_paths(cfg)
     with read_write(cfg), open_dict(cfg):
-        hydra = cfg.pop("hydra") if "hydra" in cfg else None
-        save(folder.config, cfg)
-        cfg.paths.run = str(folder.path.absolute())
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        own: Any = {}
-        if hydra is not None:
+        if (hydra := cfg.get("hydra")) is not None:
             with read_write(hydra), open_dict(hydra):
                 for key in ("help", "hydra_help"):  # whose templates are longer than all else
                     hydra.pop(key, None)
-            cfg.hydra = hydra
-            own = OmegaConf.to_container(cfg.hydra, resolve=True, enum_to_str=True)
+        typed: Any = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+        typed.pop("hydra", None)
+        save(folder.config, typed)
+        cfg.paths.run = str(folder.path.absolute())
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        own = plain.pop("hydra", {})
     run = (folder.run if resume else None) or new_run()
-    return Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here(), nodes=nodes).write(folder)
+    order = Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here(), nodes=nodes)
+    return order.write(folder)
 
 
-def save(path: Path, node: Any) -> None:
+def save(path: Path, values: Any) -> None:
     """Write a config, or a part of one, as YAML."""
     with replacing(path) as aside:
-        aside.write_text(OmegaConf.to_yaml(node), encoding="utf-8")
+        aside.write_text(yaml_text(values), encoding="utf-8")
 
 
 def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
     """Keep what Hydra knew of the command, and what was typed, as Hydra itself does, but whole."""
     for path, plain in ((folder.hydra, {"hydra": dict(hydra)}), (folder.overrides, hydra["overrides"]["task"])):
         with replacing(path, durable=path == folder.hydra) as aside:
-            text = yaml.dump(plain, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-            aside.write_text(text, encoding="utf-8")
+            aside.write_text(yaml_text(plain), encoding="utf-8")
 
 
 def fields_of(
@@ -152,13 +157,15 @@ def fields_of(
         ranged: keys that the sweep ranges over.
     """
     config.settle_paths(cfg)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    whole, without_seed = (config.identity(plain, seed=seed, ranged=ranged) for seed in (True, False))
     return {
         "detector": config.called(cfg, choices.get("detector")),
         "data": choices.get("data"),
         "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": list(overrides),
         "ranged": sorted(ranged),
-        "config_hash": config.identity(cfg, ranged=ranged),
-        "variant": config.identity(cfg, seed=False, ranged=ranged),
+        "config_hash": whole,
+        "variant": without_seed,
         "command": shlex.join(["straylight", "train", *(overrides if command is None else command)]),
     }

@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from straylight.console import Formatter, say
+from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
 from straylight.job.order import Order, keep_hydra
@@ -18,6 +20,8 @@ from straylight.stopping import STOP
 
 #: How a process ends whose job went well, failed, or was interrupted.
 ENDS = {"ok": 0, "failed": 1, "interrupted": 130}
+#: What a job may be besides training, by the module whose `attempt` does it: a folder may name these and no other.
+OTHERS = {"score": "straylight.scoring.worker"}
 
 
 def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclude: bool = True) -> int:
@@ -38,6 +42,8 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
     if rank:
         return _follow(order, folder)
     phases = None if tell is not None else Phases()
+    if order.task != "train":
+        return _other(order, folder, tell or phases)
     with _around(order, folder) as ended:
         try:
             result = attempt(order, folder, tell or phases)
@@ -48,6 +54,16 @@ def perform(path: str | Path, *, rank: int = 0, tell: Tell | None = None, conclu
         if result["status"] == "ok" and conclude:
             logging.getLogger(__name__).info(headline(result))
     if result["status"] == "failed" and conclude:
+        say(f"Error: {result['reason']}", error=True)
+    return ENDS[result["status"]]
+
+
+def _other(order: Order, folder: RunFolder, tell: Any) -> int:
+    """Do a job that is not training."""
+    if order.task not in OTHERS:
+        raise ConfigError(f"{folder.job} asks for {order.task!r}; a job is train or {' or '.join(OTHERS)}.")
+    result = import_module(OTHERS[order.task]).attempt(order, folder, tell)
+    if result["status"] == "failed":
         say(f"Error: {result['reason']}", error=True)
     return ENDS[result["status"]]
 

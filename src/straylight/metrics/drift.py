@@ -109,6 +109,15 @@ class Compared:
         at[at] = self._values[left[at]] == new[at]
         self._between += np.bincount(2 * left + at, minlength=len(self._between))
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many new scores lie below, at, between, at, ..., and above the values of calibration."""
+        return self._between
+
+    def take(self, counts: NDArray[np.int64]) -> None:
+        """Add the counts of another that compares with the same calibration scores."""
+        self._between += counts
+
     def drift(self) -> Drift | None:
         """What there is to say; `None` without a new score."""
         rows = int(self._between.sum())

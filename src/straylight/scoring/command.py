@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,17 +15,19 @@ from straylight.errors import ConfigError
 from straylight.files.fitting import Rules
 from straylight.metrics.judge import Cut
 from straylight.phases import Phases
+from straylight.scoring.crew import EVERY_S, Unfinished, refuse_others
+from straylight.scoring.crewed import crew_of
 from straylight.scoring.inputs import Input, gathered
 from straylight.scoring.pieces import Told
 from straylight.scoring.runtime import set_threads
 from straylight.scoring.scorer import Asked, Scorer, scorer_of
 from straylight.scoring.target import Target
+from straylight.scoring.tasks import Folder
 from straylight.scoring.wanted import Wanted
 from straylight.scoring.work import PART, Report, score_files
 from straylight.sweep.lease import leased
 
 TOP = 10  # of the strangest rows, where nothing is written
-EVERY_S = {True: 0.5, False: 10.0}  # between two lines, in a terminal and elsewhere
 NONE = "none"
 
 
@@ -40,10 +43,14 @@ def score(given: argparse.Namespace, phases: Phases) -> Report:
         DataError: if the files do not fit.
     """
     target = Target.of(given.output)
+    crew = crew_of(given, target, phases) if given.workers is not None else None
     threads = set_threads(given.threads)
+    device = given.device if crew is None else "cpu"  # whoever has others score needs none
     with _scratch(target) as scratch:
+        if crew is None:
+            refuse_others(Folder(scratch))
         inputs = gathered(given.files, sys.stdin.buffer, scratch, target.folder)
-        scorer = scorer_of(given.run, Asked(scratch, given.runtime, given.device, threads, given.trust))
+        scorer = scorer_of(given.run, Asked(scratch, given.runtime, device, threads, given.trust))
         top = given.top if given.top is not None else 0 if given.output else TOP
         wanted = Wanted(
             cuts=tuple(_cuts(given.threshold, scorer, phases)),
@@ -53,6 +60,8 @@ def score(given: argparse.Namespace, phases: Phases) -> Report:
             explain=given.explain,
             top=top,
         )
+        if crew is not None:
+            return crew.score(scorer, inputs, target, wanted, scratch)
         watch = _Watch(phases, len(inputs))
         return score_files(scorer, inputs, target, wanted, scratch, watch.progress, watch.done)
 
@@ -78,25 +87,32 @@ def _scratch(target: Target) -> Iterator[Path]:
             yield Path(folder)
         return
     made = [folder for folder in (place.parent, *place.parents) if not folder.exists()]
-    interrupted = False
     try:
         with leased(place, alone=True, what="command that scores to the same place"):
+            before = Folder(place).tasks.exists()
             for left in place.glob(f"*{PART}"):
                 left.unlink()
             try:
                 yield place
-            except KeyboardInterrupt:
-                interrupted = True
+            except (KeyboardInterrupt, Unfinished):
                 raise
-            finally:
-                if not interrupted:
-                    for left in place.iterdir():
-                        if not left.name.startswith(".lease"):
-                            left.unlink()
+            except BaseException:
+                if not before:  # what workers have done so far is not for a typing error to undo
+                    _clear(place)
+                raise
+            _clear(place)
     finally:
         for empty in dict.fromkeys([place, *made]):
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
+
+
+def _clear(place: Path) -> None:
+    for left in place.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif not left.name.startswith(".lease"):
+            left.unlink()
 
 
 class _Watch:

@@ -27,17 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Piece:
-    """The scores of a file, aside.
+    """The scores of a file, aside, or of some of its rows.
 
     Attributes:
         path: of the piece.
         file: what the file is called.
-        told: what is known of its rows.
+        told: what is known of all rows of the file.
+        rows: of the piece, if they are not all of them.
     """
 
     path: Path
     file: str
     told: Told
+    rows: range | None = None
+
+    @property
+    def count(self) -> int:
+        """How many rows it has."""
+        return self.told.rows if self.rows is None else len(self.rows)
 
 
 @dataclass
@@ -57,8 +64,7 @@ class Whole:
     named: bool
 
     def __post_init__(self) -> None:
-        self.rows = sum(piece.told.rows for piece in self.pieces)
-        self.scored = sum(piece.told.scored for piece in self.pieces)
+        self.rows = sum(piece.count for piece in self.pieces)
         self._columns = joined([schema_of(piece.path) for piece in self.pieces])
         self._ranks = ranks(self._scores, self.rows, self.scratch / "ranks.npy")
         self._cuts = [cut if cut.fdr is None else self._by_p(cut, cut.fdr) for cut in self.wanted.cuts]
@@ -87,7 +93,7 @@ class Whole:
     def _each(self) -> Iterator[tuple[Piece, pa.Table]]:
         start = 0
         for piece in self.pieces:
-            row = 1
+            row = 1 if piece.rows is None else piece.rows.start + 1
             for part in batches(piece.path):
                 table = part if part.schema.equals(self._columns) else fitted(part, self._columns)
                 yield piece, self._finished(table, piece, row, self._ranks[start : start + len(table)])

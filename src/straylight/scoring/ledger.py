@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any]) -> None:
-        self.path, self._job = path, json.loads(json.dumps(job))
+        self.path, self._job = path, _read_again(job)
         self.known: dict[str, Any] = {}
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
@@ -47,12 +48,29 @@ class Ledger:
             held = path.stat()
         except OSError:
             return None
-        if entry is None or entry["made_of"] != json.loads(json.dumps(made_of)):
+        if entry is None or entry["made_of"] != _read_again(made_of):
             return None
         return entry["known"] if [held.st_size, held.st_mtime_ns] == entry["is"] else None
 
-    def enter(self, path: Path, aside: Path, made_of: Any, known: Mapping[str, Any]) -> None:
-        """Enter a file that stands aside and is to take its place next."""
+    def enter(self, path: Path, aside: Path, made_of: Any, known: Mapping[str, Any], digest: bool = False) -> None:
+        """Enter a file that stands aside and is to take its place next, with its SHA-256 if that is wanted."""
         held = aside.stat()
-        self.known[path.name] = {"made_of": made_of, "is": [held.st_size, held.st_mtime_ns], "known": dict(known)}
+        entry = {"made_of": made_of, "is": [held.st_size, held.st_mtime_ns], "known": dict(known)}
+        if digest:
+            with aside.open("rb") as file:
+                entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        self.known[path.name] = entry
+        self.write()
+
+    def take(self, path: Path, other: Ledger) -> None:
+        """Take over what another ledger of the same job says of a file; `write` keeps it."""
+        self.known[path.name] = other.known[path.name]
+
+    def write(self) -> None:
+        """Keep all that it says."""
         write_json(self.path, {"job": self._job, "files": self.known})
+
+
+def _read_again(value: Any) -> Any:
+    """Plain values as they are once they were written and read."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)

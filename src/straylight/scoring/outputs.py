@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -107,7 +108,8 @@ def _npz(path: Path, parts: Parts, rows: int) -> None:
     schema = next(parts(None)).schema
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=1) as archive:
         for name in schema.names:
-            dtype = max((_plain(table, name).dtype for table in parts([name])), key=lambda kind: kind.itemsize)
+            # whole numbers, of which some are missing among other rows, are floats there
+            dtype = reduce(np.promote_types, (_plain(table, name).dtype for table in parts([name])))
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows,)}
                 np.lib.format.write_array_header_1_0(file, header)

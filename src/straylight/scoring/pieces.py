@@ -6,7 +6,8 @@ by a false-discovery rate, is added when pieces become outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +46,51 @@ class Told:
     notices: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Counted:
+    """What is known of the rows of a piece, which may be some of a file's.
+
+    Attributes:
+        rows, scored: see `Told`.
+        ignored: of which columns nothing is used, in sentences.
+        tally: of rows that did not fit.
+    """
+
+    rows: int = 0
+    scored: int = 0
+    ignored: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, of which `of_json` makes it again."""
+        tally = {"unseen": dict(self.tally.unseen), "filled": self.tally.filled, "skipped": dict(self.tally.skipped)}
+        return {"rows": self.rows, "scored": self.scored, "ignored": self.ignored, "tally": tally}
+
+    @classmethod
+    def of_json(cls, known: Mapping[str, Any]) -> Counted:
+        """What `to_json` made plain values of."""
+        tally = known["tally"]
+        held = Tally(Counter(tally["unseen"]), tally["filled"], Counter(tally["skipped"]))
+        return cls(known["rows"], known["scored"], known["ignored"], held)
+
+
+def told_of(pieces: Sequence[Counted]) -> Told:
+    """What is known of a file whose rows are those of pieces that follow each other."""
+    tally = Tally()
+    for piece in pieces:
+        tally.take(piece.tally)
+    notices = [*pieces[0].ignored, *tally.sentences()]
+    return Told(sum(piece.rows for piece in pieces), sum(piece.scored for piece in pieces), notices=notices)
+
+
 def write_piece(
-    scorer: Scorer, given: Input, wanted: Wanted, path: Path, progress: Callable[[int, int | None], None]
-) -> Told:
+    scorer: Scorer,
+    given: Input,
+    wanted: Wanted,
+    path: Path,
+    progress: Callable[[int, int | None], None],
+    rows: range | None = None,
+) -> Counted:
     """Score a file.
 
     Args:
@@ -56,31 +99,31 @@ def write_piece(
         wanted: what is wanted of each row.
         path: of the piece.
         progress: is told how many rows are done, and how many there are, if that is known.
+        rows: which of a Parquet file are scored; `None` for all.
 
     Raises:
         DataError: if the file, or a row of it, does not fit.
     """
     import pyarrow as pa
 
-    told, tally = Told(), Tally()
+    counted = Counted()
     with about(given.path), ExitStack() as stack:
-        source = scorer.opened(given.path)
+        source = scorer.opened(given.path, rows)
         names, recipe = scorer.identifiers(source), scorer.recipe_of(source)
-        told.notices += ignored(source.names, {*recipe.wanted, *names, *wanted.keep, *scorer.others})
+        counted.ignored = ignored(source.names, {*recipe.wanted, *names, *wanted.keep, *scorer.others})
         also = list(dict.fromkeys([*names, *wanted.keep]))
-        rows = source.known_rows(recipe.columns_of(source, also)[0])
+        count = source.known_rows(recipe.columns_of(source, also)[0])
         schema = None
-        for part in scorer.parts(source, wanted.rules, tally, also):
+        for part in scorer.parts(source, wanted.rules, counted.tally, also):
             table = of_part(scorer, part, wanted, also)
             if schema is None:
                 schema = table.schema
                 writer = stack.enter_context(pa.ipc.new_file(str(path), table.schema))
             writer.write_table(table.cast(schema), max_chunksize=ROWS)
-            told.rows += part.rows
-            told.scored += len(part.x)
-            progress(told.rows, rows)
-    told.notices += tally.sentences()
-    return told
+            counted.rows += part.rows
+            counted.scored += len(part.x)
+            progress(counted.rows, count)
+    return counted
 
 
 def ignored(names: list[str], used: set[str]) -> list[str]:

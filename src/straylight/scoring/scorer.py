@@ -25,6 +25,7 @@ from straylight.rows.batch import HIDDEN, Batch
 from straylight.rows.loaders import read_ahead
 from straylight.run import Run
 from straylight.scoring.exported import Exported
+from straylight.scoring.ranges import Rows
 from straylight.scoring.runtime import WORTH, Function, faster, onnx, put
 
 Scores = NDArray[np.float32]
@@ -81,11 +82,11 @@ class Scorer:
         )
         return {"run": self.run.folder.name, "made": made, "runtime": self.runtime}
 
-    def opened(self, path: Path) -> Source:
-        """A file of new rows."""
+    def opened(self, path: Path, rows: range | None = None) -> Source:
+        """A file of new rows, or of some of those of a Parquet file."""
         recipe = self.run.recipe(path)
         self._recipes[path] = recipe
-        return open_file(path, dialect=Dialect.of(recipe.csv))
+        return open_file(path, dialect=Dialect.of(recipe.csv)) if rows is None else Rows(path, rows)
 
     def recipe_of(self, source: Source) -> Recipe:
         """How the events of a file are read that was opened here."""
@@ -104,8 +105,17 @@ class Scorer:
 
     def parts(self, source: Source, rules: Rules, tally: Tally, also: Sequence[str]) -> Iterator[Part]:
         """Its rows as the detector takes them."""
-        size = min(BATCH, self.run.detector.rows_at_once)
-        return read_ahead(self.recipe_of(source).of(source, size, rules, tally, also))
+        start = source.rows.start if isinstance(source, Rows) else 0
+        return read_ahead(self.recipe_of(source).of(source, self._multiple, rules, tally, also, start))
+
+    def rows_of_chunk(self, source: Source, keep: Sequence[str]) -> int:
+        """How many of its rows are scored together, with so many columns beside the scores."""
+        also = list(dict.fromkeys([*self.identifiers(source), *keep]))
+        return self.recipe_of(source).rows_of_chunk(source, self._multiple, also)
+
+    @property
+    def _multiple(self) -> int:
+        return min(BATCH, self.run.detector.rows_at_once)
 
     def scores(self, part: Part, members: bool = False) -> tuple[Scores, NDArray[np.float32] | None]:
         """The scores of a part, `(m,)`, and of an ensemble's members, `(m, M)`, if they are wanted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,3 +50,13 @@ class Wanted:
             "members": self.members,
             "explain": self.explain,
         }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, of which `of_json` makes it again."""
+        return {**self.identity(), "top": self.top}
+
+    @classmethod
+    def of_json(cls, known: Mapping[str, Any]) -> Wanted:
+        """What `to_json` made plain values of."""
+        cuts = tuple(Cut(*cut) for cut in known["cuts"])
+        return cls(**{**known, "cuts": cuts, "rules": Rules(*known["rules"]), "keep": tuple(known["keep"])})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
@@ -13,16 +14,19 @@ from straylight.engines.base import Engine
 from straylight.errors import ConfigError
 from straylight.sweep.board import Board
 from straylight.sweep.command import Command
+from straylight.sweep.composer import Composer
 from straylight.sweep.job import Job
 from straylight.sweep.lease import leased
 from straylight.sweep.manifest import Manifest
 from straylight.sweep.points import Points, trusted_job
 from straylight.sweep.sweep import History, Policy, Sweep
 
+AT_ONCE = 200  # configs that are looked at by one question
+
 
 def launch(
     cfg: DictConfig,
-    loader: Any,
+    compose: Composer,
     job_overrides: Sequence[Sequence[str]],
     first: int,
     *,
@@ -35,7 +39,7 @@ def launch(
 
     Args:
         cfg: the sweep's config.
-        loader: Hydra's, which composes configs.
+        compose: the configs of its jobs.
         job_overrides: of each job.
         first: the number of the first.
         engine: runs them.
@@ -54,7 +58,7 @@ def launch(
     for job in jobs:  # what tells it from the others
         job.what = " ".join(o for o in filter_overrides(job.overrides) if o not in shared)
     first_batch = not history.seen
-    points = Points(cfg, loader, history.seen, command)
+    points = Points(cfg, compose, history.seen, command)
     command.phases.done()  # the board says how far the jobs are
     with (
         nullcontext() if command.resume else leased(points.folder.path, alone=False),  # which who resumes holds already
@@ -68,7 +72,7 @@ def launch(
 
 def look_at(
     cfg: DictConfig,
-    loader: Any,
+    compose: Composer,
     job_overrides: Iterable[Sequence[str]],
     ask: Callable[..., list[str]],
     trust: Collection[str] | None = None,
@@ -79,7 +83,7 @@ def look_at(
 
     Args:
         cfg: the sweep's config.
-        loader: Hydra's, which composes configs.
+        compose: the configs of its jobs.
         job_overrides: of these jobs.
         ask: calls a function, with its arguments, in a process that has imported what configs name.
         trust: what they may build, where they came with a folder; `None` where they were typed.
@@ -88,19 +92,26 @@ def look_at(
     Raises:
         ConfigError: for the first value that does not fit, before there is any job or folder.
     """
-    plain = []
-    for overrides in job_overrides:
-        composed = loader.load_sweep_config(cfg, list(overrides))
-        trusted_job(composed, cfg, trust)
-        with read_write(composed), open_dict(composed):
-            composed.pop("hydra")
-            composed.paths.run = "."
-        try:
-            values: Any = OmegaConf.to_container(composed, resolve=True)
-        except OmegaConfBaseException:  # of that one job, which fails by itself and says so
-            continue
-        if nodes:
-            values["trainer"].pop("num_nodes", None)  # which by itself would wait for machines that nobody starts
-        plain.append(values)
-    if wrong := ask(config.faults, plain):
-        raise ConfigError(wrong[0])
+    plain = (_values(cfg, compose, overrides, trust, nodes) for overrides in job_overrides)
+    known = (values for values in plain if values is not None)
+    while some := list(islice(known, AT_ONCE)):
+        if wrong := ask(config.faults, some):
+            raise ConfigError(wrong[0])
+
+
+def _values(
+    cfg: DictConfig, compose: Composer, overrides: Sequence[str], trust: Collection[str] | None, nodes: bool
+) -> dict[str, Any] | None:
+    """The config of a job as plain values; `None` of one that fails by itself and says so."""
+    composed = compose(overrides)
+    trusted_job(composed, cfg, trust)
+    with read_write(composed), open_dict(composed):
+        composed.pop("hydra")
+        composed.paths.run = "."
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException:
+        return None
+    if nodes:
+        values["trainer"].pop("num_nodes", None)  # which by itself would wait for machines that nobody starts
+    return dict(values)

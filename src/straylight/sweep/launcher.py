@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from straylight.engines.base import Engine
+    from straylight.sweep.composer import Composer
 
 #: What becomes of jobs, on whichever engine; see `straylight.sweep.sweep.Policy`.
 POLICY = {"retry": 0, "timeout_s": None, "fail_fast": False, "grace_s": 10.0}
@@ -47,7 +48,16 @@ class EngineLauncher(Launcher):
         from straylight.sweep.command import Command
 
         self.config, self.loader = config, hydra_context.config_loader
+        self._compose: Any = None
         self.command = Command.of(task_function)
+
+    @property
+    def compose(self) -> "Composer":
+        """What composes the configs of jobs, which remembers what many of them have in common."""
+        from straylight.sweep.composer import Composer
+
+        self._compose = self._compose or Composer(self.config, self.loader)
+        return self._compose
 
     def look_at(self, job_overrides: Iterable[Sequence[str]]) -> None:
         """Refuse values that do not fit, before there is any job or folder."""
@@ -59,7 +69,7 @@ class EngineLauncher(Launcher):
         Policy(**self.policy)
         self.command.phases("loading torch and Lightning")
         warm()
-        look_at(self.config, self.loader, job_overrides, ask, self.command.trust, nodes=self.nodes)
+        look_at(self.config, self.compose, job_overrides, ask, self.command.trust, nodes=self.nodes)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from straylight.sweep.launch import launch
@@ -71,7 +81,7 @@ class EngineLauncher(Launcher):
         try:
             return launch(
                 self.config,
-                self.loader,
+                self.compose,
                 job_overrides,
                 initial_job_idx,
                 engine=engine,

@@ -21,6 +21,7 @@ from straylight.job.order import Order, fields_of
 from straylight.overrides import ranged, value_of
 from straylight.result import headline
 from straylight.sweep.command import Command
+from straylight.sweep.composer import Composer
 from straylight.sweep.figures import without_figures
 from straylight.sweep.job import Job
 from straylight.trust import check, check_hydra
@@ -33,16 +34,17 @@ class Points:
 
     Args:
         cfg: the sweep's config.
-        loader: Hydra's, which composes configs.
+        compose: the configs of its jobs.
         seen: jobs of the sweep by their identity; those made ready are added.
         command: says whether jobs of before are looked for in the sweep's folder, and what configs may build.
     """
 
-    def __init__(self, cfg: DictConfig, loader: Any, seen: dict[str, Job], command: Command) -> None:
-        self.cfg, self.loader, self.seen, self.trust = cfg, loader, seen, command.trust
+    def __init__(self, cfg: DictConfig, compose: Composer, seen: dict[str, Job], command: Command) -> None:
+        self.cfg, self.compose, self.seen, self.trust = cfg, compose, seen, command.trust
         self.folder = SweepFolder(Path(cfg.hydra.sweep.dir).absolute())
         asked: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
         params = asked["sweeper"].get("params") or {}
+        self.numbered = asked["sweep"]["subdir"] == NUMBERED
         self.ranged = ranged([*asked["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())])
         self._known = dict(self._before()) if command.resume else {}
 
@@ -64,7 +66,7 @@ class Points:
             raise ConfigError(config.explain(error) or f"{type(error).__name__}: {error}") from error
 
     def _composed(self, job: Job, typed: str) -> str | None:
-        composed = self.loader.load_sweep_config(self.cfg, job.overrides)
+        composed = self.compose(job.overrides)
         trusted_job(composed, self.cfg, self.trust)
         overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
         job.fields = fields_of(composed, composed.hydra.runtime.choices, overrides, ranged=self.ranged)
@@ -98,9 +100,10 @@ class Points:
 
     def _named(self, composed: DictConfig) -> RunFolder:
         """A folder that nobody else has, made for the job."""
-        given: Any = OmegaConf.to_container(self.cfg.hydra.sweep, resolve=False)
+        if self.numbered:
+            return self.folder.claim(str(composed.hydra.job.num), True)
         HydraConfig.instance().set_config(composed)
-        return self.folder.claim(str(OmegaConf.select(composed, "hydra.sweep.subdir")), given["subdir"] == NUMBERED)
+        return self.folder.claim(str(OmegaConf.select(composed, "hydra.sweep.subdir")), False)
 
     def _before(self) -> Iterator[tuple[str, RunFolder]]:
         """The jobs in the sweep's folder, by the hash of their configs; of several alike one that ended well."""

@@ -182,7 +182,7 @@ class Sweep:
         if job.config is None:
             job.order = Order.read(job.folder).again(job.folder, resume=job.resume)
             return job.order
-        HydraConfig.instance().set_config(job.config)
+        HydraConfig.instance().cfg = job.config  # which nothing else of Hydra's refers to: no copy is needed
         ranks, gpus, nodes = job.asked.ranks * job.asked.nodes, job.asked.gpus, job.asked.nodes
         job.order = placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus, nodes=nodes)
         return job.order

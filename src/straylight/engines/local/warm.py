@@ -28,6 +28,7 @@ MODULES = (
     "straylight.export",
     "straylight.job.perform",
     "straylight.job.train",
+    "straylight.scoring.worker",
     "straylight.sweep.launch",
 )
 

@@ -235,7 +235,7 @@ class SlurmEngine:
 
     def _numbers(self, ids: Iterable[str]) -> list[str]:
         known = (self._known.get(id) for id in ids)
-        return [line.number for line in known if line is not None and line.state in WAITING | GOING]
+        return sorted(line.number for line in known if line is not None and line.state in WAITING | GOING)
 
 
 def _ended(line: Line, log: str) -> Ended:

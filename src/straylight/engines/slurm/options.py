@@ -63,6 +63,11 @@ class Options:
         self._looks("time", r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", "minutes, or as 2:00:00 or 1-12")
         self._looks("memory", r"\d+[KMGT]?", "megabytes, or as 16G")
         self._looks("gpus", r"([\w.-]+:)?\d+", "a number, or as a100:2")
+        if str(self.time).isdigit() and int(str(self.time)) * 60 < 3 * WARNED_S:
+            raise ConfigError(
+                f"hydra.launcher.time={self.time} leaves a job no time: it is asked for a checkpoint one or two "
+                f"minutes before the end; give at least {3 * WARNED_S // 60}."
+            )
         for name in ("partition", "account", "python"):
             self._looks(name, r"[^\s\0]+", "one word")
         for name in ("setup", "environment"):
@@ -76,9 +81,7 @@ class Options:
             raise ConfigError(f"hydra.launcher.extra must hold options of sbatch by their names, not {self.extra!r}.")
         for name, value in self.extra.items():
             if not re.fullmatch(r"[a-z][a-z-]*", str(name)) or "\n" in str(value):
-                raise ConfigError(
-                    f"hydra.launcher.extra.{name}={value!r} is no option of sbatch, as constraint=a100 is."
-                )
+                raise ConfigError(f"hydra.launcher.extra.{name}={value!r} is no option of sbatch's, as qos=long is.")
             if name in OURS:
                 raise ConfigError(f"hydra.launcher.extra.{name} cannot be set: jobs are told apart by it.")
 

@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _told)
     status = node.do(folder.path, threads=_cpus(), several=_by_srun)
+    for number in (signal.SIGINT, signal.SIGTERM):  # it has ended, and is told so once more when it is queued again
+        signal.signal(number, signal.SIG_IGN)
     if status == ENDS["interrupted"] and STOP.by == signal.SIGTERM:
         _go_on_later(folder, times)
     return status
