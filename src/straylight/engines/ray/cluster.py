@@ -45,6 +45,7 @@ class Cluster:
         if not self._connected:
             self.started = False
             return
+        _keep_quiet(ray)
         with _own_signals():
             if self.started:
                 self._start()
@@ -124,6 +125,14 @@ class _Place:
         shutil.rmtree(self.path, ignore_errors=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+def _keep_quiet(ray: Any) -> None:
+    """Have Ray not print the logs of a node that died amid what a sweep tells, whatever `log_to_driver` says."""
+    with suppress(AttributeError):  # of another version, which may print them
+        worker = ray._private.worker
+        assert callable(worker.print_to_stdstream)
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _give_up() -> None:
