@@ -348,7 +348,7 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, no
         (tmp_path / "go").touch()
         out, _ = sweep.communicate(timeout=300)
         assert sweep.returncode == 0, out
-        assert out.count("again: The job lost its node") == 1
+        assert out.count("again: The job lost its node") == 1 and "Raylet is terminated" not in out
         assert [result["status"] for result in SweepFolder(here).results()] == ["ok"] * 2
         assert "0" not in (tmp_path / "epochs").read_text().split(), "it went on from its last epoch"
     finally:
@@ -402,7 +402,7 @@ def test_nothing_is_left_of_a_sweep_that_is_killed(crashing, fresh, tmp_path, mo
 def test_a_job_of_two_nodes_has_a_rank_on_each_and_trains_as_one_process_does(on_ray, straylight_train) -> None:
     import numpy as np
 
-    common = ("data=blobs", "detector=vae", "seed=1", "trainer.max_epochs=3")
+    common = ("data=blobs", "detector=autoencoder", "seed=1", "trainer.max_epochs=3")
     ended = on_ray(*common, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "+trainer.num_nodes=2")
     assert ended.status == 0, ended.out + ended.err
     folder = RunFolder(ended.result["folder"])
@@ -410,5 +410,5 @@ def test_a_job_of_two_nodes_has_a_rank_on_each_and_trains_as_one_process_does(on
     one = straylight_train(*LEAN, *common, "trainer.accelerator=cpu", output="one", pictures=False)
     alone = RunFolder(one.result["folder"])
     np.testing.assert_allclose(
-        folder.columns(folder.scores)["score"], alone.columns(alone.scores)["score"], rtol=1e-3, atol=1e-4
+        folder.columns(folder.scores)["score"], alone.columns(alone.scores)["score"], rtol=1e-4, atol=1e-4
     )

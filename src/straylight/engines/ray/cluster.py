@@ -45,6 +45,7 @@ class Cluster:
         if not self._connected:
             self.started = False
             return
+        _keep_quiet(ray)
         with _own_signals():
             if self.started:
                 self._start()
@@ -52,9 +53,9 @@ class Cluster:
                 options.answered()
                 self._connect(str(options.address))
 
-    def nodes(self) -> list[dict[str, float]]:
-        """What each node that is there has in all."""
-        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+    def nodes(self) -> dict[str, dict[str, float]]:
+        """What each node that is there has in all, by its id."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was started for this."""
@@ -124,6 +125,14 @@ class _Place:
         shutil.rmtree(self.path, ignore_errors=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+def _keep_quiet(ray: Any) -> None:
+    """Have Ray not print the logs of a node that died amid what a sweep tells, whatever `log_to_driver` says."""
+    with suppress(AttributeError):  # of another version, which may print them
+        worker = ray._private.worker
+        assert callable(worker.print_to_stdstream)
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _give_up() -> None:

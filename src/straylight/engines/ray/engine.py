@@ -23,6 +23,7 @@ from straylight.job.devices import Asked
 QUEUED = 500  # jobs that wait at Ray; more wait here
 CALLS = 200  # tasks that a worker of Ray's takes, one after the other
 LOOKED_S = 10.0  # between two looks at the nodes
+NOTICED_S = 60.0  # in which Ray notices that a node is gone; until then it would give it new tasks
 INSIST_S = 5.0  # after which a task that does not end has its worker killed
 PATIENCE_S = 40.0  # for the other nodes of a job to end by themselves when one has
 
@@ -37,17 +38,20 @@ class _Job:
         tasks: what Ray calls its tasks, one for each node.
         group: the resources of several nodes that are held together.
         state: how far it has told to be, and `told_at` when that was looked at.
-        ended: how tasks ended, by the number of the node, in that order.
+        ended: how tasks ended, by the number of the node, in that order; `lost` are those, and since when, of which it
+            is not known whether they lost a node of those that were `there`.
         asked: whether it was told to end; `kill_at` is when it must have.
     """
 
     folder: RunFolder
     needs: Needs
     tasks: list[Any]
+    there: frozenset[str]
     group: Any = None
     state: Running = field(default_factory=lambda: Running(queued=True))
     told_at: float = 0.0
     ended: dict[int, Ended] = field(default_factory=dict)
+    lost: dict[int, float] = field(default_factory=dict)
     asked: bool = False
     kill_at: float | None = None
 
@@ -82,7 +86,7 @@ class RayEngine:
         common = {"max_calls": CALLS, "max_retries": 0, "runtime_env": {"env_vars": environment}}
         self._run, self._meet = self._ray.remote(**common)(task.run), self._ray.remote(**common)(ranks.meet)
         self._jobs: dict[str, _Job] = {}
-        self._nodes: list[dict[str, float]] = []
+        self._nodes: Mapping[str, Mapping[str, float]] = {}
         self._nodes_at: float | None = None
 
     # submitting
@@ -103,7 +107,7 @@ class RayEngine:
         work = Work(str(folder.path.absolute()), max(1, int(needs.cpus) // asked.ranks), str(Path.cwd()))
         resources = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "name": folder.path.name}
         if needs.nodes == 1:
-            job = _Job(folder, needs, [self._run.options(**resources).remote(work)])
+            job = _Job(folder, needs, [self._run.options(**resources).remote(work)], frozenset(self._nodes))
         else:
             job = self._on_several(folder, needs, work, asked.ranks, resources)
         id = secrets.token_hex(8)
@@ -125,18 +129,24 @@ class RayEngine:
             )
             for number, strategy in enumerate(there)
         ]
-        return _Job(folder, needs, tasks, group)
+        return _Job(folder, needs, tasks, frozenset(self._nodes), group)
 
     def _fits(self, needs: Needs) -> bool:
         """Whether there are nodes that have what is needed, whatever they do now."""
-        now = time.monotonic()
-        if self._nodes_at is None or now - self._nodes_at > LOOKED_S:
-            self._nodes, self._nodes_at = self._cluster.nodes(), now
-        fitting = [has for has in self._nodes if has.get("CPU", 0) >= needs.cpus and has.get("GPU", 0) >= needs.gpus]
+        self._look_at_nodes(LOOKED_S)
+        fitting = [
+            has for has in self._nodes.values() if has.get("CPU", 0) >= needs.cpus and has.get("GPU", 0) >= needs.gpus
+        ]
         return len(fitting) >= needs.nodes
 
+    def _look_at_nodes(self, seconds: float) -> None:
+        """Ask which there are, if that is known from before so many seconds."""
+        now = time.monotonic()
+        if self._nodes_at is None or now - self._nodes_at > seconds:
+            self._nodes, self._nodes_at = self._cluster.nodes(), now
+
     def _no_place(self, needs: Needs) -> str:
-        has = [amounts(has.get("CPU", 0), has.get("GPU", 0)) for has in self._nodes]
+        has = [amounts(has.get("CPU", 0), has.get("GPU", 0)) for has in self._nodes.values()]
         there = ", ".join(f"{has.count(one)} of {one}" for one in sorted(set(has)))
         return (
             f"It asks for {needs.words} (hydra.launcher.cpus, hydra.launcher.gpus, threads, trainer.devices), and the "
@@ -159,7 +169,10 @@ class RayEngine:
             return Ended(None)
         for number, ref in enumerate(job.tasks):
             if ref in ended and number not in job.ended:
-                job.ended[number] = self._ended(job, number)
+                how = self._ended(job, number)
+                if how.lost and not self._noticed(job, number):
+                    continue
+                job.ended[number] = how
                 if job.kill_at is None:
                     job.kill_at = time.monotonic() + PATIENCE_S  # for the others
         if not job.goes_on:
@@ -177,6 +190,12 @@ class RayEngine:
                 lacking = "" if self._fits(job.needs) else f"no node has {job.needs.words} now"
                 job.state = Running(lacking, queued=True)
         return job.state
+
+    def _noticed(self, job: _Job, number: int) -> bool:
+        """Whether Ray knows of the node that a task has lost, or has had the time to."""
+        self._look_at_nodes(node.TOLD_S)
+        since = job.lost.setdefault(number, time.monotonic())
+        return not job.there <= self._nodes.keys() or time.monotonic() - since > NOTICED_S
 
     def _ended(self, job: _Job, number: int) -> Ended:
         """How a task ended, by what it returned or what Ray says of it."""
@@ -200,8 +219,8 @@ class RayEngine:
 
     def wait(self, ids: Collection[str], seconds: float) -> None:
         """See `Engine`."""
-        refs = [ref for id in ids if id in self._jobs for ref in self._jobs[id].goes_on]
-        if refs:
+        jobs = [job for id in ids if (job := self._jobs.get(id)) is not None and not job.lost]
+        if refs := [ref for job in jobs for ref in job.goes_on]:
             self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
         else:
             time.sleep(seconds)
