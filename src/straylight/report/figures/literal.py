@@ -1,13 +1,14 @@
 """Names are shown as they are: a dollar in one begins no formula; but a very long one is cut."""
 
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from straylight.report.figures.remembered import remembered, texts
+from straylight.report.figures.remembered import can_be, remembered, texts
 from straylight.report.figures.ticks import in_view
 
 LONG = 120  # characters of a line
@@ -62,7 +63,7 @@ def save(figure: Figure, file: Any, **options: Any) -> None:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        with remembered(literal(figure), in_view):
+        with remembered(literal(figure), in_view) if can_be() else nullcontext(literal(figure)):
             _lay_out(figure, options.get("dpi"))
             figure.savefig(file, **options)
 

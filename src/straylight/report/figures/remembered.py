@@ -43,6 +43,16 @@ def remembered(figure: Figure, ticks: Ticks) -> Iterator[None]:
             del text._get_layout  # type: ignore[attr-defined]
 
 
+def can_be() -> bool:
+    """Whether matplotlib has all that is taken the place of, which it may name otherwise in another version.
+
+    Example:
+        >>> can_be()
+        True
+    """
+    return all(callable(getattr(Axis, name, None)) for name in OF_AXES) and hasattr(Text, "_get_layout")
+
+
 def texts(artist: Artist) -> Iterator[Text]:
     """All texts but those of ticks, none of which is made for it.
 
