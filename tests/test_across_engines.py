@@ -21,7 +21,7 @@ from crashing import by_override, hanging, make, pids
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.order import Order
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 QUICK = ["callbacks.figures.only=[]", "callbacks.tensorboard.max_points=0", "logger=none"]
 LONG = ["detector=autoencoder", "data.nominal=200", "trainer.max_epochs=100000", "+trainer.max_time='00:00:00:15'"]
 

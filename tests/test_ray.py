@@ -32,10 +32,13 @@ from straylight.job.devices import Asked
 from straylight.job.order import Order
 
 HERE = find_spec("ray") is not None
-real = pytest.mark.skipif(
-    not HERE or "PYTEST_XDIST_WORKER" in os.environ,
-    reason="starts Ray: pytest tests/test_ray.py, with straylight[ray], not beside other tests",
-)
+skipped = pytest.mark.skipif(not HERE, reason="no Ray: pip install 'straylight[ray]'")
+
+
+def real(test: Callable[..., Any]) -> Callable[..., Any]:
+    return pytest.mark.cluster(skipped(test))
+
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 ]
