@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 log = logging.getLogger(__name__)
+SEED = re.compile(r"^seed=\d+$")
 
 #: A plain mapping: Hydra runs this file outside of `sys.modules`.
 DEFAULTS = {
@@ -98,16 +99,19 @@ class GridSweeper(BasicSweeper):
 
 
 def covering(batch: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
-    """Jobs among which every override stands at least once.
+    """Jobs among which every override stands at least once; of seeds, which only repeat, one is enough.
 
     Example:
         >>> list(covering([["a=1", "b=1"], ["a=1", "b=2"], ["a=2", "b=1"], ["a=2", "b=2"]]))
         [['a=1', 'b=1'], ['a=1', 'b=2'], ['a=2', 'b=1']]
+        >>> list(covering([["a=1", "seed=0"], ["a=1", "seed=1"], ["a=1", "seed=x"]]))
+        [['a=1', 'seed=0'], ['a=1', 'seed=x']]
     """
     seen: set[str] = set()
     for job in batch:
-        if not seen.issuperset(job):
-            seen.update(job)
+        told = {SEED.sub("seed=0", override) for override in job}
+        if not seen.issuperset(told):
+            seen |= told
             yield job
 
 
