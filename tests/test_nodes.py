@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -176,7 +177,6 @@ class Led:
         keys = self.leader.listened_to()
         said = dict(zip(keys, map(self.leader.heard, keys), strict=True))
         self.leader.hear(said, Beat(int(self.clock.now), waits, ""))
-        self.clock.now += 0  # a leader that dismisses waits by the same clock
 
     @property
     def reason(self) -> str:
@@ -187,7 +187,8 @@ class Led:
 @pytest.fixture
 def led(order, tmp_path, monkeypatch) -> Led:
     made = Led(order, tmp_path)
-    monkeypatch.setattr("straylight.job.lead.LINGER_S", 0.0)
+    monkeypatch.setattr("straylight.job.lead.LINGER_S", 0.0)  # by a clock that stands still
+    monkeypatch.setattr("straylight.job.lead.ARRIVE_S", 0.0)
     return made
 
 
@@ -257,7 +258,7 @@ import os, pytorch_lightning as pl
 from pathlib import Path
 
 class Acts(pl.Callback):
-    def __init__(self, rank, act, once): self.rank, self.act, self.once = rank, act, Path(once)
+    def __init__(self, rank, act): self.rank, self.act, self.once = rank, act, Path(__file__).with_name("once")
     def on_train_epoch_start(self, trainer, module):
         if trainer.global_rank != self.rank or trainer.current_epoch < 1 or self.once.exists():
             return
@@ -338,8 +339,9 @@ def asked(folder: Path, ranks: int, nodes: int, *more: str) -> list[str]:
     return [*LEAN, *TRAIN, f"trainer.devices={ranks}", f"trainer.num_nodes={nodes}", f"hydra.run.dir={folder}", *more]
 
 
-def acts(folder: Path, rank: int, act: str) -> str:
-    return f"+callbacks.acts={{_target_:check.Acts,rank:{rank},act:{act},once:{folder}/once}}"
+def acts(rank: int, act: str) -> str:
+    """Something happens to a rank, once, in its second epoch."""
+    return f"+callbacks.acts={{_target_:check.Acts,rank:{rank},act:{act}}}"
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +398,7 @@ def test_torchrun_itself_starts_a_run(tmp_path, alone) -> None:
 def test_what_ends_a_run_is_named_and_said_once(rank, act, words, tmp_path) -> None:
     run = tmp_path / "run"
     words = words.replace("HOST", socket.gethostname())
-    _, _, err = by_torchrun(tmp_path, 1, *asked(run, 1, 2, acts(tmp_path, rank, act)))
+    _, _, err = by_torchrun(tmp_path, 1, *asked(run, 1, 2, acts(rank, act)))
     said = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert len(said) == 1 and said[0].startswith(f"Error: {words}"), err
     result = RunFolder(run).read()
@@ -413,7 +415,7 @@ AS_ONE_NODE = ["trainer.devices=2", "trainer.num_nodes=1"]
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_by_the_same_starter_to_the_same_weights(tmp_path, alone) -> None:
     run = tmp_path / "run"
-    _, _, err = by_torchrun(tmp_path, 1, *asked(run, 1, 2, acts(tmp_path, 1, "15")))  # one rank alone
+    _, _, err = by_torchrun(tmp_path, 1, *asked(run, 1, 2, acts(1, "15")))  # one rank alone
     assert err.count("Interrupted. To go on where it stopped: straylight train resume=") == 1, err
     assert RunFolder(run).read()["status"] == "interrupted"
     statuses, out, err = by_torchrun(tmp_path, 1, f"resume={run}", "--trust=check")
@@ -494,7 +496,7 @@ def test_two_nodes_of_slurm_give_the_numbers_of_one_process(count, tmp_path, clu
 def test_a_task_of_slurm_that_is_killed_is_named_by_its_node_and_the_run_goes_on(tmp_path, cluster, alone) -> None:
     run = tmp_path / "run"
     srun = ["srun", "--nodes=2", "--ntasks-per-node=1"]
-    ended = typed(tmp_path, cluster, *srun, *STRAYLIGHT, *asked(run, 1, 2, acts(tmp_path, 1, "9")))
+    ended = typed(tmp_path, cluster, *srun, *STRAYLIGHT, *asked(run, 1, 2, acts(1, "9")))
     assert ended.returncode != 0
     said = re.findall(r"^Error: .*", ended.stderr, re.M)
     assert len(said) == 1 and said[0].startswith("Error: Rank 1 on n2 is gone: its process was killed"), ended.stderr
@@ -508,7 +510,7 @@ def test_a_task_of_slurm_that_is_killed_is_named_by_its_node_and_the_run_goes_on
 def test_in_a_batch_script_without_srun_a_run_is_an_ordinary_one(tmp_path, cluster) -> None:
     command = [*STRAYLIGHT, *asked(tmp_path / "run", 2, 1, "trainer.max_epochs=1")]
     script = tmp_path / "script.sh"
-    script.write_text(f"#!/bin/bash\nexec {' '.join(command).replace(KEEP, repr(KEEP))}\n")
+    script.write_text(f"#!/bin/bash\nexec {shlex.join(command)}\n")
     sbatch = ["sbatch", "--wait", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2", f"--output={tmp_path}/said.txt"]
     ended = typed(tmp_path, cluster, *sbatch, str(script))
     assert ended.returncode == 0, (tmp_path / "said.txt").read_text()

@@ -16,7 +16,18 @@ from straylight.engines.local.pulse import Beat, Watch
 from straylight.folder import RunFolder
 from straylight.habits import refuse_ranks
 from straylight.job.attempt import Tell, attempt
-from straylight.job.meeting import GONE, JOIN_S, LINGER_S, LOST_S, PATIENCE_S, SILENT_S, Clock, Meeting, store_of
+from straylight.job.meeting import (
+    ARRIVE_S,
+    GONE,
+    JOIN_S,
+    LINGER_S,
+    LOST_S,
+    PATIENCE_S,
+    SILENT_S,
+    Clock,
+    Meeting,
+    store_of,
+)
 from straylight.job.order import Order
 from straylight.job.perform import ENDS
 from straylight.job.world import World
@@ -107,10 +118,10 @@ class Leader(Meeting):
         if self._over:
             return
         self._over = True
-        until = self.clock() + LINGER_S
+        start = self.clock()
         with suppress(RuntimeError):
             self.say("over", status)
-            while self.clock() < until and any(map(self._stays, self._others)):
+            while any(self.clock() < start + patience for patience in map(self._patience, self._others)):
                 time.sleep(TICK_S)
         self.leave()
 
@@ -232,10 +243,11 @@ class Leader(Meeting):
     def _silent(self, rank: int, seconds: float) -> bool:
         return self.clock() - self._heard[rank] > seconds
 
-    def _stays(self, rank: int) -> bool:
-        """Whether a rank that lives has not heard yet that all is over."""
-        lives = rank in self._heard and not self._silent(rank, LOST_S)
-        return lives and self.heard(f"end/{rank}") != GONE
+    def _patience(self, rank: int) -> float:
+        """How long to wait until a rank has heard that all is over."""
+        if self.heard(f"end/{rank}") == GONE or (rank in self._heard and self._silent(rank, LOST_S)):
+            return 0.0
+        return LINGER_S if rank in self._heard else ARRIVE_S
 
 
 @contextmanager

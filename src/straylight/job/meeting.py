@@ -33,6 +33,7 @@ SILENT_S = 120.0  # without a beat, after which a rank is gone
 LOST_S = 15.0  # the same, where a connection is lost already
 PATIENCE_S = 5.0  # for a rank to end by itself when another has
 LINGER_S = 10.0  # for the others to hear that all is over
+ARRIVE_S = 60.0  # the same of those that have not come yet, which would wait for the first rank in vain
 GONE = ["gone", ""]  # the end of a rank that has heard so
 
 
