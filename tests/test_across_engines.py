@@ -152,7 +152,7 @@ def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(cluster, stray
     until(lambda: not hanging(), 60)
 
 
-def test_an_interrupted_sweep_goes_on_on_this_machine(cluster, straylight_train, typed, tmp_path) -> None:
+def test_an_interrupted_sweep_goes_on_on_this_machine(cluster, typed, tmp_path) -> None:
     here = tmp_path / "sweep"
     asked = ["data=blobs", *LONG, "seed=0,1", *QUICK, f"paths.output={tmp_path}/out"]
     process = typed(*asked, *cluster.launcher, "hydra.launcher.grace_s=60", f"hydra.sweep.dir={here}")
@@ -165,8 +165,7 @@ def test_an_interrupted_sweep_goes_on_on_this_machine(cluster, straylight_train,
     first = RunFolder(here / "0")
     assert first.checkpoint("interrupt").is_file()
     run = first.run
-    ended = straylight_train("-m", f"resume={here}", "hydra/launcher=local")
-    assert ended.status == 0, ended.out + ended.err
+    assert typed(f"resume={here}", "hydra/launcher=local").wait(240) == 0, (tmp_path / "typed.1").read_text()
     assert [r["status"] for r in SweepFolder(here).results()] == ["ok", "ok"]
     assert first.run == run and "Going on from" in first.log().read_text() + first.log(0).read_text()
     assert Order.read(first).engine == "local"
@@ -174,7 +173,7 @@ def test_an_interrupted_sweep_goes_on_on_this_machine(cluster, straylight_train,
 
 @pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "hung-up"])
-def test_jobs_outlive_who_submitted_them_and_are_attached_to(how, cluster, typed, straylight_train, tmp_path) -> None:
+def test_jobs_outlive_who_submitted_them_and_are_attached_to(how, cluster, typed, tmp_path) -> None:
     here = tmp_path / "sweep"
     asked = ["data=blobs", *LONG, "seed=0,1,2", *QUICK, f"paths.output={tmp_path}/out"]
     process = typed(*asked, *cluster.launcher, "hydra.launcher.cpus=2", f"hydra.sweep.dir={here}")
@@ -185,8 +184,7 @@ def test_jobs_outlive_who_submitted_them_and_are_attached_to(how, cluster, typed
     before = {str(run): (run.run, Order.read(run).id) for run in runs}
     arrays = sorted((here / ".jobs").glob("*.sh"))
     assert not (here / "0" / "result.json").is_file(), "it runs on"
-    ended = straylight_train("-m", f"resume={here}", "seed=0,1,2")
-    assert ended.status == 0, ended.out + ended.err
+    assert typed(f"resume={here}").wait(240) == 0, (tmp_path / "typed.1").read_text()
     assert {str(run): (run.run, Order.read(run).id) for run in runs} == before, "none was begun anew"
     assert [json.loads(run.result.read_text())["status"] for run in runs] == ["ok"] * 3
     assert sorted((here / ".jobs").glob("*.sh")) == arrays, "no other job was submitted"
