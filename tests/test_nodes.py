@@ -189,6 +189,7 @@ def led(order, tmp_path, monkeypatch) -> Led:
     made = Led(order, tmp_path)
     monkeypatch.setattr("straylight.job.lead.LINGER_S", 0.0)  # by a clock that stands still
     monkeypatch.setattr("straylight.job.lead.ARRIVE_S", 0.0)
+    made.leader._attempted.set()
     return made
 
 

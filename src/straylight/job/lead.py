@@ -84,6 +84,7 @@ class Leader(Meeting):
         self.ends: dict[int, tuple[str, str]] = {}  # status and reason
         self._since: dict[str, float] = {}  # when something was seen that main thread may answer by itself
         self._concluding = threading.Lock()
+        self._attempted = threading.Event()
         self._over = False
 
     def open(self) -> None:
@@ -107,6 +108,7 @@ class Leader(Meeting):
         self.say("word", {"folder": str(folder.path.absolute()), "run": order.run, "resume": order.resume})
         with _deaf():  # but for the attempt, which listens by itself: what comes after it is short
             result = attempt(order, folder, tell)
+            self._attempted.set()
             with self._concluding:  # nobody else does from here on
                 if result["status"] != "ok" and not result.get("refused"):
                     result = self._settled(result, order, folder)
@@ -229,12 +231,13 @@ class Leader(Meeting):
         """End this process, whose main thread does not, and with it the run."""
         if not self._concluding.acquire(blocking=False):
             return
-        if self._job is not None:
-            order, folder = self._job
-            known = folder.read() or {}
-            self._write(folder, order, {**known, "status": status, "reason": reason or None})
         say(f"Error: {reason}" if reason else "\nInterrupted.", error=True)
         self.dismiss(ENDS[status])
+        if self._job is not None:
+            order, folder = self._job
+            self._attempted.wait(PATIENCE_S)  # the others have left the main thread alone, which may record that
+            known = folder.read() or {}
+            self._write(folder, order, {**known, "status": status, "reason": reason or None})
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
