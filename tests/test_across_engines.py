@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -197,3 +198,18 @@ def test_what_slurm_would_refuse_is_refused_before_there_is_a_folder(cluster, st
     ended = straylight_train(*asked, "hydra.launcher.partition=nowhere")
     assert ended.status == 1 and not here.exists()
     assert "Slurm takes no job as hydra.launcher asks for it: invalid partition specified: nowhere" in ended.err
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_job_of_two_nodes_trains_as_one_process_does(cluster, straylight_train, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # n1 and n2 are names of no hosts
+    asked = ["-m", "data=blobs", "detector=autoencoder", "trainer.accelerator=cpu", *QUICK]
+    one = straylight_train(*asked, f"hydra.sweep.dir={tmp_path}/one")
+    two = straylight_train(
+        *asked, "trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", *cluster.launcher,
+        "hydra.launcher.environment=[PYTHONPATH,SLURM_CONF,MASTER_ADDR]", f"hydra.sweep.dir={tmp_path}/two",
+    )  # fmt: skip
+    assert one.status == two.status == 0, two.out + two.err
+    run = RunFolder(tmp_path / "two" / "0")
+    assert run.read()["devices"] == 2 and run.log(1).is_file()
+    np.testing.assert_allclose(scores(run.path), scores(tmp_path / "one" / "0"), rtol=0, atol=1e-4)
