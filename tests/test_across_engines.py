@@ -213,3 +213,20 @@ def test_a_job_of_two_nodes_trains_as_one_process_does(cluster, straylight_train
     run = RunFolder(tmp_path / "two" / "0")
     assert run.read()["devices"] == 2 and run.log(1).is_file()
     np.testing.assert_allclose(scores(run.path), scores(tmp_path / "one" / "0"), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_files_are_scored_by_workers_of_a_cluster_as_they_are_here(cluster, straylight_train, tmp_path) -> None:
+    asked = ["data=blobs", "detector=knn", *QUICK, f"hydra.run.dir={tmp_path}/run"]
+    assert straylight_train(*asked).status == 0
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        np.savez(tmp_path / f"part{number}.npz", x=rng.normal(size=(500, 2)))
+    command = [sys.executable, "-W", "ignore", "-m", "straylight", "score", "run", "part*.npz"]
+    subprocess.run([*command, "-o", "here/"], cwd=tmp_path, check=True, timeout=240)
+    more = ["--workers", "2", "--engine", cluster.name]
+    subprocess.run([*command, "-o", "there/", *more], cwd=tmp_path, check=True, timeout=240)
+    for number in range(3):
+        one, other = (tmp_path / place / f"part{number}.parquet" for place in ("here", "there"))
+        assert one.read_bytes() == other.read_bytes()
+    assert not (tmp_path / "there" / ".scoring").exists(), "what workers shared is gone"
