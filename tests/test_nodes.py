@@ -20,7 +20,6 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, TorchEl
 
 from clusters import lacking_slurm, slurm
 from fresh import Program
-from straylight.engines.local.pulse import Beat
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.job.ddp import environment
@@ -28,6 +27,7 @@ from straylight.job.follow import Follower, Word
 from straylight.job.lead import Leader
 from straylight.job.meeting import JOIN_S, SILENT_S
 from straylight.job.order import Order
+from straylight.job.pulse import Beat
 from straylight.job.world import World, disagreement, world_here
 from test_ddp import CHECK, JOB, KEEP, equal, scores
 
