@@ -20,7 +20,6 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, TorchEl
 
 from clusters import lacking_slurm, slurm
 from fresh import Program
-from straylight.engines.local.pulse import Beat
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.job.ddp import environment
@@ -28,6 +27,8 @@ from straylight.job.follow import Follower, Word
 from straylight.job.lead import Leader
 from straylight.job.meeting import JOIN_S, SILENT_S
 from straylight.job.order import Order
+from straylight.job.pulse import Beat
+from straylight.job.train import silent
 from straylight.job.world import World, disagreement, world_here
 from test_ddp import CHECK, JOB, KEEP, equal, scores
 
@@ -97,6 +98,13 @@ def test_lightning_is_told_of_a_step(monkeypatch) -> None:
     found = environment()
     assert type(found) is TorchElasticEnvironment
     assert (found.world_size(), found.global_rank(), found.local_rank(), found.node_rank()) == (4, 2, 0, 1)
+
+
+def test_what_is_fitted_beside_a_run_asks_nobody_for_ranks(monkeypatch, straylight_train) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # as by `#SBATCH --ntasks=4`, which Lightning refuses
+    ended = straylight_train("data=blobs", "detector=pca", "callbacks.thresholds.cross=3", "logger=none")
+    assert ended.status == 0 and "folds" in ended.result["thresholds"][0], ended.err
+    assert silent(str(ended.folder), [], 1).world_size == 1
 
 
 def test_tasks_that_are_not_spread_evenly_are_counted_alone() -> None:

@@ -270,7 +270,7 @@ def test_of_ranks_that_end_together_the_one_that_lost_no_other_is_blamed(rank, s
 
 
 def test_a_rank_has_time_for_its_first_sign_of_life() -> None:
-    from straylight.engines.local.pulse import START_S, Beat, Watch
+    from straylight.job.pulse import START_S, Beat, Watch
 
     now = [0.0]
     watch = Watch(2, 4.0, lambda: now[0])

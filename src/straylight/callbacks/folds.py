@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 
 from straylight.callbacks.scored import scored_by
@@ -68,6 +69,7 @@ def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> Fitted
         max_epochs=1,
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        plugins=[LightningEnvironment()],  # whatever ranks Slurm or torchrun have around it
         **quiet,  # type: ignore[arg-type]
     )
     alone.fit(other.train(), datamodule=data)

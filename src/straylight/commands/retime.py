@@ -70,6 +70,7 @@ def _timed(
     folder: RunFolder, samples: dict[str, Sample], trust: Collection[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
     run = Run.open(folder.path, trust=trust)
     cfg = run.cfg
@@ -89,6 +90,7 @@ def _timed(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[LightningEnvironment()],
     )
     plugin = trainer.precision_plugin
     detector = plugin.convert_module(detector)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from straylight.console import say
-from straylight.engines.local.pulse import Beat
 from straylight.errors import ConfigError, StraylightError
 from straylight.folder import RunFolder
 from straylight.job.attempt import interrupts
@@ -22,10 +21,10 @@ from straylight.job.lead import gone
 from straylight.job.meeting import GONE, JOIN_S, LOST_S, PATIENCE_S, SILENT_S, Clock, Meeting, store_of
 from straylight.job.order import Order
 from straylight.job.perform import ENDS
+from straylight.job.pulse import LOST, Beat
 from straylight.job.world import World, world_here
 from straylight.stopping import STOP
 from straylight.streams import print_to
-from straylight.sweep.outcome import LOST
 
 TICK_S = 0.1
 SEEN_S = 60.0  # until a file that the first rank wrote is seen on another node

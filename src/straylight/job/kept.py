@@ -124,10 +124,13 @@ def as_tested(run: Run) -> Iterator[None]:
             yield
             return
         import pytorch_lightning as pl
+        from lightning_fabric.plugins.environments import LightningEnvironment
 
         off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
         quiet: Any = dict.fromkeys(off, False)
-        plugin = pl.Trainer(accelerator=here, devices=1, precision=precision, **quiet).precision_plugin
+        plugin = pl.Trainer(
+            accelerator=here, devices=1, precision=precision, plugins=[LightningEnvironment()], **quiet
+        ).precision_plugin
         plugin.convert_module(run.detector)
         with plugin.forward_context():
             yield

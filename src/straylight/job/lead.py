@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from straylight.console import say
-from straylight.engines.local.pulse import Beat, Watch
 from straylight.folder import RunFolder
 from straylight.habits import refuse_ranks
 from straylight.job.attempt import Tell, attempt
@@ -30,9 +29,9 @@ from straylight.job.meeting import (
 )
 from straylight.job.order import Order
 from straylight.job.perform import ENDS
+from straylight.job.pulse import LOST, Beat, Watch
 from straylight.job.world import World
 from straylight.stopping import STOP
-from straylight.sweep.outcome import LOST
 
 TICK_S = 0.2
 COLLECT_S = 25.0  # for the others to say why they have ended

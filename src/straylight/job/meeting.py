@@ -21,8 +21,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from straylight.engines.local.pulse import BEAT_S, Beat, beating
 from straylight.errors import ConfigError
+from straylight.job.pulse import BEAT_S, Beat, beating
 from straylight.job.world import World
 
 Clock = Callable[[], float]

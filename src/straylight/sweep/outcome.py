@@ -1,15 +1,12 @@
 """What is recorded of a job whose processes are over, where they could not do so themselves."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from straylight.engines.base import Ended
 from straylight.folder import RunFolder
+from straylight.job.pulse import LOST
 from straylight.result import Result
-
-#: What a rank says that has lost another one.
-LOST = re.compile(r"gloo|nccl|processgroup|tcpstore|Dist\w*Error|connection (closed|reset|refused)|broken pipe", re.I)
 
 
 def settled(

@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from straylight.engines.local.pulse import beating
 from straylight.engines.local.reuse import reusable, unchanged
 from straylight.errors import StraylightError
+from straylight.job.pulse import beating
 from straylight.streams import lenient, print_to
 
 

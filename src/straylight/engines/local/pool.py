@@ -15,7 +15,7 @@ import psutil
 from straylight.engines.base import Ended
 from straylight.engines.local import child
 from straylight.engines.local.child import Errand, Question
-from straylight.engines.local.pulse import Beat, Watch
+from straylight.job.pulse import Beat, Watch
 
 SERVER = multiprocessing.get_context("forkserver")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -1,5 +1,6 @@
 """Signs of life of a rank, and which of several keeps the others waiting when they end."""
 
+import re
 import sys
 import threading
 import time
@@ -12,6 +13,8 @@ BEAT_S = 1.0  # between two signs of life
 START_S = 30.0  # that a rank has at least to give the first, on a machine that is busy
 #: Where a rank waits for the others.
 WAITING = ("torch/distributed/", "torch/nn/parallel/distributed.py", "torch/autograd/graph.py")
+#: What one says that has lost another.
+LOST = re.compile(r"gloo|nccl|processgroup|tcpstore|Dist\w*Error|connection (closed|reset|refused)|broken pipe", re.I)
 LIBRARIES = ("/torch/", "/pytorch_lightning/", "/lightning_fabric/", "/threading.py", "<frozen")
 
 
