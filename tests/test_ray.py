@@ -241,7 +241,7 @@ def test_fail_fast_ends_what_runs_and_what_waits_at_ray(on_ray, crashing) -> Non
     assert ended.status == 1 and "with hydra.launcher.fail_fast the sweep ends" in ended.out
     statuses = [result["status"] for result in ended.results]
     assert statuses.count("failed") == 1 and "ok" not in statuses
-    assert not hanging()
+    assert not [*Path.cwd().glob("hanging.*")] or not hanging()  # it may not have come so far
 
 
 @real
@@ -366,9 +366,11 @@ def test_scores_are_those_of_the_local_engine_bit_for_bit_and_nothing_is_left(st
     import numpy as np
 
     common = ("-m", *LEAN, "data=blobs", "detector=vae,knn", "seed=1")
+    before = set(psutil.Process().children(recursive=True))  # of other tests
     there = straylight_train(*common, "hydra/launcher=ray", output="ray", pictures=False)
     assert there.status == 0, there.out + there.err
-    assert not [p for p in psutil.Process().children(recursive=True) if "raylet" in p.name()]
+    after = set(psutil.Process().children(recursive=True)) - before
+    assert not [process for process in after if process.name() in ("raylet", "gcs_server")]
     assert not list(Path(tempfile.gettempdir()).glob(f"straylight-ray.{os.getpid()}*"))
     here = straylight_train(*common, output="local", pictures=False)
     assert here.status == 0

@@ -23,7 +23,8 @@ from straylight.job.devices import Asked
 QUEUED = 500  # jobs that wait at Ray; more wait here
 CALLS = 200  # tasks that a worker of Ray's takes, one after the other
 LOOKED_S = 10.0  # between two looks at the nodes
-NOTICED_S = 60.0  # in which Ray notices that a node is gone; until then it would give it new tasks
+NOTICED_S = 180.0  # in which Ray notices that a node is gone; until then it would give it new tasks
+NODE_LOST = "lost its node"
 INSIST_S = 5.0  # after which a task that does not end has its worker killed
 PATIENCE_S = 40.0  # for the other nodes of a job to end by themselves when one has
 
@@ -38,8 +39,8 @@ class _Job:
         tasks: what Ray calls its tasks, one for each node.
         group: the resources of several nodes that are held together.
         state: how far it has told to be, and `told_at` when that was looked at.
-        ended: how tasks ended, by the number of the node, in that order; `lost` are those, and since when, of which it
-            is not known whether they lost a node of those that were `there`.
+        ended: how tasks ended, by the number of the node, in that order; `lost` are those, and since when, that lost a
+            node of those that were `there`, while Ray does not know of it.
         asked: whether it was told to end; `kill_at` is when it must have.
     """
 
@@ -170,7 +171,7 @@ class RayEngine:
         for number, ref in enumerate(job.tasks):
             if ref in ended and number not in job.ended:
                 how = self._ended(job, number)
-                if how.lost and not self._noticed(job, number):
+                if how.lost and how.said == NODE_LOST and not self._noticed(job, number):
                     continue
                 job.ended[number] = how
                 if job.kill_at is None:
@@ -207,8 +208,10 @@ class RayEngine:
             return Ended(None, log=log)
         except errors.OutOfMemoryError:
             return Ended(None, log=log, said="was ended by Ray, since its node ran out of memory")
-        except (errors.NodeDiedError, errors.WorkerCrashedError, errors.LocalRayletDiedError):
-            return Ended(None, log=log, lost=not job.asked, said="lost its node, or Ray's worker there")
+        except errors.NodeDiedError:
+            return Ended(None, log=log, lost=not job.asked, said=NODE_LOST)
+        except (errors.WorkerCrashedError, errors.LocalRayletDiedError) as error:
+            return Ended(None, log=log, lost=not job.asked, said=f"lost Ray's worker ({type(error).__name__})")
         except errors.RayError as error:
             said = " ".join(str(error).split())[-400:]
             return Ended(None, log=log, said=f"could not be started by Ray: {said}")
