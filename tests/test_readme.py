@@ -29,7 +29,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    return list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in lines if line.strip()))
+    found = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in lines)
+    return [command for command in found if command]
 
 
 ALL = commands()
@@ -58,10 +59,15 @@ def of(program: str) -> list[str]:
 
 
 OURS = [c for c in of("straylight") if c not in LEFT_OUT]
+#: What starts ranks or copies folders on machines that are not here; tests/test_nodes.py has the former.
+ELSEWHERE = [*of("torchrun"), *of("srun"), *of("rclone")]
+#: Launchers that need a cluster; tests/test_across_engines.py and tests/test_ray.py have them.
+CLUSTERS = ("hydra/launcher=slurm", "hydra/launcher=ray")
 
 
 def test_every_command_is_looked_at() -> None:
-    known = {*OURS, *LEFT_OUT, *of("make"), *of("source"), *of("tensorboard"), *of("jupyter"), *of("pip"), *of("uv")}
+    programs = ("make", "source", "tensorboard", "jupyter", "pip", "uv")
+    known = {*OURS, *LEFT_OUT, *ELSEWHERE, *(command for program in programs for command in of(program))}
     assert set(ALL) == known and set(LEFT_OUT) <= set(ALL)
     quoted = re.findall(r"`(?:python )?(?:-m )?(?:pytest )?(tests/[^` ]+\.py)", ALL_TEXT.replace("\n", " "))
     assert quoted and all((PROJECT / path).is_file() for path in quoted)
@@ -199,8 +205,10 @@ def test_a_command_runs(command, desk, kept, tmp_path, monkeypatch, capfd) -> No
         lay("outputs/sweeps/NAME", kept, lambda: desk(*sweep))
     for name in {"RUN_FOLDER", "FOLDER"} & set(words):
         lay(name, kept, lambda name=name: desk("data=blobs", "detector=hbos", f"hydra.run.dir={name}"))
-    if "trainer=gpu" in words:  # it composes
-        words = [w.partition(",")[0] for w in words if w not in ("-m", "seed=0,1,2")] + ["--cfg", "job"]
+    if any(w.startswith("resume=") for w in words):
+        words = [w for w in words if not w.startswith(("hydra", "trainer.num_nodes"))]
+    if "trainer=gpu" in words or any(w in CLUSTERS or w.startswith("trainer.num_nodes") for w in words):  # it composes
+        words = [w.partition(",")[0] for w in words if w not in ("-m", "seed=0,1,2")] + ["--cfg", "all"]
     match words[1]:
         case "train" if "--help" in words:
             listed(words, monkeypatch, capfd)
