@@ -9,6 +9,7 @@ server serves many jobs.
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -65,10 +66,14 @@ def run(work: Work, meeting: Meeting | None = None) -> Done:
     asked = 0
     process = None
     try:
+        if threading.current_thread() is threading.main_thread():  # a node that was started by nohup ignores it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         process = _started(work, meeting)
         found: RankEnded | None = None
-        while (status := process.process.exitcode) is None and found is None:
+        while True:
             try:
+                if (status := process.process.exitcode) is not None or found is not None:
+                    break
                 wait([process.process.sentinel, *filter(None, [process.told])], TICK_S)
                 found = next((value for word, value in process.heard() if word == "answer"), None)
             except KeyboardInterrupt:  # which Ray has raised
