@@ -145,7 +145,8 @@ class Nodes:
 
     def another(self) -> None:
         """Start the second node."""
-        self.second = self._started(f"--address={self.address}")
+        # by another address: a driver here is served by a node of its own, which must be the one that stays
+        self.second = self._started(f"--address={self.address}", host="127.0.0.2")
 
     def kill_the_second(self) -> None:
         """As if it lost its power: what is left of it must end by itself."""
@@ -160,8 +161,8 @@ class Nodes:
                 process.kill()
         self.place.cleanup()
 
-    def _started(self, *how: str) -> subprocess.Popen[str]:
-        common = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--node-ip-address=127.0.0.1"]
+    def _started(self, *how: str, host: str = "127.0.0.1") -> subprocess.Popen[str]:
+        common = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", f"--node-ip-address={host}"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *how, *common, "--block"]
         node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert node.stdout is not None
