@@ -24,6 +24,7 @@ from slow import listed
 from straylight.commands.train import main as train
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.train import quiet
+from straylight.job.world import AGENT, ROLE, SAID
 from straylight.phases import Phases
 
 #: Which jsonschema takes for addresses, and which builds 38 grammars first; no notebook holds any.
@@ -196,6 +197,14 @@ class Ended(NamedTuple):
     @property
     def run(self) -> Path:
         return Path(self.result["folder"])
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """What a test has this process say of ranks is not said to the next one."""
+    yield
+    for name in (*SAID, *ROLE, *AGENT):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture
