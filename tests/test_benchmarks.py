@@ -64,6 +64,7 @@ SMALL = {
         )
     ],
     "large_data.py": ["--rows", "20000", "--folder", "{data}"],
+    "many_jobs.py": ["--jobs", "20"],
     "parts.py": ["--rows", "6000", "--parts", "6", "--rounds", "1", "--folder", "{data}"],
     "report.py": ["--sets", "1", "--detectors", "2"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -106,9 +107,17 @@ def swept(jobs: int, folder: Path) -> None:
     print(f"{cpu - composing.seconds} {composing.seconds} {peak}")
 
 
+def _in_a_process(jobs: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", __file__, "--jobs", str(jobs), "--here", f"{folder}/sweep"]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return [float(word) for word in said.stdout.split()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=1, help="of which the medians count")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here is not None:
@@ -116,10 +125,8 @@ def main() -> None:
         return
     own = []
     for jobs in (given.jobs // 10, given.jobs):
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-W", "ignore", __file__, "--jobs", str(jobs), "--here", f"{folder}/sweep"]
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            sweep, composing, peak = map(float, said.stdout.split())
+        taken = [_in_a_process(jobs) for _ in range(given.rounds)]
+        sweep, composing, peak = (statistics.median(values) for values in zip(*taken, strict=True))
         own.append(sweep / jobs)
         print(
             f"{jobs:6,} jobs: {1e3 * sweep / jobs:.2f} ms of CPU a job, and {1e3 * composing / jobs:.2f} ms in which "
