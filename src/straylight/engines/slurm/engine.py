@@ -153,7 +153,7 @@ class SlurmEngine:
         self._end_those_asked()
         if self._asked_at is None or time.monotonic() - self._asked_at >= LOOKED_S:
             self._ask()
-        unsent = {id for array in self._open for id in array.ids}
+        unsent = {array.ids[place] for array in self._open for place in array.places}
         return {id: Running("not submitted yet", queued=True) if id in unsent else self._state(id) for id in ids}
 
     def _ask(self) -> bool:
