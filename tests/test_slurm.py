@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from hydra_plugins.straylight_local import slurm as plugin
 from straylight import versions
 from straylight.atomic import write_json
 from straylight.commands.resume import launched
@@ -111,7 +112,7 @@ def test_the_script_says_what_is_asked_and_carries_no_more_than_is_named(tmp_pat
     options = Options(
         partition="gpu", account="lab", time="2:00:00", cpus=3, memory="8G", gpus="a100:2", requeue=2,
         extra={"qos": "long", "exclusive": None, "signal": "B:TERM@300"}, setup=["module load cuda", "ulimit -n 4096"],
-        environment=["KEPT", "ABSENT"], python="/opt/py/bin/python",
+        environment=["KEPT", "ABSENT"], python="other-python",
     )  # fmt: skip
     given = {"KEPT": "it's; $(touch x)", "SECRET": "password"}
     script = options.script("straylight-x", tmp_path / "straylight-x.txt", Asked(ranks=2, gpus=2), given)
@@ -120,7 +121,7 @@ def test_the_script_says_what_is_asked_and_carries_no_more_than_is_named(tmp_pat
     expected += " qos=long exclusive signal=B:TERM@300 requeue export=NONE job-name=straylight-x"
     assert {f"--{flag}" for flag in expected.split()} <= set(flags) and sum("signal" in flag for flag in flags) == 1
     assert "SECRET" not in script and "password" not in script and "ABSENT" not in script
-    ran = script.replace("exec /opt/py/bin/python", "exec echo").replace("module load cuda", "true")
+    ran = script.replace("exec other-python", "exec echo").replace("module load cuda", "true")
     said = subprocess.run(["bash", "-c", f"{ran}"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert said.split()[:3] == ["-m", "straylight.engines.slurm.task", str(tmp_path / "straylight-x.txt")]
     assert not (tmp_path / "x").exists() and f"export KEPT={chr(39)}it" in script
@@ -152,6 +153,11 @@ def test_options_that_do_not_fit_are_refused_in_a_sentence(given, sentence) -> N
     with pytest.raises(ConfigError) as refused:
         Options(**given)
     assert str(refused.value).startswith(sentence)
+
+
+def test_the_options_are_those_that_the_config_has() -> None:
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plugin.OPTIONS.items()}
+    assert plain == vars(Options())
 
 
 def test_nodes_are_those_of_the_trainer() -> None:
@@ -386,7 +392,7 @@ def test_what_came_with_a_folder_runs_nothing_on_a_cluster(straylight_train, clu
     straylight_train("-m", "data=blobs", "detector=hbos", "seed=0", f"hydra.sweep.dir={here}")
     (manifest,) = SweepFolder(here).manifests.glob("*.json")
     kept = json.loads(manifest.read_text())
-    for poison in ("hydra.launcher.setup=[touch x]", "hydra.launcher.python=/tmp/evil", "+hydra.launcher.extra.bb=x"):
+    for poison in ("hydra.launcher.setup=[touch x]", "hydra.launcher.python=evil", "+hydra.launcher.extra.bb=x"):
         manifest.write_text(json.dumps({**kept, "overrides": [*kept["overrides"], "hydra/launcher=slurm", poison]}))
         ended = straylight_train(f"resume={here}", "-m")
         assert ended.status == 1 and "by which it could run or write anything" in ended.err, poison

@@ -25,7 +25,7 @@ def packages() -> Mapping[str, str]:
 
 @cache
 def here() -> Mapping[str, str]:
-    """The versions, and a digest of this package's own code and configs, which a checkout changes and a version not."""
+    """The versions, and a digest of this package's own code, which a checkout changes and a version does not."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())

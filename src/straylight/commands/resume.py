@@ -16,6 +16,7 @@ from omegaconf import OmegaConf, open_dict
 from straylight import config
 from straylight.commands.app import concluded, run_here, run_hydra, show_next
 from straylight.console import say
+from straylight.engines.choose import ENGINES
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER, GROUPS, config_folders
@@ -32,7 +33,7 @@ from straylight.trust import check_hydra, typed_in
 
 log = logging.getLogger(__name__)
 
-LAUNCHER = "hydra/launcher"
+LAUNCHER, OF = "hydra/launcher", "hydra.launcher."
 
 
 def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Collection[str] = ()) -> None:
@@ -177,13 +178,13 @@ def launched(before: list[str], typed: list[str]) -> tuple[list[str], list[str]]
     now = [value_of(o) for o in typed if key_of(o) == LAUNCHER] or was
     if was[-1] == now[-1]:
         return before, []
-    own = [key for o in before if (key := key_of(o)).startswith("hydra.launcher.") and key[15:] not in POLICY]
+    own = [key for o in before if (key := key_of(o)).startswith(OF) and key.removeprefix(OF) not in POLICY]
     return [o for o in before if key_of(o) not in own], own
 
 
 def own_launcher(overrides: list[str]) -> list[str]:
     """The choice of a launcher, if it is one of ours, whose settings are known then."""
-    return [o for o in overrides if key_of(o) == LAUNCHER and value_of(o) in ("local", "slurm", "ray")]
+    return [o for o in overrides if key_of(o) == LAUNCHER and value_of(o) in ENGINES]
 
 
 def _composed(folders: list[Path], overrides: list[str], mode: RunMode) -> Any:

@@ -1,5 +1,6 @@
-"""The engine that a name stands for, where a command and not Hydra is asked for one."""
+"""The engine that a name stands for, where a command and not Hydra asks for one, or a job says whose it was."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -65,6 +66,18 @@ def engine(name: str, options: Mapping[str, Any], at_once: int, place: Path) -> 
     from straylight.engines.local.engine import LocalEngine
 
     return LocalEngine(_options_of(name)(n_jobs=at_once, **options))
+
+
+def attached(name: str | None, place: Path) -> "Engine | None":
+    """An engine that looks after jobs of an earlier launcher and starts none; `None` if none of its jobs is left.
+
+    Args:
+        name: of the engine, as `job.json` has it.
+        place: the folder of the sweep.
+    """
+    if name == "slurm" and shutil.which("squeue") is not None:
+        return engine(name, {}, 1, place)
+    return None
 
 
 def _options_of(name: str) -> Any:

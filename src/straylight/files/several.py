@@ -8,7 +8,6 @@ Their rows follow each other in the order of the sorted paths, and are what the 
 from __future__ import annotations
 
 import glob
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from straylight.errors import DataError
-from straylight.files.budget import check
 from straylight.files.cache import converted
 from straylight.files.dialect import PLAIN, Dialect
 from straylight.files.formats import FORMATS, OneArray, Text, format_of, open_file, stem
@@ -345,14 +343,8 @@ class Several(Source):
         found = {i: what(self.parts[i]) for i in order}
         return [found[i] for i in range(len(self.parts))]
 
-    def _check_budget(self, names: Sequence[str], held: Callable[[int, int], int], on_disk: bool = False) -> None:
-        rows = self.known_rows(names[0])
-        if rows is None:
-            return
-        width = sum(math.prod(self.arrays.get(name, ())[1:]) for name in names)
-        what = f"{rows:,} rows of {width:,} number{'s' * (width > 1)} in {len(self.parts):,} files"
-        size = sum(part.path.stat().st_size for part in self.parts)
-        check(self.path, what, 8 * rows * width, held(rows, width), on_disk=on_disk, size=size)
+    def _told_of(self, names: Sequence[str]) -> tuple[str, int | None]:
+        return f"in {len(self.parts):,} files", sum(part.path.stat().st_size for part in self.parts)
 
 
 def known_parts(source: Several) -> list[dict[str, Any]]:

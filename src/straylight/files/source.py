@@ -286,8 +286,13 @@ class Source:
         if rows is None:
             return
         width = sum(math.prod(self.arrays.get(name, ())[1:]) for name in names)
-        what = f"{rows:,} rows of {width:,} number{'s' * (width > 1)} ({listed(names[:3])}{', ...' * (len(names) > 3)})"
-        check(self.path, what, 8 * rows * width, held(rows, width), on_disk=on_disk)
+        where, size = self._told_of(names)
+        what = f"{rows:,} rows of {width:,} number{'s' * (width > 1)} {where}"
+        check(self.path, what, 8 * rows * width, held(rows, width), on_disk=on_disk, size=size)
+
+    def _told_of(self, names: Sequence[str]) -> tuple[str, int | None]:
+        """What tells these numbers from others, in words, and how many bytes hold them, if not the one file's."""
+        return f"({listed(names[:3])}{', ...' * (len(names) > 3)})", None
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:

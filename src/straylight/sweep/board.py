@@ -63,13 +63,14 @@ class Board:
         """How far a job is, and where, or that it waits for its turn."""
         if (shown := self._running.get(number)) is None or shown.state == state:
             return
-        since = shown.since
-        if shown.state.queued and not state.queued:
-            since = time.monotonic()
-            if not self._shown:
-                self.say(f"#{number} started" + (f" on {state.place}" if state.place else ""))
-        line = state.line or shown.state.line if shown.state.queued == state.queued else state.line
-        self._running[number] = shown._replace(since=since, state=state._replace(line=line))
+        if shown.state.queued == state.queued:
+            state = state._replace(line=state.line or shown.state.line)
+            self._running[number] = shown._replace(state=state)
+            return
+        self._running[number] = shown._replace(since=time.monotonic(), state=state)
+        if not self._shown:
+            place = f" on {state.place}" if state.place else ""
+            self.say(f"#{number} {'queued again' if state.queued else f'started{place}'}")
 
     def end(self, number: int, status: str, headline: str) -> None:
         """A job has ended: `ok`, `failed`, `interrupted`, `again` if it is tried again, or `known` from before."""

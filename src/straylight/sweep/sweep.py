@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from straylight import checks, config
 from straylight.console import say
-from straylight.engines.attach import attached
 from straylight.engines.base import Ended, Engine, Running
+from straylight.engines.choose import attached
 from straylight.errors import ConfigError, HungUp
 from straylight.folder import RunFolder
 from straylight.job.order import Order, placed
