@@ -246,7 +246,7 @@ class Processes:
 def engine(fresh, tmp_path, monkeypatch) -> Callable[..., Processes]:
     def made(moment: str = "never", times: int = 1) -> Processes:
         one = Processes(fresh, tmp_path, moment, times)
-        monkeypatch.setattr(choose, "engine", lambda name, options, at_once: one)
+        monkeypatch.setattr(choose, "engine", lambda name, options, at_once, place: one)
         return one
 
     return made

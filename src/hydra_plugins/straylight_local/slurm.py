@@ -20,7 +20,7 @@ OPTIONS: dict[str, Any] = {
     "memory": None,
     "gpus": None,
     "nodes": None,
-    "extra": {},
+    "extra": None,
     "at_once": None,
     "setup": [],
     "python": None,

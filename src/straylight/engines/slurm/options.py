@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Options:
     memory: int | str | None = None
     gpus: int | str | None = None
     nodes: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] | None = None
     at_once: int | None = None
     setup: Sequence[str] = ()
     python: str | None = None
@@ -77,9 +77,9 @@ class Options:
         for name in self.environment:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 raise ConfigError(f"hydra.launcher.environment names variables, and {name!r} is no name of one.")
-        if not isinstance(self.extra, Mapping):
+        if not isinstance(self.extra, Mapping | None):
             raise ConfigError(f"hydra.launcher.extra must hold options of sbatch by their names, not {self.extra!r}.")
-        for name, value in self.extra.items():
+        for name, value in (self.extra or {}).items():
             if not re.fullmatch(r"[a-z][a-z-]*", str(name)) or "\n" in str(value):
                 raise ConfigError(f"hydra.launcher.extra.{name}={value!r} is no option of sbatch's, as qos=long is.")
             if name in OURS:
@@ -123,8 +123,9 @@ class Options:
             "gres": None if gpus is None else f"gpu:{gpus}",
             "signal": f"B:TERM@{WARNED_S}",
         }
-        flags = [f"--{name}={value}" for name, value in given.items() if value is not None and name not in self.extra]
-        return [*flags, *(f"--{name}" + ("" if value is None else f"={value}") for name, value in self.extra.items())]
+        extra = self.extra or {}
+        flags = [f"--{name}={value}" for name, value in given.items() if value is not None and name not in extra]
+        return [*flags, *(f"--{name}" + ("" if value is None else f"={value}") for name, value in extra.items())]
 
     def script(self, name: str, listed: Path, asked: Asked, environment: Mapping[str, str]) -> str:
         """The batch script of an array of jobs.
