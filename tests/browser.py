@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ class Opened:
         """Nothing was said, and nothing was asked for but the file, and what the file itself holds."""
         assert self.said == []
         assert {url for url in self.asked if not url.startswith("data:")} == {self.address}
+
+    def wait(self, selector: str, text: str | re.Pattern[str]) -> None:
+        """Until the element says so; a function that the page would have to evaluate is against its own policy."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(selector)).to_have_text(text)
 
     def texts(self, selector: str) -> list[str]:
         """What the elements that are shown say, each on one line."""

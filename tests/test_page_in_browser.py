@@ -212,7 +212,7 @@ def test_rows_are_chosen_by_detector_data_set_and_kind(opened) -> None:
     page.select_option("#by-data", "")
     assert opened.column("#board", 3) == ["ring"]
     page.click("#filters button[type=reset]")
-    page.wait_for_function("document.querySelector('#count').textContent === '10 rows shown.'")
+    opened.wait("#count", "10 rows shown.")
     assert len(opened.column("#each", 1)) == 30
 
 
@@ -255,7 +255,7 @@ def test_a_command_is_copied(opened) -> None:
     page = opened.page
     button = page.get_by_role("button", name="Copy the command of").nth(7)
     button.click()
-    page.wait_for_function("document.querySelector('#said').textContent.includes('copied')")
+    opened.wait("#said", re.compile("copied"))
     assert page.evaluate("navigator.clipboard.readText()") == opened.page.locator("#each code").nth(7).text_content()
 
 
