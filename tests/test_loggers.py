@@ -134,6 +134,12 @@ def kept_by(logger: str, output: Path) -> list[Kept]:
     return of_wandb(output) if logger == "wandb" else of_mlflow(output)
 
 
+def no_run_of_wandbs_is_open() -> bool:
+    import wandb
+
+    return wandb.setup().most_recent_active_run is None
+
+
 @BOTH
 def test_a_run_has_what_it_was_asked_its_losses_final_metrics_and_figures(logger, options, straylight_train) -> None:
     only = ["callbacks.figures.only=[roc,scores]", "callbacks.tensorboard=null"]
@@ -310,14 +316,31 @@ def test_without_a_login_nothing_is_sent_and_nobody_is_asked(straylight_train, m
     assert ended.status == 1 and "`wandb login`" in ended.err and "Traceback" not in ended.err
 
 
-@needs_wandb
-def test_what_fails_while_a_run_goes_on_is_said_once(straylight_train, monkeypatch) -> None:
+@BOTH
+@pytest.mark.parametrize("what", ["_reached", "_picture"])
+def test_what_fails_while_a_run_goes_on_is_said_once_and_the_run_ended(logger, options, what, straylight_train) -> None:
     def broken(*args, **options) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(WandbLog, "_reached", broken)
-    ended = straylight_train(*LEAN, "logger=wandb")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr({"mlflow": MLflowLog, "wandb": WandbLog}[logger], what, broken)
+        ended = straylight_train(*LEAN, *options, "callbacks.figures.only=[roc]", pictures=False)
     assert ended.status == 0 and ended.out.count("no space left") == 1
+    assert kept_by(logger, ended.folder)[0].status == "FINISHED"
+    assert logger != "wandb" or no_run_of_wandbs_is_open()
+
+
+@needs_wandb
+def test_a_run_of_wandbs_that_begins_badly_is_ended(straylight_train, monkeypatch) -> None:
+    import wandb
+
+    def broken(*args, **options) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(wandb.Run, "define_metric", broken)
+    ended = straylight_train(*LEAN, "logger=wandb")
+    assert ended.status == 1 and "W&B could not begin a run: no space left" in ended.err
+    assert no_run_of_wandbs_is_open()
 
 
 @needs_mlflow

@@ -154,11 +154,13 @@ class MLflowLog(Tracker, Logger):
     def _end(self, failed: bool) -> None:
         if self._run is None:
             return
-        self._flush()
-        if not self._finished:
-            with muted():
-                self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
-        self._run = None
+        try:
+            self._flush()
+        finally:
+            run, self._run = self._run, None
+            if not self._finished:
+                with muted():
+                    self._client.set_terminated(run, "FAILED" if failed else "FINISHED")
 
     # parts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,8 +81,12 @@ class Tracker:
         self.close()
 
     def close(self, *, failed: bool = False) -> None:
-        """End what was begun, if it was."""
-        self._try(self._end, failed)
+        """End what was begun, if it was: also what nothing more is logged to, or the process would keep it open."""
+        if self._failed:
+            with suppress(Exception):  # it was said once
+                self._end(failed)
+        else:
+            self._try(self._end, failed)
 
     # what a subclass writes
 

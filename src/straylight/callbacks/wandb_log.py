@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ class WandbLog(Tracker, WandbLogger):
             self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
             self._experiment.config.update(dict(run.asked), allow_val_change=True)
         except Exception as error:  # of W&B's own sorts
+            with suppress(Exception):  # what was said first counts
+                self._end(failed=True)
             raise ConfigError(f"W&B could not begin a run: {' '.join(str(error).split())[:300]}") from error
 
     def _find(self, run: Tracked) -> bool:
