@@ -313,6 +313,7 @@ def test_a_jobs_folder_is_done_by_whoever_is_given_it(straylight_train, elsewher
         "data=blobs",
         "detector=knn",
         "seed=3",
+        "objective=duration_s",
         f"hydra.sweep.dir={tmp_path}/sweep",
         "hydra.job.chdir=true",
         "+hydra.job.env_set.MINE=set",
@@ -326,7 +327,7 @@ def test_a_jobs_folder_is_done_by_whoever_is_given_it(straylight_train, elsewher
     assert result is not None and result["status"] == "ok" and result["metrics"]["test/auroc"] > 0.9
     assert result["seed"] == 3 and result["run"] == Order.read(folder).run
     assert json.loads((folder.path / "started.json").read_text()) == ["set", 0]
-    assert json.loads((folder.path / "ended.json").read_text()) == [result["metrics"]["test/auroc"], str(folder)]
+    assert json.loads((folder.path / "ended.json").read_text()) == [result["duration_s"], str(folder)]
     assert Path.cwd() == here and "MINE" not in os.environ
     assert "AUROC" in folder.log().read_text()
 

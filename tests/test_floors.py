@@ -30,6 +30,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "phases": set(),
         "loading": set(),
         "runtimes": set(),
+        "objective": set(),
         "trust": set(),
         "versions": set(),
         "stopping": set(),

@@ -48,6 +48,8 @@ ODD = {
     "config_hash": [3],
     "variant": [[]],
     "metrics": [None, [], "0.9", {"test/auroc": "0.9"}, {"test/auroc": [0.9]}, {"test/auroc": True}],
+    "criteria": [None, [], "0.9", {"val/loss": "0.9"}, {"val/loss": [0.9]}, {"val/loss": True}],
+    "objective": [None, "val/loss", [1]],
     "intervals": [None, {"test/auroc": 0.9}, {"test/auroc": [0.1]}, {"test/auroc": [0.1, "x"]}],
     "interval_level": [None, "95"],
     "nominal_needed": [{"0.1": "x"}],

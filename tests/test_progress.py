@@ -9,6 +9,7 @@ import torch
 from straylight.callbacks import Checkpoint, Descent, EarlyStopping, Progress
 from straylight.callbacks.progress import _duration
 from straylight.detectors import AAE, KNN, AutoEncoder
+from straylight.errors import ConfigError
 from straylight.nn import Optimization
 from straylight.phases import CLEAR
 
@@ -147,9 +148,9 @@ def test_networks_in_turns_and_detectors_without_a_gradient_are_no_trouble(train
 
 @pytest.mark.parametrize("monitor", ["test/auroc", "test/loss"])
 def test_nothing_selects_by_the_test_rows(tmp_path, monitor):
-    with pytest.raises(ValueError, match=f"callbacks.checkpoint.monitor={monitor} would select by the test rows"):
+    with pytest.raises(ConfigError, match=f"callbacks.checkpoint.monitor={monitor} would select by the test rows"):
         Checkpoint(tmp_path, monitor)
-    with pytest.raises(ValueError, match=f"callbacks.early_stopping.monitor={monitor} would select by the test rows"):
+    with pytest.raises(ConfigError, match=f"callbacks.early_stopping.monitor={monitor} would select by the test rows"):
         EarlyStopping(monitor)
 
 

@@ -34,6 +34,7 @@ from straylight.errors import ConfigError, StraylightError
 from straylight.folder import CONFIG, RunFolder
 from straylight.groups import GROUPS, choices
 from straylight.keys import KEYS, entry, meaning
+from straylight.objective import named
 
 HYDRA = "1.3"  # whose behaviour is asked for
 NEEDED = ("detector", "data", "optimizer", "trainer", "paths")
@@ -50,6 +51,7 @@ class Main(BaseModel, extra="allow"):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: PositiveInt | None
     compile: bool = False  # runs of earlier versions do not say
+    objective: str | list[str] = "val/separation"  # nor do they of this
 
 
 def lacking(cfg: DictConfig) -> str | None:
@@ -88,6 +90,8 @@ def check(cfg: DictConfig) -> None:
         _refuse("", error)
     if said := lacking(cfg):
         raise ConfigError(said)
+    if (wanted := plain.get("objective")) is not None:
+        named(wanted)
     check_targets(cfg, plain)
     habits.refuse(plain)
 

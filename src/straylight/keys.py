@@ -38,6 +38,7 @@ KEYS: Mapping[str, Key] = {
     "paths.data": Key(Kind.PLACE, resumable=True, path=True),
     "paths.run": Key(Kind.PLACE),  # filled in when a run starts
     "report": Key(Kind.SHOWN, resumable=True),
+    "objective": Key(Kind.SHOWN, resumable=True),
     "hydra": Key(Kind.PLACE),
     "hydra.run.dir": Key(Kind.PLACE, path=True),
     "hydra.sweep.dir": Key(Kind.PLACE, path=True),

@@ -27,6 +27,8 @@ class Result(TypedDict, total=False):
     config_hash: str
     variant: str
     metrics: dict[str, float | None]
+    criteria: dict[str, float | None]
+    objective: list[str]
     intervals: dict[str, list[float] | None]
     interval_level: float
     nominal_needed: dict[str, int]
@@ -113,6 +115,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     "config_hash": (_or_null(_text), "must be text"),
     "variant": (_or_null(_text), "must be text"),
     "metrics": (_by_name(_or_null(_number)), "must hold numbers"),
+    "criteria": (_by_name(_or_null(_number)), "must hold numbers"),
+    "objective": (_list(_text), "must be a list of texts"),
     "intervals": (
         _by_name(_or_null(lambda pair: _list(_number)(pair) and len(pair) == 2)),
         "must hold pairs of numbers",

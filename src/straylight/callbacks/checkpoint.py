@@ -7,16 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from straylight.folder import checkpoint_in, run_of
-
-
-def refuse_test(key: str, monitor: str) -> None:
-    """Raise if what selects an epoch is measured on the rows that it will be tested on.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    if monitor.startswith("test"):
-        raise ValueError(f"{key}={monitor} would select by the test rows; choose a metric of validation, as val/loss")
+from straylight.objective import refuse_test
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
@@ -31,7 +22,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             and where there is no validation. Epochs before the last phase of a training are not compared.
 
     Raises:
-        ValueError: if a metric of the test rows is to select.
+        ConfigError: if a metric of the test rows is to select.
     """
 
     def __init__(self, folder: str | Path, monitor: str | None = "val/loss") -> None:

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 
-from straylight.callbacks.checkpoint import refuse_test
 from straylight.errors import ConfigError
+from straylight.objective import refuse_test
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -22,8 +22,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         options: see `pytorch_lightning.callbacks.EarlyStopping`.
 
     Raises:
-        ValueError: if a metric of the test rows is to stop.
-        ConfigError: while training, if there is no such measure.
+        ConfigError: if a metric of the test rows is to stop; while training, if there is no such measure.
     """
 
     def __init__(self, monitor: str = "val/loss", **options: Any) -> None:

@@ -28,6 +28,7 @@ from straylight.job.devices import asked_for
 from straylight.job.order import Order, fields_of, keep_hydra, placed
 from straylight.keys import key_of
 from straylight.loading import loading
+from straylight.objective import returned
 from straylight.overrides import composable
 from straylight.result import headline
 from straylight.sweep.command import Command
@@ -126,7 +127,7 @@ def _job(command: Command, cfg: DictConfig) -> float | None:
         if OmegaConf.select(cfg, "report.html"):
             say(f"To open in a browser, or to send: {as_typed(command, write_run(folder.path))}")
         show_next(command, folder.path)
-    return result.get("metrics", {}).get("test/auroc")
+    return returned(result)
 
 
 @contextmanager

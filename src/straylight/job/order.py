@@ -17,6 +17,7 @@ from straylight.atomic import replacing, write_json
 from straylight.documents import yaml_text
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
+from straylight.objective import named
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def fields_of(
     return {
         "detector": config.called(cfg, choices.get("detector")),
         "data": choices.get("data"),
+        "objective": list(named(wanted)) if (wanted := plain.get("objective")) else [],
         "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
         "overrides": list(overrides),
         "ranged": sorted(ranged),

@@ -14,6 +14,7 @@ from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.job.attempt import Tell, attempt
 from straylight.job.order import Order, keep_hydra
+from straylight.objective import returned
 from straylight.phases import Phases
 from straylight.result import headline
 from straylight.stopping import STOP
@@ -55,7 +56,7 @@ def perform(
         finally:
             if phases is not None:
                 phases.done()
-        ended.append(result.get("metrics", {}).get("test/auroc"))
+        ended.append(returned(result))
         if result["status"] == "ok" and conclude:
             logging.getLogger(__name__).info(headline(result))
     if result["status"] == "failed" and conclude:
@@ -92,12 +93,12 @@ def _follow(order: Order, folder: RunFolder) -> int:
 
 
 @contextmanager
-def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
+def _around(order: Order, folder: RunFolder) -> Iterator[list[Any]]:
     """What surrounds a job: a log and, for one of a sweep, what Hydra's own launchers surround theirs with.
 
-    The job puts the number that it is judged by into the list, for Hydra's callbacks.
+    The job puts what it reached of its objective into the list, for Hydra's callbacks.
     """
-    ended: list[float | None] = []
+    ended: list[Any] = []
     if not order.hydra:
         log_into(folder)
         yield ended
@@ -126,8 +127,8 @@ def _around(order: Order, folder: RunFolder) -> Iterator[list[float | None]]:
         with env_override(cfg.hydra.job.env_set):
             callbacks.on_job_start(config=cfg, task_function=lambda cfg: None)
             yield ended
-        returned = JobReturn(list(cfg.hydra.overrides.task), status=JobStatus.COMPLETED)
-        returned.return_value = ended[0]
-        callbacks.on_job_end(config=cfg, job_return=returned)
+        job = JobReturn(list(cfg.hydra.overrides.task), status=JobStatus.COMPLETED)
+        job.return_value = ended[0]
+        callbacks.on_job_end(config=cfg, job_return=job)
     finally:
         os.chdir(here)

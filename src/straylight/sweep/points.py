@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from straylight import config
+from straylight import config, objective
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.devices import asked_for
@@ -160,7 +160,7 @@ def _order(run: RunFolder) -> Order | None:
 
 
 def returned(job: Job, result: Mapping[str, Any]) -> JobReturn:
-    """What Hydra's sweeper is given of a job that has such a result: its AUROC, or None of one that failed."""
+    """What Hydra's sweeper is given of a job that has such a result: see `objective.returned`."""
     found = JobReturn(job.overrides, status=JobStatus.COMPLETED)
-    found.return_value = (result.get("metrics") or {}).get("test/auroc") if result["status"] == "ok" else None
+    found.return_value = objective.returned(result)
     return found
