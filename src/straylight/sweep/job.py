@@ -10,6 +10,7 @@ from hydra.core.utils import JobReturn
 from straylight.folder import RunFolder
 from straylight.job.devices import Asked
 from straylight.job.order import Order
+from straylight.sweep.point import Point
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Job:
         number: its place in the sweep.
         overrides: what was asked for.
         what: what tells it from the others, in words.
-        config: as composed, with `hydra` in it; None before it is composed and since its folder says all of it.
+        point: as composed; None before it is composed and since its folder says all of it.
         ready: whether it was composed and is to run.
         folder: its own; `claimed` if it was made for it just now.
         fields: of its `result.json`.
@@ -37,7 +38,7 @@ class Job:
     number: int
     overrides: list[str]
     what: str = ""
-    config: Any = None
+    point: Point | None = None
     ready: bool = False
     folder: RunFolder | None = None
     claimed: bool = False
