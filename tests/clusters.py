@@ -38,10 +38,13 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=2,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-KillWait=5
+KillWait=30
 MinJobAge=300
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}] CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=n[1-2] Default=YES MaxTime=1:00:00 State=UP OverSubscribe=NO
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=n[1-2] Default=YES MaxTime=1:00:00 State=UP OverSubscribe=NO PriorityTier=1
+PartitionName=urgent Nodes=n[1-2] MaxTime=1:00:00 State=UP OverSubscribe=NO PriorityTier=9 PreemptMode=OFF
 """
 
 

@@ -192,6 +192,30 @@ def test_jobs_outlive_who_submitted_them_and_are_attached_to(how, cluster, typed
 
 
 @pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+def test_a_job_that_makes_room_for_an_urgent_one_goes_on_behind_it(cluster, typed, tmp_path) -> None:
+    here = tmp_path / "sweep"
+    asked = ["data=blobs", *LONG[:-1], "+trainer.max_time='00:00:00:20'", "seed=0", *QUICK, f"hydra.sweep.dir={here}"]
+    process = typed(*asked, *cluster.launcher, "hydra.launcher.cpus=2", "hydra.launcher.partition=main")
+    run = RunFolder(here / "0")
+    until(lambda: run.checkpoint("last").is_file())
+    id = run.run, Order.read(run).id
+    urgent = ["--partition=urgent", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null", "--wrap=sleep 1"]
+    asked_of("sbatch", *urgent)
+    until(lambda: asked_of("squeue", "-h", "-p", "main", "-o", "%T") == "PENDING", 120)
+    assert run.checkpoint("interrupt").is_file(), "there was time for a checkpoint"
+    number = asked_of("squeue", "-h", "-p", "main", "-o", "%i")
+    asked_of("scontrol", "update", f"JobId={number}", "StartTime=now")  # or it would wait for two minutes
+    assert process.wait(240) == 0, (tmp_path / "typed.0").read_text()
+    assert "Going on from" in run.log(0).read_text() + run.log().read_text()
+    assert (run.run, Order.read(run).id) == id and "queued again" in (tmp_path / "typed.0").read_text()
+
+
+def asked_of(*command: str) -> str:
+    """What a command of Slurm's says."""
+    return subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
 def test_what_slurm_would_refuse_is_refused_before_there_is_a_folder(cluster, straylight_train, tmp_path) -> None:
     here = tmp_path / "sweep"
     asked = ["-m", "data=blobs", "detector=knn", "seed=0,1", *cluster.launcher, f"hydra.sweep.dir={here}"]
