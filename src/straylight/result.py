@@ -48,6 +48,7 @@ class Result(TypedDict, total=False):
     parameters: float | None
     duration_s: float | None
     stopped_early: bool
+    pruned: bool
     device: str
 
 

@@ -1,0 +1,169 @@
+"""The journal of a search: all that its trials are and reach, in one file that several processes write to.
+
+Who searches asks for trials and is told of them here; a run that may be pruned reports what its validation reads, from
+whichever process or machine that sees the file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.study import StudyDirection
+
+from straylight.checks import meant
+from straylight.errors import ConfigError
+
+NAME = "search.journal"
+STUDY = "search"
+BROKEN_S = 30.0  # after which a lock that nobody has renewed is one of a process that has died
+LONGEST_S = 120.0  # to wait for others in all
+PRUNERS: Mapping[str, Any] = {
+    "asha": optuna.pruners.SuccessiveHalvingPruner,
+    "median": optuna.pruners.MedianPruner,
+}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Lock(BaseJournalFileLock):
+    """A link beside the journal while one process writes; making one is atomic on shared disks, too.
+
+    Args:
+        path: of the journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, path.with_name(f"{path.name}.lock")
+
+    def acquire(self) -> bool:
+        """Wait for the others.
+
+        Raises:
+            ConfigError: if they do not come to an end.
+        """
+        began = since = time.monotonic()
+        seen, pause = None, 0.001
+        while True:
+            try:
+                os.symlink(self.path.name, self.lock)
+                return True
+            except FileExistsError:
+                pass
+            now = time.monotonic()
+            if (found := self._made()) != seen:
+                seen, since = found, now
+            elif now - since > BROKEN_S:
+                with suppress(OSError):
+                    self.release()
+            if now - began > LONGEST_S:
+                raise ConfigError(
+                    f"{self.path} is locked by another process; end it, or remove {self.lock} if there is none, and "
+                    f"go on with straylight train -m resume={self.path.parent}."
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+
+    def release(self) -> None:
+        self.lock.unlink(missing_ok=True)
+
+    def _made(self) -> int | None:
+        try:
+            return self.lock.lstat().st_mtime_ns
+        except OSError:
+            return None
+
+
+def opened(path: Path) -> JournalStorage:
+    """The journal, made if it is not there; what a process that was killed has written of a line is taken away.
+
+    Raises:
+        ConfigError: if it cannot be read, or is locked.
+    """
+    lock = Lock(path)
+    if path.is_file():
+        _mend(path, lock)
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no journal of a search, or damaged: {' '.join(str(error).split())}") from error
+
+
+def study(
+    storage: JournalStorage, *, directions: list[StudyDirection] | None = None, pruner: Any = None
+) -> optuna.Study:
+    """The search of a journal, made if directions are given.
+
+    Raises:
+        ConfigError: if the journal holds none.
+    """
+    pruner = pruner or optuna.pruners.NopPruner()
+    if directions is not None:
+        return optuna.create_study(storage=storage, study_name=STUDY, directions=directions, pruner=pruner)
+    try:
+        return optuna.load_study(storage=storage, study_name=STUDY, pruner=pruner)
+    except KeyError as error:
+        raise ConfigError("The journal holds no search.") from error
+
+
+def pruner_of(name: str | None, options: Mapping[str, Any]) -> Any:
+    """What ends trials that fall behind others; `None` if nothing does.
+
+    Raises:
+        ConfigError: if there is none of that name, or it does not take an option.
+
+    Example:
+        >>> type(pruner_of("median", {"n_startup_trials": 3})).__name__
+        'MedianPruner'
+    """
+    if name is None:
+        return None
+    return of("hydra.sweeper.pruner", PRUNERS, name, options)
+
+
+def of(key: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any], **given: Any) -> Any:
+    """One of Optuna's classes by the name that it has here, with its options.
+
+    Args:
+        key: where it was asked for.
+        known: the classes by name.
+        name: of one.
+        options: as typed.
+        given: what it is given besides.
+
+    Raises:
+        ConfigError: if there is none of that name, or it does not take an option or its value.
+    """
+    if name not in known:
+        raise ConfigError(f"{key} is one of {', '.join(known)}, not {name!r}{meant(str(name), known)}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return known[name](**given, **options)
+    except (TypeError, ValueError) as error:
+        said = " ".join(str(error).split()).rpartition("__init__() ")[2]
+        raise ConfigError(f"{key}={name} does not take {key}_options={dict(options)!r}: {said}.") from error
+
+
+def _mend(path: Path, lock: Lock) -> None:
+    """Take away a line that has no end, which another would be written behind."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+    lock.acquire()
+    try:
+        whole = path.read_bytes()
+        os.truncate(path, whole.rfind(b"\n") + 1)
+    finally:
+        lock.release()
