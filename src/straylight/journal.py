@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 
 from straylight.checks import meant
@@ -34,7 +34,7 @@ PRUNERS: Mapping[str, Any] = {
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Lock(BaseJournalFileLock):
+class Lock(JournalFileSymlinkLock):
     """A link beside the journal while one process writes; making one is atomic on shared disks, too.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +59,6 @@ def sampler_of(name: str, options: Mapping[str, Any], seed: int, number: int) ->
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     given: dict[str, Any] = {"seed": own}
     if name == "qmc":  # one sequence, of which trials take the points in turn
-        warnings.filterwarnings("ignore", message=".*QMCSampler.*experimental")
         independent = samplers.RandomSampler(seed=own)
         given = {"seed": seed, "independent_sampler": independent, "warn_asynchronous_seeding": False}
     if name in ("cmaes", "qmc"):

@@ -78,7 +78,7 @@ class Points:
         before = self._known.get(identity) or self._known.get(typed)
         result = before.read() if before else None
         if result and result["status"] == "ok":
-            job.returned = returned(job, result)
+            job.folder, job.returned = before, returned(job, result)
             return headline(result)
         job.resume = before is not None and (result is None or result["status"] == "interrupted")
         if before is not None and result is None and (order := _order(before)) is not None:
@@ -90,6 +90,9 @@ class Points:
         with read_write(hydra.sweep), read_write(hydra.runtime), open_dict(hydra.runtime):
             hydra.sweep.subdir = str(job.folder.path.relative_to(self.folder.path))
             hydra.runtime.output_dir = str(job.folder)
+        with read_write(composed), open_dict(composed):
+            for key, value in job.added.items():
+                OmegaConf.update(composed, key, value, force_add=True)
         job.config = composed
         job.asked = asked_for(composed.trainer, composed.get("threads"))
         if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
