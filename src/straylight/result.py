@@ -166,6 +166,11 @@ def odd(result: Any) -> str | None:
     )
 
 
+def finished(result: Mapping[str, Any]) -> bool:
+    """Whether a run ended well, and was not given up by a search on the way."""
+    return bool(result["status"] == "ok" and not result.get("pruned"))
+
+
 def headline(result: Mapping[str, Any]) -> str:
     """One line on how a run went."""
     metrics = result.get("metrics", {})
@@ -177,5 +182,7 @@ def headline(result: Mapping[str, Any]) -> str:
     if (one := timing([result], 1, "p50_us")).values:
         numbers.append(f"p50 {MARK if shared(result) else ''}{one.values[0]:.0f} us ({one.runtime})")
     numbers.append(f"{result.get('duration_s') or 0:.1f} s")
+    if result.get("pruned"):
+        numbers.append(f"pruned after {result.get('epochs')} epochs")
     what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
     return f"{what}: {', '.join(numbers)}"

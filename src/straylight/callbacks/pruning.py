@@ -53,9 +53,6 @@ class Pruning(pl.Callback):
         self._reported: Any = None
         self._over = self._read = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop |= self.pruned  # resumed, it has been given up already
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._read = not trainer.sanity_checking
 
@@ -100,12 +97,6 @@ class Pruning(pl.Callback):
         found = study(opened(self.journal), pruner=pruner_of(self.pruner, self.options))
         trials = found.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         return next((optuna.Trial(found, trial._trial_id) for trial in trials if trial.number == self.trial), None)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"pruned": self.pruned}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.pruned = bool(state_dict.get("pruned"))
 
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
