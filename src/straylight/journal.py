@@ -6,6 +6,7 @@ whichever process or machine that sees the file.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
@@ -26,10 +27,7 @@ NAME = "search.journal"
 STUDY = "search"
 BROKEN_S = 30.0  # after which a lock that nobody has renewed is one of a process that has died
 LONGEST_S = 120.0  # to wait for others in all
-PRUNERS: Mapping[str, Any] = {
-    "asha": optuna.pruners.SuccessiveHalvingPruner,
-    "median": optuna.pruners.MedianPruner,
-}
+PRUNERS: Mapping[str, Any] = {"asha": optuna.pruners.SuccessiveHalvingPruner, "median": optuna.pruners.MedianPruner}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -54,7 +52,7 @@ class Lock(JournalFileSymlinkLock):
         seen, pause = None, 0.001
         while True:
             try:
-                os.symlink(self.path.name, self.lock)
+                self.lock.symlink_to(self.path.name)
                 return True
             except FileExistsError:
                 pass
@@ -82,7 +80,48 @@ class Lock(JournalFileSymlinkLock):
             return None
 
 
-def opened(path: Path) -> JournalStorage:
+class Backend(JournalFileBackend):
+    """The file, written without waiting for the disk at each of the lines that a trial takes.
+
+    A process that is killed loses nothing by that; for where a machine is, there is `settle`.
+
+    Args:
+        path: of the journal.
+        lock: that of all who write to it.
+    """
+
+    def __init__(self, path: Path, lock: Lock) -> None:
+        super().__init__(str(path), lock)
+        self.path, self.lock = path, lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self.lock.acquire()
+        try:
+            with self.path.open("ab") as file:
+                file.write(lines.encode())
+        finally:
+            self.lock.release()
+
+    def settle(self) -> None:
+        """Wait until the disk has all that was written."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+
+
+class Journal(JournalStorage):
+    """A journal as Optuna takes it.
+
+    Args:
+        backend: its file.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.settle = backend.settle
+
+
+def opened(path: Path) -> Journal:
     """The journal, made if it is not there; what a process that was killed has written of a line is taken away.
 
     Raises:
@@ -92,14 +131,12 @@ def opened(path: Path) -> JournalStorage:
     if path.is_file():
         _mend(path, lock)
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock))
+        return Journal(Backend(path, lock))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no journal of a search, or damaged: {' '.join(str(error).split())}") from error
 
 
-def study(
-    storage: JournalStorage, *, directions: list[StudyDirection] | None = None, pruner: Any = None
-) -> optuna.Study:
+def study(journal: Journal, *, directions: list[StudyDirection] | None = None, pruner: Any = None) -> optuna.Study:
     """The search of a journal, made if directions are given.
 
     Raises:
@@ -107,9 +144,9 @@ def study(
     """
     pruner = pruner or optuna.pruners.NopPruner()
     if directions is not None:
-        return optuna.create_study(storage=storage, study_name=STUDY, directions=directions, pruner=pruner)
+        return optuna.create_study(storage=journal, study_name=STUDY, directions=directions, pruner=pruner)
     try:
-        return optuna.load_study(storage=storage, study_name=STUDY, pruner=pruner)
+        return optuna.load_study(storage=journal, study_name=STUDY, pruner=pruner)
     except KeyError as error:
         raise ConfigError("The journal holds no search.") from error
 

@@ -35,7 +35,10 @@ class OptunaSweeper(Sweeper):
     """
 
     def __init__(
-        self, params: Mapping[str, Any] | None = None, of: Mapping[str, Mapping[str, Any]] | None = None, **settings: Any
+        self,
+        params: Mapping[str, Any] | None = None,
+        of: Mapping[str, Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
         self.params, self.own, self.settings = params, of, settings
 

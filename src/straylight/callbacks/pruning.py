@@ -101,4 +101,3 @@ class Pruning(pl.Callback):
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
         return {"pruned": self.pruned}
-

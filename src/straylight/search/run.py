@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import StudyDirection
@@ -15,7 +14,7 @@ from straylight.atomic import replacing
 from straylight.console import say
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
-from straylight.journal import NAME, opened, study
+from straylight.journal import NAME, Journal, opened, study
 from straylight.objective import measure, named
 from straylight.overrides import quoted
 from straylight.search.search import Search
@@ -63,8 +62,8 @@ def run(
     else:
         at_once = settings.at_once or 1
     folder = SweepFolder(Path(cfg.hydra.sweep.dir).absolute())
-    kept = _kept(cfg, folder, objectives, space, resume)
-    search = Search(kept, space, objectives, settings, folder, at_once, int(cfg.seed))
+    journal = _journal(cfg, folder, objectives, space, resume)
+    search = Search(journal, space, objectives, settings, folder, at_once, int(cfg.seed))
     try:
         if ours:
             launcher.pursue(search)  # type: ignore[attr-defined]
@@ -76,13 +75,11 @@ def run(
     if settings.figures:
         from straylight.search.figures import draw
 
-        draw(kept, objectives, folder)
+        draw(search.study, objectives, folder)
 
 
-def _kept(
-    cfg: DictConfig, folder: SweepFolder, objectives: Sequence[str], space: Space, resume: bool
-) -> optuna.Study:
-    """The search in the journal of the folder, which is begun unless the sweep is resumed.
+def _journal(cfg: DictConfig, folder: SweepFolder, objectives: Sequence[str], space: Space, resume: bool) -> Journal:
+    """The journal of the folder's search, which is begun unless the sweep is resumed.
 
     Raises:
         ConfigError: if there is one already, or another one than was typed.
@@ -93,7 +90,8 @@ def _kept(
     with replacing(folder.multirun) as aside:  # as Hydra's own sweepers do
         OmegaConf.save(cfg, aside)
     if resume and path.is_file():
-        kept = study(opened(path))
+        journal = opened(path)
+        kept = study(journal)
         before = {name: kept.user_attrs.get(name) for name in told}
         if before != told:
             changed = [name for name in told if before[name] != told[name]]
@@ -101,7 +99,7 @@ def _kept(
                 f"The search in {folder.path} has another {' and '.join(changed)} than was typed: leave that out to go "
                 "on with it, or type another hydra.sweep.dir for a new one."
             )
-        return kept
+        return journal
     try:
         path.touch(exist_ok=False)
     except FileExistsError:
@@ -110,10 +108,11 @@ def _kept(
             "type another hydra.sweep.dir."
         ) from None
     ways = {True: StudyDirection.MINIMIZE, False: StudyDirection.MAXIMIZE}
-    kept = study(opened(path), directions=[ways[measure(name).lower] for name in objectives])
+    journal = opened(path)
+    kept = study(journal, directions=[ways[measure(name).lower] for name in objectives])
     for name, value in told.items():
         kept.set_user_attr(name, value)
-    return kept
+    return journal
 
 
 def _in_turns(launcher: Launcher, search: Search) -> None:

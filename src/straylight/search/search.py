@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from straylight.console import say
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
-from straylight.journal import NAME
+from straylight.journal import NAME, Journal, study
 from straylight.keys import key_of
 from straylight.objective import COSTS, measure, reached
 from straylight.search.samplers import sampler_of
@@ -31,7 +31,7 @@ class Search:
     Nothing of a run is read but what `objective` names, whether it was pruned, and how it ended.
 
     Args:
-        study: Optuna's; trials of it that have not ended come first, as they were.
+        journal: of the search; trials in it that have not ended come first, as they were.
         space: what trials may be.
         objectives: what is searched for.
         settings: how.
@@ -42,7 +42,7 @@ class Search:
 
     def __init__(
         self,
-        study: optuna.Study,
+        journal: Journal,
         space: Space,
         objectives: tuple[str, ...],
         settings: Settings,
@@ -50,9 +50,10 @@ class Search:
         at_once: int,
         seed: int,
     ) -> None:
-        self.study, self.space, self.objectives, self.settings = study, space, objectives, settings
+        self.journal, self.study = journal, study(journal)
+        self.space, self.objectives, self.settings = space, objectives, settings
         self.folder, self.at_once, self.seed = folder, at_once, seed
-        trials = study.get_trials(deepcopy=False)
+        trials = self.study.get_trials(deepcopy=False)
         self._asked = len(trials)
         self._left = [trial for trial in trials if not trial.state.is_finished()]
         self._reached = any(trial.state == TrialState.COMPLETE for trial in trials)
@@ -79,6 +80,8 @@ class Search:
             self._open[trial.number] = trial
             overrides = self.space.ask(trial)
             jobs.append(Job(trial.number, overrides, self.space.what(overrides), added=self._added(trial.number)))
+        if jobs:
+            self.journal.settle()  # before anything of them runs
         if jobs or self._open or self.confirming:
             return jobs
         self.confirming = {job.number: job for job in self._confirmation()}
