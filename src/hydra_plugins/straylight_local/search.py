@@ -45,9 +45,9 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from straylight.sweep.command import Command
 
-        self.config, self.loader = config, hydra_context.config_loader
+        self.asked, self.loader = config, hydra_context.config_loader
         self.resume = Command.of(task_function).resume
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.by = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -61,7 +61,7 @@ class OptunaSweeper(Sweeper):
 
         typed = merged([f"{key}={value}" for key, value in (_plain(self.params) or {}).items()], arguments)
         settings = Settings(**{key: _plain(value) for key, value in self.settings.items()})
-        run(self.config, self.loader, self.launcher, typed, _plain(self.own) or {}, settings, self.resume)
+        run(self.asked, self.loader, self.by, typed, _plain(self.own) or {}, settings, self.resume)
 
 
 def _plain(given: Any) -> Any:

@@ -50,7 +50,7 @@ def run(
         ConfigError: if what was typed does not fit, before there is a folder; if the journal is not to be used; if no
             run has what is searched for.
     """
-    objectives = named(OmegaConf.to_container(cfg, resolve=False).get("objective") or ())  # type: ignore[union-attr, arg-type]
+    objectives = named(OmegaConf.to_container(cfg, resolve=False).get("objective") or ())  # type: ignore[union-attr]
     space = Space(typed, Composer(cfg, loader), own, loader)
     settings.fit(objectives, space.groups)
     ours = callable(getattr(launcher, "pursue", None))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna import samplers
 
 from straylight.errors import ConfigError
@@ -20,6 +19,8 @@ SAMPLERS: Mapping[str, Any] = {
     "cmaes": samplers.CmaEsSampler,
     "nsga2": samplers.NSGAIISampler,
 }
+#: Where samplers keep what all trials have in common, which takes long to be found anew among hundreds.
+SPACE = "_search_space"
 #: Of one objective alone.
 SINGLE = frozenset({"cmaes"})
 
@@ -37,7 +38,9 @@ def check(name: str, options: Mapping[str, Any], objectives: int) -> None:
         raise ConfigError(f"hydra.sweeper.sampler={name} has one objective, and not {objectives}; choose nsga2 or tpe.")
 
 
-def sampler_of(name: str, options: Mapping[str, Any], seed: int, number: int) -> optuna.samplers.BaseSampler:
+def sampler_of(
+    name: str, options: Mapping[str, Any], seed: int, number: int, before: samplers.BaseSampler | None = None
+) -> samplers.BaseSampler:
     """The sampler of one trial.
 
     Each has one of its own, seeded by the number of the trial: what it chooses then follows from the seed and from
@@ -48,6 +51,7 @@ def sampler_of(name: str, options: Mapping[str, Any], seed: int, number: int) ->
         options: of Optuna's class.
         seed: of the search.
         number: of the trial.
+        before: that of another trial of the search, which knows already what all trials have in common.
 
     Raises:
         ConfigError: if there is none of that name, or it does not take an option.
@@ -67,4 +71,7 @@ def sampler_of(name: str, options: Mapping[str, Any], seed: int, number: int) ->
         given["independent_sampler"] = samplers.RandomSampler(seed=own)
     if taken := sorted(given.keys() & options.keys()):
         raise ConfigError(f"hydra.sweeper.sampler_options.{taken[0]} is given by the search: see hydra.sweeper.seed.")
-    return of("hydra.sweeper.sampler", SAMPLERS, name, options, **given)
+    found: samplers.BaseSampler = of("hydra.sweeper.sampler", SAMPLERS, name, options, **given)
+    if type(found) is type(before) and SPACE in vars(before):
+        setattr(found, SPACE, getattr(before, SPACE))
+    return found

@@ -122,7 +122,8 @@ class Search:
         return self.study.ask()
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return sampler_of(self.settings.sampler, self.settings.sampler_options, self.settings.seed, number)
+        asked = self.settings
+        return sampler_of(asked.sampler, asked.sampler_options, asked.seed, number, self.study.sampler)
 
     def _added(self, number: int) -> dict[str, Any]:
         """What watches a trial that may be pruned."""
@@ -142,19 +143,15 @@ class Search:
     def _tell(self, trial: optuna.Trial, result: Mapping[str, Any], folder: RunFolder | None) -> None:
         if folder is not None:
             trial.set_user_attr("folder", folder.path.name)
-        values = [reached(result, name) for name in self.objectives]
-        lacking = [
-            name
-            for name, value in zip(self.objectives, values, strict=True)
-            if value is None or not math.isfinite(value)
-        ]
+        known = [reached(result, name) for name in self.objectives]
+        values = [value for value in known if value is not None and math.isfinite(value)]
         if result.get("status") != "ok":
             self._fail(trial, str(result.get("reason") or result.get("status") or "It has no record."))
         elif result.get("pruned"):
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif lacking:
+        elif len(values) < len(known):
             self._without.append(result)
-            self._fail(trial, f"It has no {', '.join(lacking)}.")
+            self._fail(trial, f"It has no {', '.join(self.objectives)}.")
         else:
             self._reached = True
             self.study.tell(trial, values)

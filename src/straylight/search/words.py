@@ -52,7 +52,7 @@ def _confirmed(search: Search) -> Iterator[str]:
     values = [value for value in known if value is not None and math.isfinite(value)]
     if values:
         seeds = f"{len(values)} fresh seed{'s' * (len(values) > 1)}"
-        yield f"With {seeds}: {name} {spread(values)}; of the two this is to be reported, the best of many is flattered."
+        yield f"With {seeds}: {name} {spread(values)}, which is what to report: the best of many is flattered."
     if len(values) < len(search.confirmed):
         yield f"{len(search.confirmed) - len(values)} of {len(search.confirmed)} fresh seeds reached no {name}."
 
