@@ -109,16 +109,18 @@ def parallel(trials: Sequence[FrozenTrial], objectives: Sequence[str], _: Any) -
     order = np.argsort(values if not measure(objectives[0]).lower else -values)  # the best last, on top
     figure, (axis,) = panels(1, 1, width=max(5.0, 1.6 * (len(names) + 1)), height=4.0, legend=False)
     colours = colormaps["viridis_r"](np.linspace(0, 1, len(trials)))
-    reach = float(np.ptp(values)) or 1.0
+    reach, faint = float(np.ptp(values)) or 1.0, min(1.0, max(0.25, 60 / len(trials)))
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     for colour, i in zip(colours, order, strict=True):
         heights = [scales[name].height(trials[i]) for name in names]
-        axis.plot(range(len(names) + 1), [*heights, (values[i] - values.min()) / reach], color=colour, lw=1, marker=".")
+        line = [*heights, (values[i] - values.min()) / reach]
+        axis.plot(range(len(names) + 1), line, color=colour, lw=0.8, marker=".", ms=3, alpha=faint)
     for place, name in enumerate(names):
         for text, height in scales[name].ticks():
-            axis.text(place, height, f" {cut(text, 14)}", fontsize=7, va="center")
+            axis.text(place, height, f" {cut(text, 14)}", fontsize=7, va="center", bbox=box)
         axis.axvline(place, color="0.7", lw=0.8, zorder=0)
     for text, height in ((f"{values.min():.4g}", 0.0), (f"{values.max():.4g}", 1.0)):
-        axis.text(len(names), height, f" {text}", fontsize=7, va="center")
+        axis.text(len(names), height, f" {text}", fontsize=7, va="center", bbox=box)
     axis.axvline(len(names), color="0.3", lw=1, zorder=0)
     at_ticks(axis.xaxis, [cut(name, 20) for name in (*names, objectives[0])], rotation=20, ha="right")
     axis.set(yticks=[], ylim=(-0.06, 1.06))
