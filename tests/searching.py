@@ -95,5 +95,6 @@ def told(folder: Path) -> list[tuple[Any, ...]]:
     return [(t.number, t.params, t.values, t.state.name) for t in trials(folder)]
 
 
-def record(folder: Path, number: int) -> dict[str, Any]:
-    return dict(json.loads((folder / str(number) / "result.json").read_text()))
+def record(folder: Path, name: int | str) -> dict[str, Any]:
+    """The record of a job of the sweep in this folder."""
+    return dict(json.loads((folder / str(name) / "result.json").read_text()))

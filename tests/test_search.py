@@ -143,7 +143,7 @@ def test_a_key_is_a_parameter_of_the_choices_that_have_it(search, tmp_path) -> N
         chosen = trial.params["detector"]
         kinds[chosen] += 1
         assert set(trial.params) == {"detector", {"hbos": "detector.bins", "knn": "detector.k"}[chosen]}
-        assert "detector.scaling=minmax" in record(tmp_path / "sweep", trial.number)["overrides"]
+        assert "detector.scaling=minmax" in record(tmp_path / "sweep", trial.user_attrs["folder"])["overrides"]
     assert set(kinds) == {"hbos", "knn"}
 
 
@@ -152,7 +152,7 @@ def test_a_choice_has_ranges_of_its_own(search, tmp_path) -> None:
     ended = search("data=blobs", "detector=hbos,knn", own, "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler=random")
     assert ended.status == 0, ended.err
     for trial in trials(tmp_path / "sweep"):
-        typed = set(record(tmp_path / "sweep", trial.number)["overrides"])
+        typed = set(record(tmp_path / "sweep", trial.user_attrs["folder"])["overrides"])
         if trial.params["detector"] == "hbos":
             assert f"detector.bins={trial.params['detector.bins@hbos']}" in typed and "detector.k=3" not in typed
         else:

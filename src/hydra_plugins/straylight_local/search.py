@@ -15,10 +15,10 @@ SETTINGS: dict[str, Any] = {
     "timeout_s": None,
     "at_once": None,
     "sampler": "tpe",
-    "sampler_options": {},
+    "sampler_options": None,
     "seed": 0,
     "pruner": None,
-    "pruner_options": {},
+    "pruner_options": None,
     "monitor": "val/loss",
     "confirm": 0,
     "figures": True,
@@ -60,7 +60,7 @@ class OptunaSweeper(Sweeper):
         from straylight.search.settings import Settings
 
         typed = merged([f"{key}={value}" for key, value in (_plain(self.params) or {}).items()], arguments)
-        settings = Settings(**{key: _plain(value) for key, value in self.settings.items()})
+        settings = Settings(**{key: _plain(value) for key, value in self.settings.items() if value is not None})
         run(self.asked, self.loader, self.by, typed, _plain(self.own) or {}, settings, self.resume)
 
 
