@@ -98,3 +98,33 @@ def told(folder: Path) -> list[tuple[Any, ...]]:
 def record(folder: Path, name: int | str) -> dict[str, Any]:
     """The record of a job of the sweep in this folder."""
     return dict(json.loads((folder / str(name) / "result.json").read_text()))
+
+
+SOURCE = """
+from dataclasses import replace
+
+import pytorch_lightning as pl
+from straylight.data import Blobs
+
+
+class Reads(pl.Callback):  # the last loss of validation as a criterion
+    def on_validation_end(self, trainer, pl_module):
+        self.loss = float(trainer.callback_metrics["val/loss"])
+
+    def result(self):
+        return {"criteria": {"val/loss": self.loss}}
+
+
+class Flipped(Blobs):  # test labels the other way round
+    def load(self):
+        splits = super().load()
+        return splits._replace(test=replace(splits.test, y=1 - splits.test.y))
+"""
+
+
+def make(folder: Path) -> tuple[str, str]:
+    """Write a module and a config of it, in a folder of the search path; what makes them known and reads losses."""
+    (folder / "readings.py").write_text(SOURCE)
+    (folder / "own" / "data").mkdir(parents=True)
+    (folder / "own" / "data" / "flipped.yaml").write_text("defaults: [blobs, _self_]\n_target_: readings.Flipped\n")
+    return f"--config-dir={folder / 'own'}", "+callbacks.reads._target_=readings.Reads"

@@ -120,5 +120,6 @@ def _in_turns(launcher: Launcher, search: Search) -> None:
     while jobs := search.more():
         returns = launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].number)
         for job, returned in zip(jobs, returns, strict=True):
-            job.folder = RunFolder(returned.working_dir) if returned.working_dir else None
+            place = OmegaConf.select(returned.hydra_cfg or OmegaConf.create(), "hydra.runtime.output_dir")
+            job.folder = None if place is None else RunFolder(place)
             search.ended(job)
