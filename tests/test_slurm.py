@@ -27,7 +27,7 @@ from straylight.engines.slurm.options import Options
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.devices import Asked
-from straylight.job.order import Order, placed
+from straylight.job.order import Order, parts_of, placed
 from straylight.stopping import STOP
 
 
@@ -312,7 +312,7 @@ def ordered(tmp_path) -> RunFolder:
     """A folder with an order in it."""
     cfg = DictConfig({"threads": None, "paths": {"run": "", "data": "d"}, "trainer": {}, "seed": 0})
     folder = RunFolder(tmp_path / "job")
-    placed(cfg, folder, {"detector": "knn", "seed": 0})
+    placed(parts_of(cfg, str(folder)), folder, {"detector": "knn", "seed": 0})
     return folder
 
 

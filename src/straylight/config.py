@@ -167,7 +167,7 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def called(cfg: DictConfig, detector: str | None) -> str | None:
+def called(cfg: Mapping[str, Any] | DictConfig, detector: str | None) -> str | None:
     """What a detector is called in tables: by its config, or, where that stands for any, by the class that it names.
 
     Args:
@@ -178,7 +178,7 @@ def called(cfg: DictConfig, detector: str | None) -> str | None:
         >>> called(OmegaConf.create({"detector": {"model": "pyod.models.lunar.LUNAR"}}), "external")
         'LUNAR'
     """
-    model = OmegaConf.select(cfg, "detector.model") if detector == "external" else None
+    model = (cfg.get("detector") or {}).get("model") if detector == "external" else None
     return model.rpartition(".")[2] if isinstance(model, str) else detector
 
 

@@ -25,7 +25,7 @@ from straylight.folder import RunFolder, SweepFolder
 from straylight.groups import FOLDER
 from straylight.job.attempt import attempt
 from straylight.job.devices import asked_for
-from straylight.job.order import Order, fields_of, keep_hydra, placed
+from straylight.job.order import Order, fields_of, keep_hydra, parts_of, placed
 from straylight.keys import key_of
 from straylight.loading import loading
 from straylight.objective import returned
@@ -84,7 +84,7 @@ def concluded(command: Command) -> Iterator[None]:
             _conclude(command, command.sweep, interrupted)
 
 
-def _job(command: Command, cfg: DictConfig) -> float | None:
+def _job(command: Command, cfg: DictConfig) -> Any:
     """One job of the Hydra app. A failure is reported and counted, so that the other jobs of a sweep go on."""
     job = HydraConfig.get()
     config.settle_paths(cfg, job.runtime.cwd)  # with hydra.job.chdir we are elsewhere
@@ -201,7 +201,8 @@ def run_here(
     result: Any
     try:
         nodes = asked_for(cfg.trainer).nodes
-        order = placed(cfg, folder, fields, resume=resume, ranks=ranks, nodes=nodes)
+        parts = parts_of(cfg, str(folder.path.absolute()))
+        order = placed(parts, folder, fields, resume=resume, ranks=ranks, nodes=nodes)
     except OmegaConfBaseException as error:
         result = {"metrics": {}, "latency": [], **fields, "status": "failed", "reason": config.explain(error)}
         folder.write_result(result)

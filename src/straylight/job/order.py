@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pydantic import TypeAdapter
 
 from straylight import config, versions
-from straylight.atomic import replacing, write_json
+from straylight.atomic import replacing
 from straylight.documents import yaml_text
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, new_run
@@ -57,7 +57,8 @@ class Order:
 
     def write(self, folder: RunFolder) -> Order:
         """Keep it in the job's folder."""
-        write_json(folder.job, asdict(self), durable=False)
+        with replacing(folder.job, durable=False) as aside:  # in one line: with an indent it takes ten times as long
+            aside.write_text(json.dumps(vars(self)) + "\n", encoding="utf-8")
         return self
 
     @classmethod
@@ -89,8 +90,55 @@ def _adapter() -> TypeAdapter[Order]:
     return TypeAdapter(Order)
 
 
+class Parts(NamedTuple):
+    """What a composed config comes to.
+
+    Attributes:
+        typed: its plain values as composed, not resolved, without Hydra's; `text`: the same as YAML.
+        config: the same resolved.
+        hydra: Hydra's own part, resolved; empty if there was none.
+    """
+
+    typed: Mapping[str, Any]
+    text: str
+    config: dict[str, Any]
+    hydra: dict[str, Any]
+
+    def beside(self, added: Mapping[str, Mapping[str, Any]]) -> Parts:
+        """The same with what nobody typed, by group and name."""
+        typed, config = (
+            {**of, **{group: {**(of.get(group) or {}), **own} for group, own in added.items()}}
+            for of in (self.typed, self.config)
+        )
+        return Parts(typed, yaml_text(typed), config, self.hydra)
+
+
+def parts_of(cfg: DictConfig, folder: str) -> Parts:
+    """Resolve a composed config.
+
+    Args:
+        cfg: the config, which is changed: its paths are made absolute. With `hydra` in it, that is taken apart.
+        folder: of the run, absolute.
+
+    Raises:
+        OmegaConfBaseException: if a value cannot be resolved.
+    """
+    config.settle_paths(cfg)
+    with read_write(cfg), open_dict(cfg):
+        if (hydra := cfg.get("hydra")) is not None:
+            with read_write(hydra), open_dict(hydra):
+                for key in ("help", "hydra_help"):  # whose templates are longer than all else
+                    hydra.pop(key, None)
+        typed: Any = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+        typed.pop("hydra", None)
+        cfg.paths.run = folder
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        own = plain.pop("hydra", {})
+    return Parts(typed, yaml_text(typed), plain, own)
+
+
 def placed(
-    cfg: DictConfig,
+    parts: Parts,
     folder: RunFolder,
     fields: Mapping[str, Any],
     *,
@@ -102,36 +150,18 @@ def placed(
     """Put into its folder what a job is to do: `job.json`, and the config as it was composed, its paths absolute.
 
     Args:
-        cfg: the composed config, whose paths are made absolute; with `hydra` in it, that is kept beside it.
+        parts: of its config.
         folder: of the job.
         fields: what `result.json` is to say of what was asked for.
         resume: whether it goes on with what an earlier attempt left there.
         ranks, gpus, nodes: what it asks for.
-
-    Raises:
-        OmegaConfBaseException: if a value of the config cannot be resolved.
     """
-    config.settle_paths(cfg)
-    with read_write(cfg), open_dict(cfg):
-        if (hydra := cfg.get("hydra")) is not None:
-            with read_write(hydra), open_dict(hydra):
-                for key in ("help", "hydra_help"):  # whose templates are longer than all else
-                    hydra.pop(key, None)
-        typed: Any = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-        typed.pop("hydra", None)
-        save(folder.config, typed)
-        cfg.paths.run = str(folder.path.absolute())
-        plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        own = plain.pop("hydra", {})
+    with replacing(folder.config) as aside:
+        aside.write_text(parts.text, encoding="utf-8")
     run = (folder.run if resume else None) or new_run()
-    order = Order(run, plain, dict(fields), own, resume, ranks, gpus, by=versions.here(), nodes=nodes)
+    by = versions.here()
+    order = Order(run, parts.config, dict(fields), parts.hydra, resume, ranks, gpus, by=by, nodes=nodes)
     return order.write(folder)
-
-
-def save(path: Path, values: Any) -> None:
-    """Write a config, or a part of one, as YAML."""
-    with replacing(path) as aside:
-        aside.write_text(yaml_text(values), encoding="utf-8")
 
 
 def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
@@ -158,13 +188,31 @@ def fields_of(
         ranged: keys that the sweep ranges over.
     """
     config.settle_paths(cfg)
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    whole, without_seed = (config.identity(plain, seed=seed, ranged=ranged) for seed in (True, False))
+    typed: Any = OmegaConf.to_container(cfg, resolve=False)
+    return described(cfg, typed, choices, overrides, command, ranged)
+
+
+def described(
+    cfg: Mapping[str, Any] | DictConfig,
+    typed: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    command: Sequence[str] | None = None,
+    ranged: Collection[str] = (),
+) -> dict[str, Any]:
+    """The same of a config of which both the values and what was typed are known.
+
+    Args:
+        cfg: by which values are found.
+        typed: the plain values, not resolved, paths absolute.
+        choices, overrides, command, ranged: see `fields_of`.
+    """
+    whole, without_seed = (config.identity(typed, seed=seed, ranged=ranged) for seed in (True, False))
     return {
         "detector": config.called(cfg, choices.get("detector")),
         "data": choices.get("data"),
-        "objective": list(named(wanted)) if (wanted := plain.get("objective")) else [],
-        "seed": cfg.seed if isinstance(cfg.get("seed"), int) else None,
+        "objective": list(named(wanted)) if (wanted := cfg.get("objective")) else [],
+        "seed": seed if isinstance(seed := cfg.get("seed"), int) else None,
         "overrides": list(overrides),
         "ranged": sorted(ranged),
         "config_hash": whole,

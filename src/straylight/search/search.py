@@ -125,7 +125,7 @@ class Search:
         asked = self.settings
         return sampler_of(asked.sampler, asked.sampler_options, asked.seed, number, self.study.sampler)
 
-    def _added(self, number: int) -> dict[str, Any]:
+    def _added(self, number: int) -> dict[str, dict[str, Any]]:
         """What watches a trial that may be pruned."""
         if self.settings.pruner is None:
             return {}
@@ -138,7 +138,7 @@ class Search:
             "pruner": self.settings.pruner,
             "options": dict(self.settings.pruner_options),
         }
-        return {"callbacks.pruning": watching}
+        return {"callbacks": {"pruning": watching}}
 
     def _tell(self, trial: optuna.Trial, result: Mapping[str, Any], folder: RunFolder | None) -> None:
         if folder is not None:

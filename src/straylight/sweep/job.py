@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn
 from straylight.folder import RunFolder
 from straylight.job.devices import Asked
 from straylight.job.order import Order
+from straylight.sweep.point import Point
 
 
 @dataclass
@@ -21,8 +22,8 @@ class Job:
         number: its place in the sweep.
         overrides: what was asked for.
         what: what tells it from the others, in words.
-        added: what its config has by its keys besides, which changes nothing of which job it is.
-        config: as composed, with `hydra` in it; None before it is composed and since its folder says all of it.
+        added: what its config has besides, by group and name, which changes nothing of which job it is.
+        point: as composed; None before it is composed and since its folder says all of it.
         ready: whether it was composed and is to run.
         folder: its own; `claimed` if it was made for it just now.
         fields: of its `result.json`.
@@ -39,8 +40,8 @@ class Job:
     number: int
     overrides: list[str]
     what: str = ""
-    added: Mapping[str, Any] = field(default_factory=dict)
-    config: Any = None
+    added: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    point: Point | None = None
     ready: bool = False
     folder: RunFolder | None = None
     claimed: bool = False

@@ -5,25 +5,23 @@ resumed runs what is missing, failed or new.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from straylight import config, objective
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
-from straylight.job.devices import asked_for
-from straylight.job.order import Order, fields_of
+from straylight.job.order import Order, placed
 from straylight.overrides import ranged, value_of
 from straylight.result import headline
 from straylight.sweep.command import Command
 from straylight.sweep.composer import Composer
-from straylight.sweep.figures import without_figures
 from straylight.sweep.job import Job
+from straylight.sweep.point import Point, Whole
 from straylight.trust import check, check_hydra
 
 NUMBERED = "${hydra.job.num}"
@@ -66,10 +64,8 @@ class Points:
             raise ConfigError(config.explain(error) or f"{type(error).__name__}: {error}") from error
 
     def _composed(self, job: Job, typed: str) -> str | None:
-        composed = self.compose(job.overrides)
-        trusted_job(composed, self.cfg, self.trust)
-        overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
-        job.fields = fields_of(composed, composed.hydra.runtime.choices, overrides, ranged=self.ranged)
+        point = self._point(job.overrides)
+        job.fields = point.fields(self.ranged)
         identity = job.fields["config_hash"]
         if identity in self.seen:
             job.same = self.seen[identity]
@@ -83,30 +79,30 @@ class Points:
         job.resume = before is not None and (result is None or result["status"] == "interrupted")
         if before is not None and result is None and (order := _order(before)) is not None:
             job.id, job.engine = order.id, order.engine  # which may run on where the launcher that started it has died
-        hydra = composed.hydra
-        with read_write(hydra), read_write(hydra.job), open_dict(hydra.job):
-            hydra.job.id = hydra.job.num = job.number
-        job.folder, job.claimed = before or self._named(composed), before is None
-        with read_write(hydra.sweep), read_write(hydra.runtime), open_dict(hydra.runtime):
-            hydra.sweep.subdir = str(job.folder.path.relative_to(self.folder.path))
-            hydra.runtime.output_dir = str(job.folder)
-        with read_write(composed), open_dict(composed):
-            for key, value in job.added.items():
-                OmegaConf.update(composed, key, value, force_add=True)
-        job.config = composed
-        job.asked = asked_for(composed.trainer, composed.get("threads"))
-        if job.asked.gpus and OmegaConf.is_list(composed.trainer.devices):  # it sees no other devices than its own
-            with read_write(composed), open_dict(composed):
-                composed.trainer.devices = job.asked.gpus
-        without_figures(composed, [*overrides, *job.overrides])
+        job.folder, job.claimed = before or self._named(point, job.number), before is None
+        job.asked, job.point = point.asked(), point
         return None
 
-    def _named(self, composed: DictConfig) -> RunFolder:
+    def _point(self, overrides: Sequence[str]) -> Point:
+        if self.trust is None:  # all of it was typed
+            return self.compose.point(overrides)
+        composed = self.compose(overrides)
+        trusted_job(composed, self.cfg, self.trust)
+        return Whole(composed, overrides)
+
+    def place(self, job: Job) -> Order:
+        """Have the folder of a job that is made ready say what to do."""
+        assert job.folder is not None and job.point is not None
+        folder, asked = job.folder.path, job.asked
+        parts = job.point.parts(job.number, str(folder), str(folder.relative_to(self.folder.path)))
+        if job.added:
+            parts = parts.beside(job.added)
+        ranks, nodes = asked.ranks * asked.nodes, asked.nodes
+        return placed(parts, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=asked.gpus, nodes=nodes)
+
+    def _named(self, point: Point, number: int) -> RunFolder:
         """A folder that nobody else has, made for the job."""
-        if self.numbered:
-            return self.folder.claim(str(composed.hydra.job.num), True)
-        HydraConfig.instance().set_config(composed)
-        return self.folder.claim(str(OmegaConf.select(composed, "hydra.sweep.subdir")), False)
+        return self.folder.claim(str(number) if self.numbered else point.subdir(number), self.numbered)
 
     def _before(self) -> Iterator[tuple[str, RunFolder]]:
         """The jobs in the sweep's folder, by the hash of their configs; of several alike one that ended well."""

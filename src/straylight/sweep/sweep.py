@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from straylight import checks, config
@@ -17,7 +16,7 @@ from straylight.engines.base import Ended, Engine, Running
 from straylight.engines.choose import attached
 from straylight.errors import ConfigError, HungUp
 from straylight.folder import RunFolder
-from straylight.job.order import Order, placed
+from straylight.job.order import Order
 from straylight.result import headline
 from straylight.sweep.board import Board
 from straylight.sweep.command import Command
@@ -185,7 +184,7 @@ class Sweep:
         except (ConfigError, OmegaConfBaseException, OSError) as error:
             self._refuse(job, config.explain(error) or str(error))
             return True
-        job.config = job.order = None  # its folder has all of it
+        job.point = job.order = None  # its folder has all of it
         job.attempts += 1
         job.stopped = job.timed_out = False
         job.started = time.monotonic()
@@ -194,16 +193,13 @@ class Sweep:
         self.board.start(job.number, job.what, queued=self.engine.queues)
         return True
 
-    @staticmethod
-    def _place(job: Job) -> Order:
+    def _place(self, job: Job) -> Order:
         """Have the job's folder say what to do, by what it said before of one that is tried again."""
         assert job.folder is not None
-        if job.config is None:
+        if job.point is None:
             job.order = Order.read(job.folder).again(job.folder, resume=job.resume)
-            return job.order
-        HydraConfig.instance().cfg = job.config  # which nothing else of Hydra's refers to: no copy is needed
-        ranks, gpus, nodes = job.asked.ranks * job.asked.nodes, job.asked.gpus, job.asked.nodes
-        job.order = placed(job.config, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=gpus, nodes=nodes)
+        else:
+            job.order = self.points.place(job)
         return job.order
 
     def _goes_on(self, job: Job) -> bool:
@@ -293,7 +289,7 @@ class Sweep:
 
     def _conclude(self, job: Job, result: Mapping[str, Any]) -> None:
         """The job is not tried again."""
-        job.config = None
+        job.point = None
         job.returned = returned(job, result)
         status = str(result["status"])
         said = headline(result) if status == "ok" else f"{job.what}: {result.get('reason') or ''}".rstrip(": ")
@@ -313,7 +309,7 @@ class Sweep:
         self._failed(job, f"#{job.number} {job.what}: {reason}")
 
     def _failed(self, job: Job, said: str) -> None:
-        job.config = None
+        job.point = None
         say(f"Error: {said}", error=True)
         self.command.failures += 1
         if self.policy.fail_fast and not self.history.over:
