@@ -51,9 +51,9 @@ def run(
             run has what is searched for.
     """
     objectives = named(OmegaConf.to_container(cfg, resolve=False).get("objective") or ())  # type: ignore[union-attr]
-    space = Space(typed, Composer(cfg, loader), own, loader)
-    settings.fit(objectives, space.groups)
     ours = callable(getattr(launcher, "pursue", None))
+    space = Space(typed, launcher.compose if ours else Composer(cfg, loader), own, loader)  # type: ignore[attr-defined]
+    settings.fit(objectives, space.groups)
     if ours:
         launcher.look_at(space.samples())  # type: ignore[attr-defined]
         at_once = settings.at_once or launcher.room() or QUEUED  # type: ignore[attr-defined]
