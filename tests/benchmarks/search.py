@@ -2,10 +2,11 @@
 
 `python tests/benchmarks/search.py` searches five parameters of a VAE, one of them on a logarithmic scale and one of
 words, over 500 trials one at a time, by an engine that computes nothing and writes a `result.json` at once, whose
-criterion follows from the parameters. Wall seconds are counted in which the sweep asks the search or tells it
-something, the journal's writing to the disk among them; for composing configs and all else that any sweep does, see
-`many_jobs.py`. Figures in the end are clocked apart. The same is done by Optuna itself with the same sampler, without
-a journal: the last line is the ratio of the seconds a trial, ours to Optuna's own.
+criterion follows from the parameters. The time is counted in which the sweep asks the search or tells it something,
+by the clock on the wall, with the journal's way to the disk and whatever else the machine does meanwhile, and of the
+CPU; for composing configs and all else that any sweep does, see `many_jobs.py`. Figures in the end are clocked apart.
+The same is done by Optuna itself with the same sampler, without a journal: the last line is the ratio of CPU time, ours
+to Optuna's own with the last of the samplers.
 """
 
 from __future__ import annotations
@@ -70,20 +71,21 @@ class AtOnce:
 
 
 class Clocked:
-    """Wall seconds spent in a function, of each call that took any."""
+    """Seconds spent in a function, by the wall and of the CPU."""
 
     def __init__(self, function: Any) -> None:
-        self.function, self.seconds = function, 0.0
+        self.function, self.wall, self.cpu = function, 0.0, 0.0
 
     def __get__(self, thing: Any, _: Any) -> Any:
         return lambda *given: self(thing, *given)
 
     def __call__(self, *given: Any) -> Any:
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             return self.function(*given)
         finally:
-            self.seconds += time.perf_counter() - start
+            self.wall += time.perf_counter() - wall
+            self.cpu += time.process_time() - cpu
 
 
 def searched(trials: int, sampler: str, folder: Path) -> None:
@@ -105,11 +107,11 @@ def searched(trials: int, sampler: str, folder: Path) -> None:
     from straylight.journal import NAME, opened, study
 
     assert len(study(opened(folder / NAME)).get_trials(deepcopy=False)) == trials
-    print(asking.seconds, telling.seconds, drawing.seconds)
+    print(asking.wall + telling.wall, asking.cpu + telling.cpu, drawing.cpu)
 
 
 def alone(trials: int, sampler: str) -> float:
-    """Seconds that Optuna takes by itself for as many."""
+    """CPU seconds that Optuna takes by itself for as many."""
     import optuna
 
     from straylight.search.samplers import sampler_of
@@ -125,9 +127,9 @@ def alone(trials: int, sampler: str) -> float:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=sampler_of(sampler, {}, 0, 0))
-    start = time.perf_counter()
+    start = time.process_time()
     study.optimize(objective, n_trials=trials)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _in_a_process(trials: int, sampler: str) -> list[float]:
@@ -151,14 +153,14 @@ def main() -> None:
     ratio = 0.0
     for sampler in given.samplers.split(","):
         taken = [_in_a_process(given.trials, sampler) for _ in range(given.rounds)]
-        asking, telling, drawing = (statistics.median(values) for values in zip(*taken, strict=True))
+        wall, cpu, drawing = (statistics.median(values) for values in zip(*taken, strict=True))
         own = statistics.median(alone(given.trials, sampler) for _ in range(given.rounds))
-        each, optunas = (1e3 * seconds / given.trials for seconds in (asking + telling, own))
+        each, ours, optunas = (1e3 * seconds / given.trials for seconds in (wall, cpu, own))
         print(
-            f"{sampler:6} {given.trials} trials: {each:.1f} ms a trial ({1e3 * asking / given.trials:.1f} to ask, "
-            f"{1e3 * telling / given.trials:.1f} to tell), Optuna alone {optunas:.1f}; figures {drawing:.1f} s"
+            f"{sampler:6} {given.trials} trials: {each:.1f} ms a trial, of the CPU {ours:.1f}, Optuna alone "
+            f"{optunas:.1f}; figures {drawing:.1f} s"
         )
-        ratio = each / optunas
+        ratio = ours / optunas
     print(f"ratio: {ratio:.2f}")
 
 
