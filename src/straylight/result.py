@@ -166,9 +166,19 @@ def odd(result: Any) -> str | None:
     )
 
 
+def outcome(result: Mapping[str, Any]) -> str:
+    """Its status; `pruned` of a run that ended well, but that a search has given up on the way.
+
+    Example:
+        >>> outcome({"status": "ok"}), outcome({"status": "ok", "pruned": True})
+        ('ok', 'pruned')
+    """
+    return "pruned" if result["status"] == "ok" and result.get("pruned") else str(result["status"])
+
+
 def finished(result: Mapping[str, Any]) -> bool:
-    """Whether a run ended well, and was not given up by a search on the way."""
-    return bool(result["status"] == "ok" and not result.get("pruned"))
+    """Whether a run ended well, as it was asked for."""
+    return outcome(result) == "ok"
 
 
 def headline(result: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from straylight.atomic import replacing
 from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
-from straylight.result import finished
+from straylight.result import finished, outcome
 from straylight.runtimes import BEST, shared, timing
 
 NOT_RESOLVABLE = "n.r."  # in a table
@@ -258,7 +258,7 @@ def _ended(run: Run, path: Path) -> dict[str, Any]:
         "data": run.get("data") or "",
         "detector": run.get("detector") or "",
         "seeds": 0,
-        "status": "pruned" if run["status"] == "ok" else run["status"],
+        "status": outcome(run),
         "reason": run.get("reason") or "",
         "overrides": " ".join(sorted(_overrides({0: run}))),
         "folder": os.path.relpath(run["folder"], path.parent),

@@ -16,7 +16,7 @@ ENDED = {
     TrialState.COMPLETE: "reached a value",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
-    TrialState.RUNNING: "not at its end",
+    TrialState.RUNNING: "to be gone on with",
 }
 FRONT = 10  # trials of a front that are named
 
