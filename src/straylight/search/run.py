@@ -22,6 +22,7 @@ from straylight.search.settings import Settings
 from straylight.search.space import Space
 from straylight.search.words import found
 from straylight.sweep.composer import Composer
+from straylight.sweep.manifest import Manifest
 
 QUEUED = 8  # trials at a time where a launcher does not know how many it has room for
 
@@ -70,7 +71,7 @@ def run(
         else:
             _in_turns(launcher, search)
     finally:
-        for line in found(search):
+        for line in found(search, [f"--config-dir={path}" for path in Manifest.of(cfg.hydra).config_dirs]):
             say(line)
     if settings.figures:
         from straylight.search.figures import draw

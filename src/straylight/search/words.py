@@ -21,28 +21,33 @@ ENDED = {
 FRONT = 10  # trials of a front that are named
 
 
-def found(search: Search) -> Iterator[str]:
+def found(search: Search, options: Sequence[str] = ()) -> Iterator[str]:
     """How the trials ended; the best one, what it takes to train it again, and where it is; of several objectives the
-    front that no trial beats in all of them."""
+    front that no trial beats in all of them.
+
+    Args:
+        search: that is over, or was interrupted.
+        options: of the command, which one that trains a trial again needs, too.
+    """
     trials = search.study.get_trials(deepcopy=False)
     count = Counter(ENDED.get(trial.state, "waiting") for trial in trials)
     what = ", ".join(f"{number} {how}" for how, number in count.items())
     yield f"\nSearch for {', '.join(search.objectives)}: {len(trials)} trial{'s' * (len(trials) != 1)}, {what}."
     best = search.best
     if best is not None:
-        yield f"Best: {_said(search, best)}"
+        yield f"Best: {_said(search, best, options)}"
         yield from _confirmed(search)
     elif len(search.objectives) > 1 and TrialState.COMPLETE in {trial.state for trial in trials}:
         front = sorted(search.study.best_trials, key=lambda trial: trial.values)
         yield f"No trial beats {'this one' if len(front) == 1 else f'these {len(front)}'} in all objectives:"
         for trial in front[:FRONT]:
-            yield f"* {_said(search, trial)}"
+            yield f"* {_said(search, trial, options)}"
 
 
-def _said(search: Search, trial: FrozenTrial) -> str:
+def _said(search: Search, trial: FrozenTrial, options: Sequence[str]) -> str:
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(search.objectives, trial.values, strict=True))
     place = search.folder.path / str(trial.user_attrs.get("folder", trial.number))
-    command = shlex.join(["straylight", "train", *search.overrides(trial)])
+    command = shlex.join(["straylight", "train", *options, *search.overrides(trial)])
     return f"#{trial.number} reached {values} ({place})\n  {command}"
 
 
