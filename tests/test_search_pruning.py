@@ -69,7 +69,7 @@ def test_a_trial_behind_the_median_ends_whichever_way_the_objective_goes(
 ) -> None:
     kept, trial = others(direction)
     watching = Pruning(
-        str(tmp_path / NAME), trial.number, lower=direction == "minimize", pruner="median", options=MEDIAN
+        str(tmp_path / "7"), trial.number, lower=direction == "minimize", pruner="median", options=MEDIAN
     )
     assert trained(watching, losses) == epochs and watching.result() == {"pruned": epochs < 3}
     sign = 1 if direction == "minimize" else -1
@@ -80,22 +80,22 @@ def test_a_trial_behind_the_median_ends_whichever_way_the_objective_goes(
 def test_an_epoch_that_was_gone_back_to_is_told_once(others, trained, tmp_path) -> None:
     kept, trial = others()
     trial.report(0.25, 1)
-    trained(Pruning(str(tmp_path / NAME), trial.number, pruner="median", options=MEDIAN), [2.0, 1.0])
+    trained(Pruning(str(tmp_path / "7"), trial.number, pruner="median", options=MEDIAN), [2.0, 1.0])
     assert kept.get_trials()[trial.number].intermediate_values == {1: 0.25, 2: 1.0}
 
 
 def test_a_trial_that_is_over_or_a_journal_that_is_gone_ends_no_training(others, trained, tmp_path) -> None:
     kept, trial = others()
     kept.tell(trial, 1.0)
-    for journal in (tmp_path / NAME, tmp_path / "moved" / NAME):
-        watching = Pruning(str(journal), trial.number, pruner="median", options=MEDIAN)
+    for folder in (tmp_path / "7", tmp_path.parent / "moved"):
+        watching = Pruning(str(folder), trial.number, pruner="median", options=MEDIAN)
         assert trained(watching, [9.0, 9.0, 9.0]) == 3 and not watching.pruned
     assert kept.get_trials()[trial.number].intermediate_values == {}
 
 
 def test_a_journal_that_breaks_is_said_and_ends_no_training(trained, tmp_path, caplog) -> None:
     (tmp_path / NAME).write_text("what is this\nor that\n")
-    watching = Pruning(str(tmp_path / NAME), 0)
+    watching = Pruning(str(tmp_path / "7"), 0)
     assert trained(watching, [9.0, 9.0]) == 2 and not watching.pruned
     assert caplog.text.count("The search is told nothing more") == 1
 
@@ -103,6 +103,6 @@ def test_a_journal_that_breaks_is_said_and_ends_no_training(trained, tmp_path, c
 def test_what_is_not_measured_or_of_the_test_is_refused(others, trained, tmp_path) -> None:
     _, trial = others()
     with pytest.raises(ConfigError, match="monitor=val/loss is not measured; there is val/other"):
-        trained(Pruning(str(tmp_path / NAME), trial.number), [1.0], "val/other")
+        trained(Pruning(str(tmp_path / "7"), trial.number), [1.0], "val/other")
     with pytest.raises(ConfigError, match="would select by the test rows"):
         Pruning("j", 0, monitor="test/auroc")

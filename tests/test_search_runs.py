@@ -11,6 +11,7 @@ import pytest
 
 from searching import make, record, told, trials
 from straylight.folder import SweepFolder
+from straylight.run import Run
 
 SPACE = ("detector.latent=range(1,9)", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
 
@@ -66,6 +67,9 @@ def test_hopeless_trials_are_pruned_by_the_median_rule_and_are_no_finished_runs(
         if trial.number not in pruned:
             assert len(losses) == 6
             complete.append(losses)
+    assert Run.open(here / str(min(pruned)), trust=["readings"]).score(np.zeros((1, 2))).shape == (1,), (
+        "a model like any"
+    )
     rows = (here / "leaderboard.csv").read_text().splitlines()[1:]
     assert len(rows) == 8 and sum(",pruned," in row for row in rows) == len(pruned)
     assert f"and {len(pruned)} of which a search has pruned" in straylight_answer(here)

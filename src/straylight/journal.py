@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import optuna
 from optuna.storages import JournalStorage
@@ -81,7 +81,8 @@ class Lock(JournalFileSymlinkLock):
 
 
 class Backend(JournalFileBackend):
-    """The file, written without waiting for the disk at each of the lines that a trial takes.
+    """The file, written without waiting for the disk at each of the lines that a trial takes; what a process that was
+    killed has left of a line is taken away by the next that writes one.
 
     A process that is killed loses nothing by that; for where a machine is, there is `settle`.
 
@@ -98,10 +99,22 @@ class Backend(JournalFileBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self.lock.acquire()
         try:
-            with self.path.open("ab") as file:
+            with self.path.open("r+b") as file:
+                file.seek(self._whole(file))
+                file.truncate()
                 file.write(lines.encode())
         finally:
             self.lock.release()
+
+    @staticmethod
+    def _whole(file: BinaryIO) -> int:
+        """Where the last line ends: what stands behind it was being written when its writer was killed."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read(1) in (b"\n", b""):
+            return size
+        file.seek(0)
+        return file.read().rfind(b"\n") + 1
 
     def settle(self) -> None:
         """Wait until the disk has all that was written."""
@@ -122,16 +135,13 @@ class Journal(JournalStorage):
 
 
 def opened(path: Path) -> Journal:
-    """The journal, made if it is not there; what a process that was killed has written of a line is taken away.
+    """The journal, made if it is not there.
 
     Raises:
-        ConfigError: if it cannot be read, or is locked.
+        ConfigError: if it cannot be read.
     """
-    lock = Lock(path)
-    if path.is_file():
-        _mend(path, lock)
     try:
-        return Journal(Backend(path, lock))
+        return Journal(Backend(path, Lock(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no journal of a search, or damaged: {' '.join(str(error).split())}") from error
 
@@ -188,19 +198,3 @@ def of(key: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any]
     except (TypeError, ValueError) as error:
         said = " ".join(str(error).split()).rpartition("__init__() ")[2]
         raise ConfigError(f"{key}={name} does not take {key}_options={dict(options)!r}: {said}.") from error
-
-
-def _mend(path: Path, lock: Lock) -> None:
-    """Take away a line that has no end, which another would be written behind."""
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-    lock.acquire()
-    try:
-        whole = path.read_bytes()
-        os.truncate(path, whole.rfind(b"\n") + 1)
-    finally:
-        lock.release()

@@ -13,6 +13,7 @@ from straylight.callbacks.scored import said
 from straylight.errors import ConfigError
 from straylight.objective import measure, refuse_test
 
+ABOVE = 4  # folders in which the journal is looked for
 log = logging.getLogger(__name__)
 
 
@@ -23,7 +24,7 @@ class Pruning(pl.Callback):
     search puts this callback into the configs of its trials; it is nothing to be typed.
 
     Args:
-        journal: of the search, see `straylight.journal`.
+        folder: of the run; the journal of the search, see `straylight.journal`, is in one above it.
         trial: its number there.
         monitor: what is read of validation.
         lower: whether the search takes less for better.
@@ -38,7 +39,7 @@ class Pruning(pl.Callback):
 
     def __init__(
         self,
-        journal: str,
+        folder: str,
         trial: int,
         monitor: str = "val/loss",
         lower: bool = True,
@@ -46,7 +47,7 @@ class Pruning(pl.Callback):
         options: dict[str, Any] | None = None,
     ) -> None:
         refuse_test("hydra.sweeper.monitor", monitor)
-        self.journal, self.trial, self.monitor = Path(journal), trial, monitor
+        self.folder, self.trial, self.monitor = Path(folder), trial, monitor
         self.sign = 1.0 if measure(monitor, "hydra.sweeper.monitor").lower == lower else -1.0
         self.pruner, self.options = pruner, dict(options or {})
         self.pruned = False
@@ -88,13 +89,14 @@ class Pruning(pl.Callback):
 
     def _opened(self) -> Any:
         """The trial; `None` if it is over, as of a run that is trained further later, or the journal is gone."""
-        if not self.journal.is_file():
-            return None
         import optuna
 
-        from straylight.journal import opened, pruner_of, study
+        from straylight.journal import NAME, opened, pruner_of, study
 
-        found = study(opened(self.journal), pruner=pruner_of(self.pruner, self.options))
+        above = (folder / NAME for folder in self.folder.absolute().parents[:ABOVE])
+        if (journal := next((path for path in above if path.is_file()), None)) is None:
+            return None
+        found = study(opened(journal), pruner=pruner_of(self.pruner, self.options))
         trials = found.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         return next((optuna.Trial(found, trial._trial_id) for trial in trials if trial.number == self.trial), None)
 

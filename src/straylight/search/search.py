@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from straylight.console import say
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
-from straylight.journal import NAME, Journal, study
+from straylight.journal import Journal, study
 from straylight.keys import key_of
 from straylight.objective import COSTS, measure, reached
 from straylight.search.samplers import sampler_of
@@ -131,7 +131,7 @@ class Search:
             return {}
         watching = {
             "_target_": "straylight.callbacks.Pruning",
-            "journal": str(self.folder.path / NAME),
+            "folder": "${paths.run}",
             "trial": number,
             "monitor": self.settings.monitor,
             "lower": measure(self.objectives[0]).lower,
