@@ -115,6 +115,17 @@ def test_as_many_trials_run_as_there_is_room_for_and_none_waits_for_a_whole_batc
     assert [number for number, *_ in found] == list(range(11)) and len({str(params) for _, params, *_ in found}) == 11
 
 
+def test_by_default_as_many_run_as_the_launcher_has_room_for(search) -> None:
+    by = Numbers(room=4)
+    search(*VAE, "hydra.sweeper.n_trials=9", "hydra.sweeper.at_once=null", "hydra.launcher.n_jobs=4", by=by)
+    assert max(by.most) == 4 and len(by.most) == 9
+
+
+def test_no_trial_begins_after_the_time_is_up(search, tmp_path) -> None:
+    ended = search(*VAE, "hydra.sweeper.timeout_s=1e-9")
+    assert ended.status == 0 and "Search for val/loss: 0 trials" in ended.out and not trials(tmp_path / "sweep")
+
+
 def test_a_point_that_comes_again_is_told_and_not_run_again(search, tmp_path) -> None:
     by = Numbers()
     given = ("data=blobs", "detector=hbos,knn", "detector.k=choice(3,4)", "hydra.sweeper.n_trials=20")
