@@ -22,9 +22,9 @@ from crashing import by_override, hanging, make, pids
 from straylight.folder import RunFolder, SweepFolder
 from straylight.job.order import Order
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = pytest.mark.slow
 QUICK = ["callbacks.figures.only=[]", "callbacks.tensorboard.max_points=0", "logger=none"]
-LONG = ["detector=autoencoder", "data.nominal=200", "trainer.max_epochs=100000", "+trainer.max_time='00:00:00:15'"]
+LONG = ["detector=autoencoder", "data.nominal=200", "trainer.max_epochs=100000", "+trainer.max_time='00:00:00:08'"]
 
 
 class Cluster(NamedTuple):
@@ -144,12 +144,12 @@ def test_a_job_ends_for_itself_alone_and_is_tried_again(cluster, straylight_trai
 
 def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(cluster, straylight_train, crashing) -> None:
     ended = straylight_train(
-        "-m", crashing, "data=blobs", "detector=crash", "detector.how=stubborn,hang", "hydra.launcher.timeout_s=45",
+        "-m", crashing, "data=blobs", "detector=crash", "detector.how=stubborn,hang", "hydra.launcher.timeout_s=25",
         "hydra.launcher.grace_s=1", "hydra.launcher.fail_fast=true", *QUICK, *cluster.launcher,
     )  # fmt: skip
     assert ended.status == 1
     reasons = {r["reason"] for r in ended.results if r["status"] == "failed"}
-    assert reasons == {"It was stopped after 45 s (hydra.launcher.timeout_s)."}, ended.out + ended.err
+    assert reasons == {"It was stopped after 25 s (hydra.launcher.timeout_s)."}, ended.out + ended.err
     until(lambda: not hanging(), 60)
 
 

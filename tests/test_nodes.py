@@ -375,7 +375,6 @@ def check_one_run(run: Path, ranks: int, out: str, err: str, alone: np.ndarray) 
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 @pytest.mark.parametrize("count", [1, 2])
 def test_two_nodes_of_torchrun_give_the_numbers_of_one_process(count, tmp_path, alone) -> None:
     run = tmp_path / "run"
@@ -385,7 +384,6 @@ def test_two_nodes_of_torchrun_give_the_numbers_of_one_process(count, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 def test_torchrun_itself_starts_a_run(tmp_path, alone) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
     statuses, out, err = ended(
@@ -396,7 +394,6 @@ def test_torchrun_itself_starts_a_run(tmp_path, alone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("rank", "act", "words"),
     [
@@ -425,7 +422,6 @@ AS_ONE_NODE = ["trainer.devices=2", "trainer.num_nodes=1"]
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 def test_an_interrupted_run_goes_on_by_the_same_starter_to_the_same_weights(tmp_path, alone) -> None:
     run = tmp_path / "run"
     _, _, err = by_torchrun(tmp_path, 1, *asked(run, 1, 2, acts(1, "15")))  # one rank alone
@@ -437,7 +433,6 @@ def test_an_interrupted_run_goes_on_by_the_same_starter_to_the_same_weights(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 def test_ranks_do_the_job_of_a_folder_together(tmp_path, alone) -> None:
     run = tmp_path / "run"
     statuses, _, err = by_hand(tmp_path, 2, "train", *asked(run, 2, 1))
@@ -451,7 +446,6 @@ def test_ranks_do_the_job_of_a_folder_together(tmp_path, alone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -496,8 +490,6 @@ STRAYLIGHT = [sys.executable, "-m", "straylight", "train"]
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
-@pytest.mark.xdist_group("nodes-slurm")
 @pytest.mark.parametrize("count", [1, 2])
 def test_two_nodes_of_slurm_give_the_numbers_of_one_process(count, tmp_path, cluster, alone) -> None:
     run = tmp_path / "run"
@@ -508,8 +500,6 @@ def test_two_nodes_of_slurm_give_the_numbers_of_one_process(count, tmp_path, clu
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
-@pytest.mark.xdist_group("nodes-slurm")
 def test_a_task_of_slurm_that_is_killed_is_named_by_its_node_and_the_run_goes_on(tmp_path, cluster, alone) -> None:
     run = tmp_path / "run"
     srun = ["srun", "--nodes=2", "--ntasks-per-node=1"]
@@ -523,8 +513,6 @@ def test_a_task_of_slurm_that_is_killed_is_named_by_its_node_and_the_run_goes_on
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
-@pytest.mark.xdist_group("nodes-slurm")
 def test_in_a_batch_script_without_srun_a_run_is_an_ordinary_one(tmp_path, cluster) -> None:
     command = [*STRAYLIGHT, *asked(tmp_path / "run", 2, 1, "trainer.max_epochs=1")]
     script = tmp_path / "script.sh"

@@ -30,6 +30,8 @@ commands:
                     `data fetch NAME` fetches one
   report FOLDER     the leaderboard of a sweep, or the numbers of one run; with
                     --retime latency and cost are measured again before
+  choose FOLDER     which run validation would choose, without labels, and that
+                    run as an experiment to go on with
   score RUN FILE... scores of new rows, by a finished run
   explain RUN FILE  why rows are strange, feature by feature; without FILE the
                     run's own test rows
@@ -43,7 +45,7 @@ first steps:
   straylight train -m detector=autoencoder,knn data=digits seed=0,1,2
 """
 
-COMMANDS = ("train", "detectors", "data", "report", "score", "explain", "export")
+COMMANDS = ("train", "detectors", "data", "report", "choose", "score", "explain", "export")
 
 TRAIN = """\
 Train and test a detector on a data set.

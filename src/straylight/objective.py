@@ -15,15 +15,17 @@ class Measure(NamedTuple):
     Attributes:
         lower: whether less of it is better.
         says: what it is.
+        within: whether only runs of one detector can be compared by it.
     """
 
     lower: bool
     says: str
+    within: bool = False
 
 
 #: Of validation rows, without labels; `val/NAME/PART` is a part of `val/NAME`.
 CRITERIA: dict[str, Measure] = {
-    "val/loss": Measure(True, "loss of validation rows"),
+    "val/loss": Measure(True, "loss of validation rows, by which one detector's settings are compared", within=True),
     "val/separation": Measure(False, "mean AUROC of validation rows against anomalies that were made of them"),
 }
 #: Of the run itself.

@@ -12,7 +12,7 @@ from straylight.report.compared import over_sets
 from straylight.report.details import Part, headed
 from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, Row, Run, grouped
 from straylight.report.leading import Leader, leaders
-from straylight.report.over_density import TRUTH, TRUTH_MARK, marked
+from straylight.report.over_density import CHOSEN_MARK, TRUTH, TRUTH_MARK, marked
 from straylight.result import finished
 from straylight.runtimes import MARK, SHARED
 
@@ -81,6 +81,8 @@ def legend(table: Sequence[Row]) -> Iterator[str]:
         yield f"{MARK}: {SHARED}; straylight report --retime FOLDER times again"
     if any(row.truth for row in table):
         yield f"{TRUTH_MARK}: {TRUTH}"
+    if chosen := next((row.chosen for row in table if row.chosen), None):
+        yield f"{CHOSEN_MARK}: chosen by {chosen}, without labels; who leads, only the labels of the test can tell"
 
 
 def troubles(results: Sequence[Run], waiting: Sequence[Path]) -> list[str]:

@@ -31,7 +31,7 @@ COLUMNS = (
     *(f"{name}_{end}" for name in RANKED for end in ENDS),
     *(f"{name}_resolvable" for name in POINTS),
     *(f"{name}_runtime" for name in TIMED),
-    *("shared", "truth", "status", "reason", "overrides", "folder"),
+    *("shared", "truth", "chosen", "status", "reason", "overrides", "folder"),
 )
 
 
@@ -60,6 +60,7 @@ class Row(NamedTuple):
         runtimes: what `p50_us` and `events_per_s` were timed in, such as `onnx`.
         shared: whether others used the machine while one of the runs was timed.
         truth: whether the detector has read which events are signal, which nobody knows of real data.
+        chosen: by which criterion of validation it is chosen among those of its data set, see `report.selection`.
     """
 
     data: str
@@ -71,6 +72,7 @@ class Row(NamedTuple):
     runtimes: Mapping[str, str] = MappingProxyType({})
     shared: bool = False
     truth: bool = False
+    chosen: str = ""
 
 
 Run = Mapping[str, Any]
@@ -227,9 +229,9 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
 
     A column of numbers holds numbers alone, and nothing where there is none. Beside them: `POINT_resolvable` says
     whether a working point can be resolved, `p50_us_runtime` and `events_per_s_runtime` what was timed, `shared`
-    whether others used the machine meanwhile, `truth` whether the detector has read which events are signal. Below the
-    rows of runs that ended well, each other run has one with its
-    detector and its `status`, `reason`, `overrides` and `folder`.
+    whether others used the machine meanwhile, `truth` whether the detector has read which events are signal, `chosen`
+    by which criterion of validation it is chosen. Below the rows of runs that ended well, each other run has one with
+    its detector and its `status`, `reason`, `overrides` and `folder`.
     """
     written: Any = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a folder may have any bytes
     with replacing(path, durable=False) as aside, aside.open("w", **written) as file:
@@ -241,7 +243,7 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
 
 def _cells(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {"data": row.data, "detector": row.detector, "seeds": row.seeds, "status": "ok"}
-    cells["truth"] = _said(row.truth)
+    cells |= {"truth": _said(row.truth), "chosen": row.chosen}
     for name, spread in row.numbers.items():
         for part, value in zip(PARTS, spread, strict=True):
             cells[f"{name}_{part}"] = "" if value is None else repr(value)

@@ -10,18 +10,18 @@ from straylight.report.sheet import Cell, Column, Sheet
 
 Part = Sheet | str
 BENT = 0.01  # of the probability of a spectrum, below which a cut is said to bend it
-TRUTH_MARK = "*"
+TRUTH_MARK, CHOSEN_MARK = "*", "+"
 TRUTH = "has read which events are signal, which nobody knows of real data: a yardstick, and no search"
 
 
-def marked(detector: str, truth: bool) -> str:
-    """The name of a detector in a table, with a mark if it has seen the truth.
+def marked(detector: str, truth: bool, chosen: str = "") -> str:
+    """The name of a detector in a table, with a mark if it has seen the truth, or was chosen by some criterion.
 
     Example:
-        >>> marked("supervised", True), marked("cwola", False)
-        ('supervised *', 'cwola')
+        >>> marked("supervised", True), marked("cwola", False), marked("knn", False, "val/separation")
+        ('supervised *', 'cwola', 'knn +')
     """
-    return f"{detector} {TRUTH_MARK}" if truth else detector
+    return f"{detector}{f' {TRUTH_MARK}' * truth}{f' {CHOSEN_MARK}' * bool(chosen)}"
 
 
 def percent(efficiency: float) -> str:

@@ -20,6 +20,7 @@ from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, TIMED, Row, Sp
 from straylight.report.over_density import marked
 from straylight.report.runs import write_parquet
 from straylight.report.scan import SENTENCE, scans, sheet
+from straylight.report.selection import selected, with_choices
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 from straylight.report.strangest import strangest
 from straylight.runtimes import BEST
@@ -54,7 +55,7 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
     say = _teller(console)
     place = SweepFolder(folder)
     results, waiting = place.results(), place.unfinished()
-    table = rows(results, runtime)
+    table = with_choices(rows(results, runtime), results)
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
@@ -63,6 +64,8 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
         if scanned := scans(results):
             say(sheet(scanned))
             say(SENTENCE, style="dim")
+        for part in selected(results):
+            say(part, **({"style": "dim"} if isinstance(part, str) else {}))
     if results:
         write_csv(table, results, place.leaderboard)
         write_parquet(results, place.table)
@@ -147,7 +150,12 @@ def _table(table: Sequence[Row]) -> Sheet:
         times = [f"{timed(n[name].mean, row.shared)}\n{row.runtimes.get(name, '')}".rstrip() for name in TIMED]
         seconds = "" if (mean := n["duration_s"].mean) is None else f"{mean:.1f}"
         out.add_row(
-            marked(row.detector, row.truth), *spreads, *times, large(n["parameters"].mean), seconds, str(row.seeds)
+            marked(row.detector, row.truth, row.chosen),
+            *spreads,
+            *times,
+            large(n["parameters"].mean),
+            seconds,
+            str(row.seeds),
         )
     return out
 

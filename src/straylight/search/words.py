@@ -31,8 +31,8 @@ def found(search: Search, options: Sequence[str] = ()) -> Iterator[str]:
     """
     trials = search.study.get_trials(deepcopy=False)
     count = Counter(ENDED.get(trial.state, "waiting") for trial in trials)
-    counted = f"{len(trials)} trial{'s' * (len(trials) != 1)}"
-    yield f"\nSearch for {', '.join(search.objectives)}: {', '.join([counted, *(f'{n} {how}' for how, n in count.items())])}."
+    counted = [f"{len(trials)} trial{'s' * (len(trials) != 1)}", *(f"{number} {how}" for how, number in count.items())]
+    yield f"\nSearch for {', '.join(search.objectives)}: {', '.join(counted)}."
     best = search.best
     if best is not None:
         yield f"Best: {_said(search, best, options)}"

@@ -210,7 +210,10 @@ class RayEngine:
             return Ended(None, log=log, said="was ended by Ray, since its node ran out of memory")
         except errors.NodeDiedError:
             return Ended(None, log=log, lost=not job.asked, said=NODE_LOST)
-        except (errors.WorkerCrashedError, errors.LocalRayletDiedError) as error:
+        except errors.LocalRayletDiedError:  # no other task would do better
+            said = "could not be told from here, since Ray's node on this machine, which serves the sweep, is gone"
+            return Ended(None, log=log, said=said)
+        except errors.WorkerCrashedError as error:
             return Ended(None, log=log, lost=not job.asked, said=f"lost Ray's worker ({type(error).__name__})")
         except errors.RayError as error:
             said = " ".join(str(error).split())[-400:]

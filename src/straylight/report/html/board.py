@@ -93,7 +93,7 @@ def _lines(row: Row, runs: Sequence[Run]) -> Iterator[Line]:
         Cell("" if seconds is None else f"{seconds:.1f}", seconds),
         Cell(str(row.seeds), row.seeds),
     ]
-    shown, follow = marked(row.detector, row.truth), followed(row.detector)
+    shown, follow = marked(row.detector, row.truth, row.chosen), followed(row.detector)
     every: list[tuple[str, Mapping[str, Spread]]] = [("", n), *of_kinds(runs).items()]
     for kind, numbers in every:
         limits = row.intervals if not kind else {}

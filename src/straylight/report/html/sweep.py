@@ -17,6 +17,7 @@ from straylight.report.html.page import plain, write
 from straylight.report.html.tables import Heading, Table, of
 from straylight.report.leaderboard import Row, Run, grouped
 from straylight.report.scan import SENTENCE, scans, sheet
+from straylight.report.selection import selected
 from straylight.result import outcome
 
 RUNS = (
@@ -82,6 +83,7 @@ class SweepPage:
         sections = {"answer": "Answer", "leaderboard": "Leaderboard"}
         sections |= {"figures": "Figures"} if self.figures else {}
         sections |= {"compared": "Over data sets"} if compared else {}
+        sections |= {"chosen": "Chosen without labels"} if (chosen := [*selected(results)]) else {}
         sections |= {"runs": "Runs", "made-by": "How it was made"}
         write(
             self.path,
@@ -95,6 +97,7 @@ class SweepPage:
                 "board": shown,
                 "figures": self.figures,
                 "compared": [*of(compared)],
+                "chosen": [*of(chosen)],
                 "runs": {"headings": RUNS, "rows": [self._run(result, names) for result in results]},
                 "conditions": [*conditions(results)],
             },
