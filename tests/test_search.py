@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +289,17 @@ def test_an_objective_that_no_run_has_ends_the_search(search, tmp_path) -> None:
     assert (
         "No run has objective=val/loss: 5 trials ended well without; they have val/separation, parameters" in ended.err
     )
+
+
+def test_a_search_that_was_killed_before_its_first_trial_begins_when_it_is_resumed(search, tmp_path) -> None:
+    search(*VAE, "hydra.sweeper.n_trials=3")
+    whole = told(tmp_path / "sweep")
+    for place in (tmp_path / "sweep").glob("[0-9]"):
+        shutil.rmtree(place)
+    for lines in (0, 1, 2):  # of the journal: none, the search, and one of the two things that it says of itself
+        kept = (tmp_path / "sweep" / NAME).read_bytes().splitlines(keepends=True)[:lines]
+        (tmp_path / "sweep" / NAME).write_bytes(b"".join(kept))
+        assert search(resume=True).status == 0 and told(tmp_path / "sweep") == whole
 
 
 def test_a_folder_has_one_search(search, tmp_path) -> None:

@@ -147,14 +147,16 @@ def opened(path: Path) -> Journal:
 
 
 def study(journal: Journal, *, directions: list[StudyDirection] | None = None, pruner: Any = None) -> optuna.Study:
-    """The search of a journal, made if directions are given.
+    """The search of a journal; if directions are given and there is none, it is begun.
 
     Raises:
         ConfigError: if the journal holds none.
     """
     pruner = pruner or optuna.pruners.NopPruner()
     if directions is not None:
-        return optuna.create_study(storage=journal, study_name=STUDY, directions=directions, pruner=pruner)
+        return optuna.create_study(
+            storage=journal, study_name=STUDY, directions=directions, pruner=pruner, load_if_exists=True
+        )
     try:
         return optuna.load_study(storage=journal, study_name=STUDY, pruner=pruner)
     except KeyError as error:

@@ -86,33 +86,28 @@ def _journal(cfg: DictConfig, folder: SweepFolder, objectives: Sequence[str], sp
         ConfigError: if there is one already, or another one than was typed.
     """
     path = folder.path / NAME
-    told = {"objective": list(objectives), "space": space.told()}
     folder.path.mkdir(parents=True, exist_ok=True)
-    with replacing(folder.multirun) as aside:  # as Hydra's own sweepers do
-        OmegaConf.save(cfg, aside)
-    if resume and path.is_file():
-        journal = opened(path)
-        kept = study(journal)
-        before = {name: kept.user_attrs.get(name) for name in told}
-        if before != told:
-            changed = [name for name in told if before[name] != told[name]]
-            raise ConfigError(
-                f"The search in {folder.path} has another {' and '.join(changed)} than was typed: leave that out to go "
-                "on with it, or type another hydra.sweep.dir for a new one."
-            )
-        return journal
     try:
-        path.touch(exist_ok=False)
+        path.touch(exist_ok=resume)
     except FileExistsError:
         raise ConfigError(
             f"{folder.path} holds a search: go on with it by straylight train -m resume={quoted(str(folder.path))}, or "
             "type another hydra.sweep.dir."
         ) from None
-    ways = {True: StudyDirection.MINIMIZE, False: StudyDirection.MAXIMIZE}
     journal = opened(path)
+    ways = {True: StudyDirection.MINIMIZE, False: StudyDirection.MAXIMIZE}
     kept = study(journal, directions=[ways[measure(name).lower] for name in objectives])
+    before, told = kept.user_attrs, {"objective": list(objectives), "space": space.told()}
+    if changed := [name for name, value in told.items() if before.get(name, value) != value]:
+        raise ConfigError(
+            f"The search in {folder.path} has another {' and '.join(changed)} than was typed: leave that out to go on "
+            "with it, or type another hydra.sweep.dir for a new one."
+        )
     for name, value in told.items():
-        kept.set_user_attr(name, value)
+        if name not in before:
+            kept.set_user_attr(name, value)
+    with replacing(folder.multirun) as aside:  # as Hydra's own sweepers do
+        OmegaConf.save(cfg, aside)
     return journal
 
 
