@@ -98,7 +98,7 @@ def importance(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: 
 
 
 def parallel(trials: Sequence[FrozenTrial], objectives: Sequence[str], _: Any) -> Iterator[tuple[str, Figure]]:
-    """A line for each trial through its parameters, the better the darker; it has gaps where a trial has no such."""
+    """A line for each trial through the parameters that it has, the better the darker."""
     from matplotlib import colormaps
 
     from straylight.report.figures.style import at_ticks, cut, panels
@@ -112,9 +112,9 @@ def parallel(trials: Sequence[FrozenTrial], objectives: Sequence[str], _: Any) -
     reach, faint = float(np.ptp(values)) or 1.0, min(1.0, max(0.25, 60 / len(trials)))
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     for colour, i in zip(colours, order, strict=True):
-        heights = [scales[name].height(trials[i]) for name in names]
-        line = [*heights, (values[i] - values.min()) / reach]
-        axis.plot(range(len(names) + 1), line, color=colour, lw=0.8, marker=".", ms=3, alpha=faint)
+        own = [(place, scales[name].height(trials[i])) for place, name in enumerate(names) if name in trials[i].params]
+        line = np.array([*own, (len(names), (values[i] - values.min()) / reach)])
+        axis.plot(*line.T, color=colour, lw=0.8, marker=".", ms=3, alpha=faint)
     for place, name in enumerate(names):
         for text, height in scales[name].ticks():
             axis.text(place, height, f" {cut(text, 14)}", fontsize=7, va="center", bbox=box)
@@ -142,7 +142,13 @@ def front(trials: Sequence[FrozenTrial], objectives: Sequence[str], study: Any) 
         ordered = points[chosen][np.argsort(points[chosen][:, 0])]
         axis.plot(*ordered[:, [0, i]].T, "o", color="#D55E00", ms=5, label="not beaten")
         if len(objectives) == 2:
-            axis.step(*ordered[:, [0, i]].T, where="post", color="#D55E00", lw=1, ls="--")
+            axis.step(
+                *ordered[:, [0, i]].T,
+                where="post" if measure(objectives[0]).lower else "pre",
+                color="#D55E00",
+                lw=1,
+                ls="--",
+            )
         axis.set(xlabel=objectives[0], ylabel=objectives[i])
     yield "front", beside(figure, axes[0])
 
@@ -160,9 +166,7 @@ class _Scale:
         self.name, self.of = name, found[name]
 
     def height(self, trial: FrozenTrial) -> float:
-        value = trial.params.get(self.name)
-        if value is None:
-            return float("nan")
+        value = trial.params[self.name]
         if isinstance(self.of, CategoricalDistribution):
             return self.of.choices.index(value) / max(1, len(self.of.choices) - 1)
         low, high, at = self._scaled([self.of.low, self.of.high, value])
