@@ -56,12 +56,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "cross_validation": LIGHTNING,
         "bar": set(),
     },
-    {
-        "scoring": TORCH,
-        "sweep": HYDRA | {"psutil", "pydantic"},
-        "engines": {"psutil"},
-        "search": HYDRA | {"optuna"},
-    },
+    {"scoring": TORCH, "sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}, "search": HYDRA | {"optuna"}},
     {"commands": LIGHTNING | HYDRA, "cli": set(), "__main__": set()},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
