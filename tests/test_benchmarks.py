@@ -68,6 +68,7 @@ SMALL = {
     "parts.py": ["--rows", "6000", "--parts", "6", "--rounds", "1", "--folder", "{data}"],
     "report.py": ["--sets", "1", "--detectors", "2"],
     "score.py": ["--rows", "20000", "--memory-rows", "30000", "--rounds", "1", "--folder", "{data}"],
+    "search.py": ["--trials", "6", "--samplers", "random,tpe"],
     "score_files.py": ["--files", "4", "--rows", "8000", "--rounds", "1", "--folder", "{data}"],
 }
 #: Those that start programs, each of which is forked here.

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "straylight"
 HEAVY = {"torch", "pytorch_lightning", "torchvision", "hydra", "omegaconf", "nflows", "sklearn", "h5py", "pandas"}
-HEAVY |= {"onnx", "onnxscript", "onnxruntime", "psutil", "pynvml", "pydantic"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime", "optuna", "psutil", "pynvml", "pydantic"}
 TORCH, LIGHTNING, HYDRA = {"torch"}, {"torch", "pytorch_lightning"}, {"hydra", "omegaconf"}
 #: From the ground up: the rooms of each floor, and the heavy packages that stand at the head of their files. A room
 #: imports from the floors below it, from its own, and from none above.
@@ -31,6 +31,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "loading": set(),
         "runtimes": set(),
         "objective": set(),
+        "journal": {"optuna"},
         "trust": set(),
         "versions": set(),
         "stopping": set(),
@@ -55,7 +56,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "cross_validation": LIGHTNING,
         "bar": set(),
     },
-    {"scoring": TORCH, "sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}},
+    {"scoring": TORCH, "sweep": HYDRA | {"psutil", "pydantic"}, "engines": {"psutil"}, "search": HYDRA | {"optuna"}},
     {"commands": LIGHTNING | HYDRA, "cli": set(), "__main__": set()},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

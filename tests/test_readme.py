@@ -175,6 +175,7 @@ def small(words: list[str]) -> list[str]:
     if "-m" in words and any("," in word for word in words if not word.startswith("seed=")):
         words = [re.sub(r"^(seed=\d+),.*", r"\1", word) for word in words]
     words = [re.sub(r"^(trainer\.max_epochs)=.*", r"\1=2", word) for word in words]
+    words = [re.sub(r"^(hydra\.sweeper\.n_trials)=.*", r"\1=4", word) for word in words]
     return [*words, *(word for word in own if word.partition("=")[0] not in typed)]
 
 

@@ -61,6 +61,7 @@ KEYS: Mapping[str, Key] = {
     "callbacks.figures": Key(Kind.SHOWN, resumable=True),
     "callbacks.tensorboard": Key(Kind.SHOWN, resumable=True),
     "callbacks.progress": Key(Kind.SHOWN, resumable=True),
+    "callbacks.pruning": Key(Kind.PLACE, resumable=True),  # which trial of a search it is
 }
 #: Groups whose choice has a column of its own in a report.
 NAMED = frozenset({"detector", "data", "experiment"})

@@ -48,6 +48,7 @@ class Result(TypedDict, total=False):
     parameters: float | None
     duration_s: float | None
     stopped_early: bool
+    pruned: bool
     device: str
 
 
@@ -165,6 +166,21 @@ def odd(result: Any) -> str | None:
     )
 
 
+def outcome(result: Mapping[str, Any]) -> str:
+    """Its status; `pruned` of a run that ended well, but that a search has given up on the way.
+
+    Example:
+        >>> outcome({"status": "ok"}), outcome({"status": "ok", "pruned": True})
+        ('ok', 'pruned')
+    """
+    return "pruned" if result["status"] == "ok" and result.get("pruned") else str(result["status"])
+
+
+def finished(result: Mapping[str, Any]) -> bool:
+    """Whether a run ended well, as it was asked for."""
+    return outcome(result) == "ok"
+
+
 def headline(result: Mapping[str, Any]) -> str:
     """One line on how a run went."""
     metrics = result.get("metrics", {})
@@ -176,5 +192,7 @@ def headline(result: Mapping[str, Any]) -> str:
     if (one := timing([result], 1, "p50_us")).values:
         numbers.append(f"p50 {MARK if shared(result) else ''}{one.values[0]:.0f} us ({one.runtime})")
     numbers.append(f"{result.get('duration_s') or 0:.1f} s")
+    if result.get("pruned"):
+        numbers.append(f"pruned after {result.get('epochs')} epochs")
     what = f"{result.get('detector')} on {result.get('data')}, seed {result.get('seed')}"
     return f"{what}: {', '.join(numbers)}"

@@ -28,6 +28,7 @@ SHIPPED = frozenset(
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         "hydra_plugins.straylight_local.grid.GridSweeper",
+        "hydra_plugins.straylight_local.search.OptunaSweeper",
         "hydra_plugins.straylight_local.local.LocalLauncher",
         "hydra_plugins.straylight_local.ray.RayLauncher",
         "hydra_plugins.straylight_local.slurm.SlurmLauncher",

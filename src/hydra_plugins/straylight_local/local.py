@@ -21,6 +21,15 @@ class LocalLauncher(EngineLauncher):
 
         Machine(**self.options)
 
+    def room(self) -> int | None:
+        from straylight.engines.local.engine import CORES, Machine
+        from straylight.job.devices import asked_for
+
+        machine, asked = Machine(**self.options), asked_for(self.config.trainer, self.config.get("threads"))
+        if asked.gpus:
+            return max(1, len(machine.named_gpus) * machine.jobs_per_gpu // asked.gpus)
+        return max(1, (machine.n_jobs or CORES // (asked.threads or CORES)) // asked.ranks)
+
     def engine(self) -> "Engine":
         from straylight.engines.local.engine import LocalEngine, Machine
 

@@ -39,6 +39,9 @@ class SlurmLauncher(EngineLauncher):
 
         check(self._options())
 
+    def room(self) -> int | None:
+        return self._options().at_once
+
     def engine(self) -> "Engine":
         from straylight.engines.slurm.engine import SlurmEngine
 

@@ -14,6 +14,7 @@ from straylight.callbacks.interrupt import Interrupt
 from straylight.callbacks.latency import Latency
 from straylight.callbacks.mlflow_log import MLflowLog
 from straylight.callbacks.progress import Progress
+from straylight.callbacks.pruning import Pruning
 from straylight.callbacks.ranking import Ranking
 from straylight.callbacks.record import Record
 from straylight.callbacks.results_hdf5 import ResultsHDF5

@@ -34,6 +34,7 @@ from straylight.trust import check_hydra, typed_in
 log = logging.getLogger(__name__)
 
 LAUNCHER, OF = "hydra/launcher", "hydra.launcher."
+OWN = {LAUNCHER: ENGINES, "hydra/sweeper": ("grid", "optuna")}
 
 
 def resume(command: Command, folder: RunFolder, overrides: list[str], trust: Collection[str] = ()) -> None:
@@ -150,7 +151,7 @@ def resume_sweep(
         manifest.overrides, dropped = launched(manifest.overrides, typed)
         if dropped:
             say(f"Another launcher than before takes no {', '.join(dropped)}: left out.")
-        standard = _composed(typed_folders, [*own_launcher(manifest.overrides), *typed, place], RunMode.MULTIRUN)
+        standard = _composed(typed_folders, [*own_plugins(manifest.overrides), *typed, place], RunMode.MULTIRUN)
         started = Path(manifest.cwd)  # its relative paths were meant from there
         here = started if started.is_dir() else Path.cwd()
         dirs = [path.absolute() for path in typed_folders or map(Path, manifest.config_dirs)]
@@ -182,9 +183,9 @@ def launched(before: list[str], typed: list[str]) -> tuple[list[str], list[str]]
     return [o for o in before if key_of(o) not in own], own
 
 
-def own_launcher(overrides: list[str]) -> list[str]:
-    """The choice of a launcher, if it is one of ours, whose settings are known then."""
-    return [o for o in overrides if key_of(o) == LAUNCHER and value_of(o) in ENGINES]
+def own_plugins(overrides: list[str]) -> list[str]:
+    """The choice of a launcher and a sweeper, as far as they are ours, whose settings are known then."""
+    return [o for o in overrides if value_of(o) in OWN.get(key_of(o), ())]
 
 
 def _composed(folders: list[Path], overrides: list[str], mode: RunMode) -> Any:

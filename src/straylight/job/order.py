@@ -104,6 +104,15 @@ class Parts(NamedTuple):
     config: dict[str, Any]
     hydra: dict[str, Any]
 
+    def beside(self, added: Mapping[str, Mapping[str, Any]]) -> Parts:
+        """The same with what nobody typed, by group and name, in which `${paths.run}` may stand."""
+        resolved: Any = OmegaConf.to_container(OmegaConf.create({**added, "paths": self.config["paths"]}), resolve=True)
+        typed, config = (
+            {**of, **{group: {**(of.get(group) or {}), **own[group]} for group in added}}
+            for of, own in ((self.typed, added), (self.config, resolved))
+        )
+        return Parts(typed, yaml_text(typed), config, self.hydra)
+
 
 def parts_of(cfg: DictConfig, folder: str) -> Parts:
     """Resolve a composed config.

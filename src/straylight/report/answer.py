@@ -13,6 +13,7 @@ from straylight.report.details import Part, headed
 from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, Row, Run, grouped
 from straylight.report.leading import Leader, leaders
 from straylight.report.over_density import CHOSEN_MARK, TRUTH, TRUTH_MARK, marked
+from straylight.result import finished
 from straylight.runtimes import MARK, SHARED
 
 NAMED = 8  # detectors or data sets in a sentence
@@ -29,8 +30,10 @@ def answer(results: Sequence[Run], table: Sequence[Row]) -> Iterator[str]:
         return
     seeds = sorted({row.seeds for row in table})
     over = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    well = sum(result["status"] == "ok" for result in results)
+    well = sum(map(finished, results))
     ended = f"{'all of ' * (well > 1)}which ended well" if well == len(results) else f"{well:,} of which ended well"
+    if pruned := sum(bool(result.get("pruned")) for result in results):
+        ended += f", and {pruned:,} of which a search has pruned"
     verb = "were compared" if len(detectors) > 1 else "was run"
     yield (
         f"{_counted(detectors, 'detector')} {verb} on {_counted(sets, 'data set')}, over {over} each: "

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from straylight.atomic import replacing
 from straylight.keys import named_by
 from straylight.metrics.ranking import RESOLVABLE
+from straylight.result import finished, outcome
 from straylight.runtimes import BEST, shared, timing
 
 NOT_RESOLVABLE = "n.r."  # in a table
@@ -85,7 +86,7 @@ def grouped(results: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
     """
     groups: dict[tuple[str, str, str], dict[Any, Run]] = {}
     for result in results:
-        if result["status"] == "ok":
+        if finished(result):
             key = (str(result.get("data")), str(result.get("detector")), str(result.get("variant")))
             groups.setdefault(key, {})[result.get("seed")] = result  # a seed that was run twice counts once
     named = _names(groups)
@@ -234,7 +235,7 @@ def write_csv(table: list[Row], results: Iterable[Run], path: Path) -> None:
     """
     written: Any = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a folder may have any bytes
     with replacing(path, durable=False) as aside, aside.open("w", **written) as file:
-        lines = [*(_cells(row) for row in table), *(_ended(run, path) for run in results if run["status"] != "ok")]
+        lines = [*(_cells(row) for row in table), *(_ended(run, path) for run in results if not finished(run))]
         out = csv.DictWriter(file, COLUMNS, restval="")
         out.writeheader()
         out.writerows(lines)
@@ -259,7 +260,7 @@ def _ended(run: Run, path: Path) -> dict[str, Any]:
         "data": run.get("data") or "",
         "detector": run.get("detector") or "",
         "seeds": 0,
-        "status": run["status"],
+        "status": outcome(run),
         "reason": run.get("reason") or "",
         "overrides": " ".join(sorted(_overrides({0: run}))),
         "folder": os.path.relpath(run["folder"], path.parent),

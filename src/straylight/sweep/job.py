@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ class Job:
         number: its place in the sweep.
         overrides: what was asked for.
         what: what tells it from the others, in words.
+        added: what its config has besides, by group and name, which changes nothing of which job it is.
         point: as composed; None before it is composed and since its folder says all of it.
         ready: whether it was composed and is to run.
         folder: its own; `claimed` if it was made for it just now.
@@ -38,6 +40,7 @@ class Job:
     number: int
     overrides: list[str]
     what: str = ""
+    added: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     point: Point | None = None
     ready: bool = False
     folder: RunFolder | None = None

@@ -19,6 +19,7 @@ from straylight.sweep.job import Job
 from straylight.sweep.lease import leased
 from straylight.sweep.manifest import Manifest
 from straylight.sweep.points import Points, trusted_job
+from straylight.sweep.source import Source
 from straylight.sweep.sweep import History, Policy, Sweep
 
 AT_ONCE = 200  # configs that are looked at by one question
@@ -34,6 +35,7 @@ def launch(
     policy: Policy,
     history: History,
     command: Command,
+    source: Source | None = None,
 ) -> list[JobReturn]:
     """Run jobs of a sweep; what every one of them returned, in their order. None is what a failed one returns.
 
@@ -46,6 +48,7 @@ def launch(
         policy: for those that do not end well.
         history: of the same sweep, where the sweeper hands over one batch of jobs after the other.
         command: of the sweep.
+        source: of more jobs, by what others have reached.
 
     Raises:
         ConfigError: if the sweep's folder is in use by another.
@@ -66,7 +69,7 @@ def launch(
     ):
         if first_batch:
             Manifest.of(cfg.hydra, command.manifest).write(points.folder)
-        Sweep(jobs, points, engine, policy, board, history, command).run()
+        Sweep(jobs, points, engine, policy, board, history, command, source).run()
     return [job.returned or JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in jobs]
 
 

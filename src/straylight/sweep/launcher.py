@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from straylight.engines.base import Engine
     from straylight.sweep.composer import Composer
+    from straylight.sweep.source import Source
 
 #: What becomes of jobs, on whichever engine; see `straylight.sweep.sweep.Policy`.
 POLICY = {"retry": 0, "timeout_s": None, "fail_fast": False, "grace_s": 10.0}
@@ -71,7 +72,20 @@ class EngineLauncher(Launcher):
         warm()
         look_at(self.config, self.compose, job_overrides, ask, self.command.trust, nodes=self.nodes)
 
+    def room(self) -> int | None:
+        """Jobs that run at a time, as far as is known before any does."""
+        return None
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        return self._launched(job_overrides, initial_job_idx)
+
+    def pursue(self, source: "Source") -> None:
+        """Run jobs as they come, each chosen by what earlier ones have reached."""
+        self._launched([], 0, source)
+
+    def _launched(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, source: "Source | None" = None
+    ) -> Sequence[JobReturn]:
         from straylight.sweep.launch import launch
         from straylight.sweep.sweep import History, Policy
 
@@ -88,6 +102,7 @@ class EngineLauncher(Launcher):
                 policy=Policy(**self.policy),
                 history=self.history,
                 command=self.command,
+                source=source,
             )
         finally:
             engine.close()

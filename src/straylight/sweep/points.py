@@ -74,7 +74,7 @@ class Points:
         before = self._known.get(identity) or self._known.get(typed)
         result = before.read() if before else None
         if result and result["status"] == "ok":
-            job.returned = returned(job, result)
+            job.folder, job.returned = before, returned(job, result)
             return headline(result)
         job.resume = before is not None and (result is None or result["status"] == "interrupted")
         if before is not None and result is None and (order := _order(before)) is not None:
@@ -95,6 +95,8 @@ class Points:
         assert job.folder is not None and job.point is not None
         folder, asked = job.folder.path, job.asked
         parts = job.point.parts(job.number, str(folder), str(folder.relative_to(self.folder.path)))
+        if job.added:
+            parts = parts.beside(job.added)
         ranks, nodes = asked.ranks * asked.nodes, asked.nodes
         return placed(parts, job.folder, job.fields, resume=job.resume, ranks=ranks, gpus=asked.gpus, nodes=nodes)
 

@@ -75,12 +75,12 @@ def with_own(batches: Sequence[Sequence[Sequence[str]]], of: Mapping[str, Mappin
             chosen = [of.get(_choice(job, group) or "", {}) for group in GROUPS]
             typed = {key_of(override) for override in job}
             own = {key: value for values in chosen for key, value in values.items() if key not in typed}
-            jobs.append([*job, *(f"{key}={_written(value)}" for key, value in own.items())])
+            jobs.append([*job, *(f"{key}={written(value)}" for key, value in own.items())])
         found.append(jobs)
     return found
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as Hydra reads it behind a key."""
     match value:
         case None:
@@ -90,9 +90,9 @@ def _written(value: Any) -> str:
         case bool():
             return str(value).lower()
         case Mapping():
-            return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+            return "{" + ",".join(f"{key}:{written(one)}" for key, one in value.items()) + "}"
         case Sequence():
-            return "[" + ",".join(map(_written, value)) + "]"
+            return "[" + ",".join(map(written, value)) + "]"
         case number:
             return str(number)
 

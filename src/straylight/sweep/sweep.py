@@ -23,6 +23,7 @@ from straylight.sweep.command import Command
 from straylight.sweep.job import Job
 from straylight.sweep.outcome import settled
 from straylight.sweep.points import Points, returned
+from straylight.sweep.source import Source
 
 TICK_S = 0.2  # between two looks at a deadline
 LOST_OFTEN = 3  # times that a job is started again since what runs jobs was killed
@@ -73,6 +74,7 @@ class Sweep:
         board: shows them.
         history: of earlier batches.
         command: counts failures.
+        source: of more jobs, by what others have reached; there need not be any.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Sweep:
         board: Board,
         history: History,
         command: Command,
+        source: Source | None = None,
     ) -> None:
+        self.source = source
         self.jobs, self.points, self.engine, self.policy = jobs, points, engine, policy
         self.board, self.history, self.command = board, history, command
         self.engines: dict[str | None, Engine | None] = {engine.name: engine}
@@ -99,7 +103,7 @@ class Sweep:
             KeyboardInterrupt: on Ctrl-C, after all jobs were ended and marked.
         """
         try:
-            while self.waiting or self.running:
+            while self._asked() or self.waiting or self.running:
                 self._step()
         except BaseException as error:  # Ctrl-C, or a fault of ours
             if not (isinstance(error, HungUp) and self.engine.outlives):
@@ -108,6 +112,20 @@ class Sweep:
         for job in self.jobs:
             if job.same is not None:
                 job.returned = job.same.returned
+
+    def _asked(self) -> bool:
+        """Whether the source has more jobs now."""
+        if self.source is None or self.history.over:
+            return False
+        more = self.source.more()
+        self.jobs += more
+        self.waiting += more
+        self.board.total += len(more)
+        return bool(more)
+
+    def _told(self, job: Job) -> None:
+        if self.source is not None and not self.history.over:
+            self.source.ended(job)
 
     def _step(self) -> None:
         composed = self._fill()
@@ -149,6 +167,7 @@ class Sweep:
         if seen is not None:
             self.waiting.remove(job)
             self.board.end(job.number, "known", seen)
+            self._told(job)
         return seen is None
 
     def _start(self, job: Job) -> bool:
@@ -275,6 +294,7 @@ class Sweep:
         status = str(result["status"])
         said = headline(result) if status == "ok" else f"{job.what}: {result.get('reason') or ''}".rstrip(": ")
         self.board.end(job.number, status, said)
+        self._told(job)
         if status != "ok" and not (job.stopped and not job.timed_out):  # nobody asked it to
             self._failed(job, f"#{job.number} {said}")
 
@@ -285,6 +305,7 @@ class Sweep:
         failed = {"metrics": {}, "latency": [], **job.fields, "status": "failed", "reason": reason}
         job.folder.write_result(failed)
         self.board.end(job.number, "failed", f"{job.what}: {reason}")
+        self._told(job)
         self._failed(job, f"#{job.number} {job.what}: {reason}")
 
     def _failed(self, job: Job, said: str) -> None:

@@ -18,6 +18,7 @@ from straylight.report.html.tables import Heading, Table, of
 from straylight.report.leaderboard import Row, Run, grouped
 from straylight.report.scan import SENTENCE, scans, sheet
 from straylight.report.selection import selected
+from straylight.result import outcome
 
 RUNS = (
     Heading("run", text=True),
@@ -109,7 +110,7 @@ class SweepPage:
             Cell(str(result.get("detector") or ""), text=True),
             Cell(str(result.get("data") or ""), text=True),
             Cell("" if seed is None else str(seed), seed if isinstance(seed, int) else None),
-            Cell(str(result["status"]), text=True),
+            Cell(outcome(result), text=True),
             *(Cell(number(metrics.get(key)), metrics.get(key)) for key in ("test/auroc", "test/ap")),
             Cell("" if seconds is None else f"{seconds:.1f}", seconds),
         ]

@@ -1,0 +1,1 @@
+"""Searches: trials of a sweep, each chosen by what earlier ones reached."""
