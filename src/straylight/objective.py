@@ -23,8 +23,8 @@ class Measure(NamedTuple):
 
 #: Of validation rows, without labels; `val/NAME/PART` is a part of `val/NAME`.
 CRITERIA: dict[str, Measure] = {
-    "val/separation": Measure(False, "mean AUROC of validation rows against anomalies that were made of them"),
     "val/loss": Measure(True, "loss of validation rows, in the epoch that is tested"),
+    "val/separation": Measure(False, "mean AUROC of validation rows against anomalies that were made of them"),
     "val/nll": Measure(True, "negative log-likelihood of validation rows, nats per dimension in the data's own units"),
     "val/mass_volume": Measure(True, "mean fraction of the box that holds 90 to 99.9 % of validation rows"),
     "val/excess_mass": Measure(False, "area under the excess-mass curve of validation rows"),
