@@ -14,7 +14,7 @@ from torch import Tensor
 from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.halves import halved
 from straylight.callbacks.progress import announce
-from straylight.callbacks.scored import evaluating, gather, said, scored_by
+from straylight.callbacks.scored import evaluating, said, scored_by
 from straylight.criteria import Layout, codes, kinds_for, made, separation, stability
 from straylight.criteria.anomalies import uniform
 from straylight.criteria.codes import dead
@@ -284,8 +284,8 @@ def _scored(
 ) -> dict[str, NDArray[np.float32]]:
     """Scores of several sets of events, as the test would score them, in one pass."""
     together = Events.cat(*(Events.of(_tensor(part), None, part.context) for part in parts.values()))
-    loader = BatchLoader(together, batch_size=data.eval_batch_size)
-    scores = gather(scored_by(trainer, module, loader)).score
+    loader = BatchLoader(together, batch_size=data.eval_batch_size)  # all of them, on this rank
+    scores = torch.cat([part.score for part in scored_by(trainer, module, loader)]).float().cpu().numpy()
     ends = np.cumsum([len(part) for part in parts.values()])[:-1]
     return dict(zip(parts, np.split(scores, ends), strict=True))
 
