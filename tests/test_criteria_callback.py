@@ -157,7 +157,7 @@ def test_few_rows_are_scored_where_each_is_a_search(tmp_path) -> None:
     met: list[int] = []
 
     class Searches(PCA):
-        tries_score = False
+        searches = True
 
         def test_step(self, batch, i):
             met.append(len(batch.x))

@@ -17,26 +17,35 @@ of a setting drawn at random, of the broken one and of the best.
 
 `--data FOLDER` takes the tables of ADBench of 10,000 rows or fewer in the place of made ones, with as many seeds as
 `--rounds` allows.
-The last line is the share of tries in which `val/separation` avoided the broken setting, of all but `kde_narrow`.
+`--cost` measures instead what criteria take of whole runs, as `straylight train` does them: the median over the rounds
+of milliseconds, and of their share.
+
+The last line is the share of tries in which `val/separation` avoided the broken setting, of all but `kde_narrow`; of
+costs, the largest share.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from hydra import compose, initialize_config_dir
 
 from straylight.callbacks import Checkpoint, Criteria, Ranking
 from straylight.data import AnomalyDataModule
 from straylight.data.adbench import ADBench
 from straylight.detectors import KDE, KNN, VAE, Detector
-from straylight.job.train import fit_and_test, quiet, silent
+from straylight.groups import FOLDER
+from straylight.job.train import fit_and_test, quiet, silent, train
 from straylight.objective import CRITERIA
 from straylight.rows.batch import Events, Splits
 
@@ -116,15 +125,45 @@ def chosen(runs: list[dict[str, float]], name: str) -> int | None:
     return min(values)[1] if len(values) > 1 else None
 
 
+def cost(detector: str, data: str, rounds: int) -> float:
+    """The share of a run that criteria take, the first round, which imports, left out."""
+    spent: list[float] = []
+
+    class Timed(Criteria):
+        def on_test_start(self, *given: Any) -> None:
+            start = time.perf_counter()
+            super().on_test_start(*given)
+            spent.append(time.perf_counter() - start)
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(FOLDER)):
+        cfg = compose("train", overrides=[f"detector={detector}", f"data={data}", "paths.run=."])
+    whole = []
+    with mock.patch("straylight.callbacks.Criteria", Timed):
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                train(cfg.copy(), Path(folder))
+            whole.append(time.perf_counter() - start)
+    own, runs = np.array(spent[1:]), np.array(whole[1:])
+    share = float(np.median(own / runs))
+    print(f"{detector:12} {data:7} {1e3 * np.median(own):6.0f} of {1e3 * np.median(runs):6.0f} ms, {share:.1%}")
+    return share
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=100, help="tries of each detector")
     parser.add_argument("--epochs", type=int, default=50, help="of the VAE")
     parser.add_argument("--detectors", default=",".join(families()))
     parser.add_argument("--data", type=Path, help="a folder of ADBench's tables")
+    parser.add_argument("--cost", action="store_true", help="of criteria in a run, and nothing else")
     given = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
+    if given.cost:
+        runs = [(detector, data) for data in ("blobs", "digits") for detector in ("hbos", "knn", "autoencoder")]
+        print(f"ratio: {max(cost(*run, given.rounds) for run in runs):.3f}")
+        return
     found: dict[tuple[str, str], list[tuple[bool, float, float, float, float]]] = defaultdict(list)
     for data in tables(given.data, given.rounds):
         data.setup()

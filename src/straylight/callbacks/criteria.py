@@ -28,7 +28,7 @@ from straylight.rows.loaders import BatchLoader
 log = logging.getLogger(__name__)
 
 FEW = 200  # anomalies of a kind, where fewer rows validate
-SLOW = 50  # rows, and anomalies of a kind, where scoring one is a search
+SLOW = 25  # rows, and anomalies of a kind, where scoring one is a search
 VALUES = 2**22  # in the rows of a kind
 POINTS = 2000  # drawn from the box
 DIMENSIONS = 8  # of which the volume is measured
@@ -125,7 +125,7 @@ class Criteria(pl.Callback):
             self.why_none |= dict.fromkeys(own, "no data module serves rows of validation")
             return
         try:
-            rows = _rows(data, self.max_rows if getattr(module, "tries_score", True) else SLOW)
+            rows = _rows(data, SLOW if getattr(module, "searches", False) else self.max_rows)
         except Exception as error:  # of a data set of somebody's own
             self._not_measured(own, error)
             return
@@ -269,7 +269,7 @@ def _like(events: Events, x: NDArray[np.float32], base: NDArray[np.intp]) -> Eve
 
 def _no_volume(layout: Layout, module: Any) -> str | None:
     """Why no volume is measured; `None` if it is."""
-    if not getattr(module, "tries_score", True):
+    if getattr(module, "searches", False):
         return f"{type(module).__name__} searches for each score"
     varying = layout.low < layout.high
     if varying.sum() > DIMENSIONS:

@@ -36,7 +36,7 @@ class Half(AnomalyDataModule):
         return Splits(self.train, self.chosen_by, none, none)
 
     @property
-    def selecting(self) -> Events:  # type: ignore[override]
+    def selecting(self) -> Events:
         return self.chosen_by
 
 

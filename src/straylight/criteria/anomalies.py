@@ -105,7 +105,7 @@ def _dependency(asked: _Asked) -> Rows:
 
 
 def _blocks(asked: _Asked) -> Rows:
-    """Images of which two blocks, a quarter of each side, have changed places: of some pairs that which differs most."""
+    """Images of which two blocks, a quarter of each side, have changed places: of pairs that which differs most."""
     height, width = asked.shape[-2:]
     tall, wide = height // 4, width // 4
     down, across = height // tall, width // wide
