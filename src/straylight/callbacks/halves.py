@@ -24,9 +24,7 @@ class Half(AnomalyDataModule):
     """
 
     def __init__(self, train: Events, like: AnomalyDataModule) -> None:
-        super().__init__(
-            seed=like.seed, device="cpu", batch_size=like.batch_size, eval_batch_size=like.eval_batch_size
-        )
+        super().__init__(seed=like.seed, device="cpu", batch_size=like.batch_size, eval_batch_size=like.eval_batch_size)
         self.train, self.chosen_by = train, like.selecting
         self.columns, self.resonance = like.columns, like.resonance
 
