@@ -24,6 +24,7 @@ from straylight.groups import FOLDER, choices
 from straylight.job.train import fit_and_test, silent
 from straylight.objective import CRITERIA
 from straylight.rows.batch import Events, Splits
+from straylight.rows.mapped import Mapped
 
 QUICKER = {"anogan": ["detector.steps=20"], "external": ["+detector.arguments.n_estimators=20"]}
 SMALL = {"events": 6000, "signal_fraction": 0.05, "test_background": 2000, "test_signal": 500}
@@ -151,6 +152,16 @@ def test_all_detectors_of_a_seed_meet_the_same_rows(tmp_path, monkeypatch) -> No
     rows = seen(KNN((2,)))
     assert torch.equal(rows, seen(VAE((2,)))) and not torch.equal(rows, seen(KNN((2,)), seed=1))
     assert len(rows) > 4 * FEW
+
+
+def test_rows_on_disk_are_those_in_memory(tmp_path) -> None:
+    def on_disk(name, events):
+        return events if name == "test" else replace(events, x=Mapped([events.x]))
+
+    read = run(tmp_path, PCA((2,), components=1), Known(memory_mb=4096, change=on_disk))
+    mapped = run(tmp_path, PCA((2,), components=1), Known(memory_mb=0, change=on_disk))
+    plain = run(tmp_path, PCA((2,), components=1), Known())
+    assert read.found == plain.found == mapped.found
 
 
 def test_few_rows_are_scored_where_each_is_a_search(tmp_path) -> None:
