@@ -52,10 +52,11 @@ class _Rows(NamedTuple):
 class Criteria(pl.Callback):
     """Measures, before the first test row is scored, what `straylight.objective.CRITERIA` names, with tested weights.
 
-    No label is read, and no test row: rows are those of validation that select (`data.selecting`). Those that calibrate
-    are left alone, so that thresholds keep their meaning whichever run is chosen. Where no rows validate, anomalies are
-    made of training rows and held against these. All detectors of one data set and seed meet the same rows and the
-    same anomalies. What cannot be measured is null, and says why. See docs/choose.md.
+    No test row is looked at, and no label but that of an anomaly among validation rows, which is left out: rows are
+    those of validation that select (`data.selecting`). Those that calibrate are left alone, so that thresholds keep
+    their meaning whichever run is chosen. Where no rows validate, anomalies are made of training rows and held against
+    these. All detectors of one data set and seed meet the same rows and the same anomalies. What cannot be measured is
+    null, and says why. See docs/choose.md.
 
     The first rank measures alone. Random numbers are drawn aside.
 
