@@ -32,6 +32,7 @@ SMALL = {
     "knn.py": ["--rows", "2000"],
     "small_job.py": ["--rows", "200", "--only", "hbos,pca"],
     "adbench.py": ["--seeds", "1", "--detectors", "pca,knn,knn distance=kth", "--data", "{data}/adbench"],
+    "criteria.py": ["--rounds", "1", "--epochs", "1"],
     "datasets.py": ["--only", "1_", "--data", "{data}"],
     "gpu.py": ["--device", "cpu", "--rows", "1024"],
     "explain.py": [

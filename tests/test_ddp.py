@@ -151,7 +151,7 @@ def test_two_ranks_give_the_numbers_of_one(name, close, sweeps, straylight_train
     assert one.status == 0, one.err
     assert np.allclose(scores(sweeps("blobs")[name]), scores(one.run), rtol=close, atol=close)
     if not close:
-        for field in ("metrics", "intervals", "thresholds"):
+        for field in ("metrics", "intervals", "thresholds", "criteria"):
             assert RunFolder(sweeps("blobs")[name]).read()[field] == one.result[field]
 
 

@@ -52,6 +52,8 @@ RESULT = {
         },
         {"rule": "fpr", "asked": {"fpr": 0.001}, "value": None, "flagged": 0, "remark": "it takes 999 rows"},
     ],
+    "criteria": {"val/separation": 0.87654, "val/nll": 1.25, "val/loss": None, "val/of_another_version": 1.0},
+    "criteria_intervals": {"val/separation": [0.8, 0.93]},
     "density": {"sentence": "The density fits.", "remarks": ["Pixels are discrete."]},
     "latency": [
         {"runtime": "eager", "batch": 1, "scaling": True, "p50_us": 80.0, "p95_us": 90.0, "p99_us": 99.0}
@@ -126,6 +128,13 @@ def test_latency_density_cost_epochs_and_notes_are_there(shown):
     ):
         assert said in out
     assert cells(out, "4 ") == ["0.9000", "0.6000"] and "command: straylight train detector=maf" in out
+
+
+def test_criteria_are_shown_with_their_interval_and_which_way_is_better(shown):
+    out = shown(RESULT, "--details")
+    assert cells(out, "val/separation") == ["0.8765", "higher"] and "0.800-0.930" in out
+    assert cells(out, "val/nll") == ["1.2500", "lower"]
+    assert "val/loss" not in out and "val/of_another_version" not in out
 
 
 def test_the_short_page_says_how_to_see_more_and_the_level_of_its_intervals(shown, tmp_path):

@@ -38,6 +38,7 @@ FLOORS: list[dict[str, set[str]]] = [
         "rows": TORCH,
         "batch": set(),  # where the rows' names were before
         "metrics": set(),
+        "criteria": set(),
     },
     {"nn": TORCH | {"nflows"}, "files": TORCH, "report": set(), "export": TORCH | {"onnxruntime"}},
     {"detectors": LIGHTNING, "data": LIGHTNING, "explain": TORCH},

@@ -49,6 +49,8 @@ ODD = {
     "variant": [[]],
     "metrics": [None, [], "0.9", {"test/auroc": "0.9"}, {"test/auroc": [0.9]}, {"test/auroc": True}],
     "criteria": [None, [], "0.9", {"val/loss": "0.9"}, {"val/loss": [0.9]}, {"val/loss": True}],
+    "criteria_intervals": [None, {"val/loss": 0.9}, {"val/loss": [0.1]}, {"val/loss": [0.1, "x"]}],
+    "criteria_none": [None, [], {"val/nll": 1}, {"val/nll": None}],
     "objective": [None, "val/loss", [1]],
     "intervals": [None, {"test/auroc": 0.9}, {"test/auroc": [0.1]}, {"test/auroc": [0.1, "x"]}],
     "interval_level": [None, "95"],

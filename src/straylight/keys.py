@@ -58,6 +58,7 @@ KEYS: Mapping[str, Key] = {
     "trainer.strategy": Key(Kind.SPEED, resumable=True),
     "trainer.timeout_s": Key(Kind.SPEED, resumable=True),
     "callbacks": Key(resumable=True),
+    "callbacks.criteria": Key(Kind.SHOWN, resumable=True),
     "callbacks.figures": Key(Kind.SHOWN, resumable=True),
     "callbacks.tensorboard": Key(Kind.SHOWN, resumable=True),
     "callbacks.progress": Key(Kind.SHOWN, resumable=True),

@@ -25,8 +25,17 @@ class Measure(NamedTuple):
 
 #: Of validation rows, without labels; `val/NAME/PART` is a part of `val/NAME`.
 CRITERIA: dict[str, Measure] = {
-    "val/loss": Measure(True, "loss of validation rows, by which one detector's settings are compared", within=True),
+    "val/loss": Measure(
+        True, "loss of validation rows in the epoch that is tested, of one detector's runs", within=True
+    ),
     "val/separation": Measure(False, "mean AUROC of validation rows against anomalies that were made of them"),
+    "val/nll": Measure(True, "negative log-likelihood of validation rows, nats per dimension in the data's own units"),
+    "val/mass_volume": Measure(True, "mean fraction of the box that holds 90 to 99.9 % of validation rows"),
+    "val/excess_mass": Measure(False, "area under the excess-mass curve of validation rows"),
+    "val/volume@0.95": Measure(True, "fraction of the box that holds 95 % of validation rows"),
+    "val/stability": Measure(False, "rank correlation of validation rows between fits to two halves of training"),
+    "val/effective_dimension": Measure(False, "dimensions that the codes of validation rows take", within=True),
+    "val/active_codes": Measure(False, "fraction of codes that vary from one validation row to another", True),
 }
 #: Of the run itself.
 COSTS: dict[str, Measure] = {

@@ -28,6 +28,8 @@ class Result(TypedDict, total=False):
     variant: str
     metrics: dict[str, float | None]
     criteria: dict[str, float | None]
+    criteria_intervals: dict[str, list[float]]
+    criteria_none: dict[str, str]
     objective: list[str]
     intervals: dict[str, list[float] | None]
     interval_level: float
@@ -117,6 +119,8 @@ SOUND: Mapping[str, tuple[Is, str]] = {
     "variant": (_or_null(_text), "must be text"),
     "metrics": (_by_name(_or_null(_number)), "must hold numbers"),
     "criteria": (_by_name(_or_null(_number)), "must hold numbers"),
+    "criteria_intervals": (_by_name(_pair), "must hold pairs of numbers"),
+    "criteria_none": (_by_name(_text), "must hold texts"),
     "objective": (_list(_text), "must be a list of texts"),
     "intervals": (
         _by_name(_or_null(lambda pair: _list(_number)(pair) and len(pair) == 2)),

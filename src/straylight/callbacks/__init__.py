@@ -4,6 +4,7 @@
 
 from straylight.callbacks.bump import Bump
 from straylight.callbacks.checkpoint import Checkpoint
+from straylight.callbacks.criteria import Criteria
 from straylight.callbacks.density import Density
 from straylight.callbacks.descent import Descent
 from straylight.callbacks.early_stopping import EarlyStopping

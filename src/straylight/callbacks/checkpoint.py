@@ -1,10 +1,11 @@
-"""The two checkpoints of a run: the last epoch's and the best one's."""
+"""The two checkpoints of a run: the last epoch's and the best one's; and the best epoch in memory."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from straylight.folder import checkpoint_in, run_of
 from straylight.objective import refuse_test
@@ -67,3 +68,16 @@ class Checkpoint(pl.callbacks.Checkpoint):
     def result(self) -> dict[str, Any]:
         """What `Record` keeps."""
         return {"checkpoint": f"{self.folder.name}/{self.chosen.name}", "best_epoch": self.best_epoch}
+
+
+class Best(Checkpoint):
+    """Remembers the state of the best epoch, and writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.state: dict[str, Any] | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.improved(trainer, pl_module):
+            state = pl_module.state_dict()
+            self.state = {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}

@@ -92,6 +92,8 @@ class AnomalyDataModule(pl.LightningDataModule):
     log_ratio: Callable[[Tensor, Tensor], Tensor] | None = None
     #: Whether the rows are of several files, of which each rank reads its own if they stay on disk.
     by_parts: bool = False
+    #: Whether an event is a series: its first axis is time.
+    series: bool = False
     #: Rows that `protocol=dte` keeps at most.
     max_rows: int | None = LARGE
 

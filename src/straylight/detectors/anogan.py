@@ -63,6 +63,7 @@ class AnoGAN(GAN):
 
     selects = False  # an adversarial loss does not tell a good epoch from a bad one
     tries_score = False
+    searches = True
     starts: Tensor
 
     def __init__(

@@ -72,6 +72,8 @@ class Detector(GroupedTraining):
     one_pass = False
     #: Whether two rows are scored before training; not where a score is a search that takes seconds.
     tries_score = True
+    #: Whether each score is a search of its own, so that no more rows are scored than must be.
+    searches = False
     #: How contributions of features are had: by `parts`, where the score is a sum over features; by its gradients,
     #: where it is smooth in them; or by what it makes of mixtures of events. See `straylight.explain`.
     explained_by: Literal["exact", "gradients", "shapley"] = "gradients"

@@ -9,11 +9,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from straylight.callbacks import Checkpoint
+from straylight.callbacks.checkpoint import Best
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector
 from straylight.job.train import quiet, silent
@@ -51,19 +50,6 @@ class Served(AnomalyDataModule):
     def setup(self, stage: str | None = None) -> None:
         if not len(self.selecting) and self.trainer:
             self.trainer.limit_val_batches = 0
-
-
-class Best(Checkpoint):
-    """Remembers the state of the best epoch."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-        self.state: dict[str, Any] | None = None
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.improved(trainer, pl_module):
-            state = pl_module.state_dict()
-            self.state = {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}
 
 
 def train_on(

@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
+from straylight.objective import CRITERIA
 from straylight.report.leaderboard import NOT_RESOLVABLE
 from straylight.report.over_density import excesses, over_density
 from straylight.report.sheet import Cell, Column, Sheet, ranged
@@ -209,6 +210,20 @@ def density(result: Mapping[str, Any]) -> Iterator[Part]:
         yield f"  {remark}"
 
 
+def criteria(result: Mapping[str, Any]) -> Iterator[Part]:
+    """What rows of validation say of it without labels, and which way is better."""
+    intervals = result.get("criteria_intervals") or {}
+    better = {True: "lower", False: "higher"}
+    yield from filled(
+        ("without labels", "value", "better"),
+        (
+            [name, _with_interval(value, intervals.get(name)), better[CRITERIA[whole].lower]]
+            for name, value in (result.get("criteria") or {}).items()
+            if value is not None and (whole := "/".join(name.split("/")[:2])) in CRITERIA
+        ),
+    )
+
+
 def by_epoch(result: Mapping[str, Any]) -> Iterator[Part]:
     """How the test rows were ranked while training."""
     ranked = ([str(e["epoch"]), number(e.get("auroc")), number(e.get("ap"))] for e in result.get("by_epoch", []))
@@ -245,4 +260,4 @@ def large(value: float | None) -> str:
 
 #: What is shown of a run, in brief and in full.
 BRIEF = (overview, excesses, latency)
-FULL = (ranking, over_density, thresholds, decisions, by_epoch, density, layers, latency, cost)
+FULL = (ranking, over_density, thresholds, decisions, by_epoch, density, criteria, layers, latency, cost)

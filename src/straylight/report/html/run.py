@@ -88,7 +88,9 @@ class RunPage:
                 "sections": [(key, heading) for key, heading in sections.items() if there.get(key, True)],
                 "reason": self.result.get("reason"),
                 "notices": self.result.get("notices") or [],
-                "reached": self._parts(details.ranking, over_density, details.by_epoch, details.density),
+                "reached": self._parts(
+                    details.ranking, over_density, details.by_epoch, details.density, details.criteria
+                ),
                 "thresholds": self._parts(details.thresholds, details.decisions),
                 "dial": shown,
                 "figures": figures,
