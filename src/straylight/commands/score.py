@@ -42,6 +42,10 @@ def main(arguments: list[str]) -> None:
         parser.error(f"{'--engine' if given.engine else '--engine-option'} is for workers: say how many by --workers")
     try:
         with working(f"opening {given.run}") as phases:
+            if given.workers is not None and given.engine in (None, "local"):
+                from straylight.engines.local.pool import warm
+
+                warm()  # what workers are forked from imports while the run is opened here
             with loading():
                 from straylight.scoring.command import score
             report = score(given, phases)
