@@ -140,6 +140,12 @@ def no_run_of_wandbs_is_open() -> bool:
     return wandb.setup().most_recent_active_run is None
 
 
+def allowed_there(name: str) -> str:
+    from straylight.callbacks.mlflow_log import allowed
+
+    return allowed(name)
+
+
 @BOTH
 def test_a_run_has_what_it_was_asked_its_losses_final_metrics_and_figures(logger, options, straylight_train) -> None:
     only = ["callbacks.figures.only=[roc,scores]", "callbacks.tensorboard=null"]
@@ -155,6 +161,12 @@ def test_a_run_has_what_it_was_asked_its_losses_final_metrics_and_figures(logger
     allowed = {"mlflow": lambda name: name.replace("@", " at ").replace("=", " "), "wandb": str}[logger]
     for name, value in ended.result["metrics"].items():
         assert run.final[allowed(name)] == pytest.approx(value, rel=1e-12), name
+    criteria = {n: v for n, v in ended.result["criteria"].items() if v is not None and n != "val/loss"}
+    assert "val/volume@0.95" in criteria and len(criteria) > 5
+    for name, value in criteria.items():  # measured once, whatever signs their names have
+        plain = name if logger == "wandb" else allowed_there(name)
+        assert run.final[plain] == pytest.approx(value, rel=1e-12), name
+        assert logger == "mlflow" or plain not in run.courses, name
     assert run.final["parameters"] == ended.result["parameters"]
     assert set(run.pictures) == {"roc", "scores"}
     assert RunFolder(ended.run).events(), "TensorBoard's files lie beside"

@@ -20,7 +20,7 @@ from filelock import FileLock
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from straylight.callbacks.tracker import Tracked, Tracker
+from straylight.callbacks.tracker import Tracked, Tracker, once
 from straylight.errors import ConfigError
 from straylight.extras import lacking, needed
 from straylight.folder import RunFolder
@@ -124,10 +124,10 @@ class MLflowLog(Tracker, Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         for name, value in metrics.items():
-            if name.startswith("test/"):
+            if once(name):
                 self.final[name] = (float(value), step or 0)
             else:
-                self._waiting.append(self._metric(name, float(value), step or 0))
+                self._waiting.append(self._metric(allowed(name), float(value), step or 0))
         if time.monotonic() - self._flushed > PATIENCE:
             self._try(self._flush)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from straylight.callbacks.scored import said
+from straylight.objective import CRITERIA
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,16 @@ class Tracked(NamedTuple):
     folder: Path
     place: Path
     asked: Mapping[str, Any]
+
+
+def once(name: str) -> bool:
+    """Whether a metric is measured once in a run, so that it is a number of its table and no course.
+
+    Example:
+        >>> once("test/auroc"), once("val/separation/local"), once("val/loss"), once("train/loss")
+        (True, True, False, False)
+    """
+    return name.startswith("test/") or (name != "val/loss" and "/".join(name.split("/")[:2]) in CRITERIA)
 
 
 class Tracker:

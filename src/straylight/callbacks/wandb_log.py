@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from straylight.atomic import write_json
-from straylight.callbacks.tracker import Tracked, Tracker
+from straylight.callbacks.tracker import Tracked, Tracker, once
 from straylight.documents import read_json
 from straylight.errors import ConfigError
 from straylight.extras import lacking, needed
@@ -104,7 +104,7 @@ class WandbLog(Tracker, WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.final |= {name: float(value) for name, value in metrics.items() if name.startswith("test/")}
+        self.final |= {name: float(value) for name, value in metrics.items() if once(name)}
         if charts := {name: value for name, value in metrics.items() if name not in self.final}:
             self._try(super().log_metrics, charts, step)
 
