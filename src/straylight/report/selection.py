@@ -15,7 +15,7 @@ from straylight.keys import key_of, named_by
 from straylight.objective import CRITERIA, measure, reached
 from straylight.report.leaderboard import Row, Run, grouped, interval
 from straylight.report.leading import METRIC, reach
-from straylight.report.sheet import Cell, Column, Sheet, ranged
+from straylight.report.sheet import Cell, Column, Sheet
 
 
 class Candidate(NamedTuple):
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
         data, name: as the leaderboard has them; `detector`: of which it is a configuration.
         runs: of all seeds.
         auroc: the mean over them, by the labels of the test; None where nothing was ranked.
-        plain: whether no setting of it was typed.
+        plain: whether no setting of it was typed that not all share.
     """
 
     data: str
@@ -160,14 +160,15 @@ def costs(results: Sequence[Run]) -> list[Cost]:
 def _units(results: Sequence[Run], within: bool) -> dict[str, list[Candidate]]:
     """Candidates by the data set among whose they are, and by the detector too if only its own can be compared."""
     found: dict[tuple[str, ...], list[Candidate]] = {}
-    for (data, name), runs in grouped(results).items():
+    groups = {key: (runs, named_by(runs[0].get("overrides") or [])) for key, runs in grouped(results).items()}
+    shared = set.intersection(*(given for _, given in groups.values())) if groups else set()
+    for (data, name), (runs, given) in groups.items():
         if any(run.get("truth") for run in runs):
             continue
-        typed = sorted(named_by(runs[0].get("overrides") or []))
-        asked = [override for override in typed if key_of(override).startswith("data.")]
+        asked = [override for override in sorted(given) if key_of(override).startswith("data.")]
         detector = str(runs[0].get("detector"))
         unit = (data, " ".join(asked), *([detector] if within else []))
-        own = not any(key_of(override).split(".")[0] in ("detector", "optimizer", "trainer") for override in typed)
+        own = all(key_of(override).startswith("data.") for override in given - shared)
         found.setdefault(unit, []).append(Candidate(data, name, detector, runs, _of_test(runs), own))
     several = Counter(data for data, _ in {unit[:2] for unit in found})
     return {
@@ -262,5 +263,5 @@ def _said(spread: Spread | None) -> str | Cell:
     mean = f"{spread.mean:.4f}"
     if spread.interval is None:
         return mean
-    low, high = spread.interval
-    return ranged(mean, f"{low:.4f}", f"{high:.4f}")
+    low, high = (f"{limit:.4f}" for limit in spread.interval)  # which may be below zero
+    return Cell(f"{mean}\n[{low}, {high}]", f"{mean}\n[{low},\n{high}]")
