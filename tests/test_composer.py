@@ -8,6 +8,7 @@ import pytest
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -133,11 +134,13 @@ ALONE = [
     ["+detector.note=a", "detector=knn", "seed=2"],
     ["detector=knn", "trainer.devices=2", "seed=1"],
     ["detector=knn", "detector={k: 7}", "detector.k=3"],
+    ["detector=knn", "+detector.note='${paths.run}/x'", "seed=1"],
 ]
 
 
 def told(point: Any, number: int = 12) -> list[Any]:
     """All that a point says of itself."""
+    HydraConfig.instance().cfg = None  # of an earlier job
     folder = f"/there/sweep/{number}"
     fields, asked, subdir = point.fields({"seed", "detector"}), point.asked(), point.subdir(number)
     return [fields, asked, subdir, *point.parts(number, folder, f"s/{number}")]

@@ -158,7 +158,7 @@ def cfg(*overrides: str):
 def test_every_key_of_the_table_is_one_of_a_config() -> None:
     whole = [cfg(), cfg("data=file", "data.path=x.csv"), cfg("data=adbench")]
     for key in KEYS:
-        if not key.startswith("hydra"):
+        if not key.startswith("hydra") and key != "callbacks.pruning":  # which a search adds
             missing = object()
             assert any(OmegaConf.select(one, key, default=missing) is not missing for one in whole), key
 

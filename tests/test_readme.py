@@ -202,7 +202,7 @@ def test_a_command_runs(command, desk, kept, tmp_path, monkeypatch, capfd) -> No
         strings_to_numbers()
     words = small(words)
     if any("NAME" in w for w in words):
-        sweep = ("-m", "data=blobs", "detector=hbos", "seed=0,1", "hydra.sweep.dir=outputs/sweeps/NAME")
+        sweep = ("-m", "data=blobs", "detector=hbos,pca", "seed=0", "hydra.sweep.dir=outputs/sweeps/NAME")
         lay("outputs/sweeps/NAME", kept, lambda: desk(*sweep))
     for name in {"RUN_FOLDER", "FOLDER"} & set(words):
         lay(name, kept, lambda name=name: desk("data=blobs", "detector=hbos", f"hydra.run.dir={name}"))
@@ -224,7 +224,7 @@ def test_a_command_runs(command, desk, kept, tmp_path, monkeypatch, capfd) -> No
                 assert ended.result["status"] == "ok" and not any("auroc" in name for name in ended.result["metrics"])
             else:
                 assert "AUROC" in ended.out
-        case "report" | "data" | "detectors" | "explain" | "export":
+        case "report" | "choose" | "data" | "detectors" | "explain" | "export":
             if "outputs/mine" in words:
                 mine(desk, kept)
             listed(words, monkeypatch, capfd)

@@ -7,6 +7,7 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from straylight.callbacks.gallery import is_loss
+from straylight.callbacks.tracker import once
 
 #: What TensorBoard's table of runs shows first of what was measured; it sorts columns by their hidden names.
 FIRST = ("auroc", "ap", "tpr", "partial_auroc")
@@ -41,7 +42,7 @@ class EventLog(TensorBoardLogger):
         self._name = name
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.final |= {name: float(value) for name, value in metrics.items() if name.startswith("test/")}
+        self.final |= {name: float(value) for name, value in metrics.items() if once(name)}
         charts = {tag(name): value for name, value in metrics.items() if name not in self.final and name != "epoch"}
         if charts:
             super().log_metrics(charts, step)

@@ -49,8 +49,7 @@ class Whole:
         self.cfg, self.overrides = cfg, overrides
 
     def fields(self, ranged: Collection[str]) -> dict[str, Any]:
-        task: Any = OmegaConf.to_container(self.cfg.hydra.overrides.task, resolve=False)
-        return fields_of(self.cfg, self.cfg.hydra.runtime.choices, task, ranged=ranged)
+        return fields_of(self.cfg, self.cfg.hydra.runtime.choices, self._task(), ranged=ranged)
 
     def asked(self) -> Asked:
         return asked_for(self.cfg.trainer, self.cfg.get("threads"))
@@ -69,10 +68,14 @@ class Whole:
         if asked.gpus and OmegaConf.is_list(self.cfg.trainer.devices):  # it sees no other devices than its own
             with read_write(self.cfg), open_dict(self.cfg):
                 self.cfg.trainer.devices = asked.gpus
-        without_figures(self.cfg, [*hydra.overrides.task, *self.overrides])
+        without_figures(self.cfg, [*self._task(), *self.overrides])
         known: Any = HydraConfig.instance()
         known.cfg = self.cfg  # which nothing else of Hydra's refers to: no copy is needed
         return parts_of(self.cfg, folder)
+
+    def _task(self) -> Any:
+        """What was typed, with all that refers to other values as it is."""
+        return OmegaConf.to_container(self.cfg.hydra.overrides.task, resolve=False)
 
     def _number(self, number: int) -> None:
         hydra: Any = self.cfg.hydra
