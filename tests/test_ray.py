@@ -328,7 +328,6 @@ def test_ctrl_c_leaves_checkpoints_from_which_another_engine_goes_on(slow, nodes
     sweep.send_signal(signal.SIGINT)
     out, _ = sweep.communicate(timeout=200)
     assert sweep.returncode == 130, out
-    assert out.count(" started on ") == 2, "their nodes are told of jobs that take long enough"
     assert [result["status"] for result in SweepFolder(here).results()] == ["interrupted"] * 2
     assert all(RunFolder(here / name).checkpoint("interrupt").is_file() for name in "01")
     (tmp_path / "go").touch()
@@ -357,6 +356,7 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, no
         (tmp_path / "go").touch()
         out, _ = sweep.communicate(timeout=300)
         assert sweep.returncode == 0, out
+        assert " started on " in out, "the nodes are told of jobs that take long enough"
         assert out.count("again: The job lost its node") == 1 and "Raylet is terminated" not in out
         assert [result["status"] for result in SweepFolder(here).results()] == ["ok"] * 2
         assert "0" not in (tmp_path / "epochs").read_text().split(), "it went on from its last epoch"
