@@ -155,12 +155,18 @@ class Nodes:
         (raylet,) = [p for p in psutil.Process(self.second.pid).children() if "raylet" in p.name()]
         raylet.kill()
         self.second.wait(60)
+        assert self.second.stdout is not None
+        self.second.stdout.close()
 
     def close(self) -> None:
         running = [psutil.Process(node.pid) for node in (self.second, self.head) if node.poll() is None]
         for process in [below for node in running for below in (*node.children(recursive=True), node)]:
             with suppress(psutil.Error):
                 process.kill()
+        for node in (self.second, self.head):
+            node.wait(60)
+            assert node.stdout is not None
+            node.stdout.close()
         self.place.cleanup()
 
     def _started(self, *how: str, host: str = "127.0.0.1") -> subprocess.Popen[str]:
