@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shlex
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from straylight import cli, config
+from entered import entered
+from straylight import config
 from straylight.errors import ConfigError
 from straylight.folder import RunFolder
 from straylight.groups import FOLDER
 from straylight.report.leaderboard import interval, rows
-from straylight.report.selection import choices, costs, measured, selected, with_choices
+from straylight.report.selection import Selection
 
 
 def run(detector: str, auroc: float | None, criteria: dict[str, float | None], **more: Any) -> dict[str, Any]:
@@ -67,11 +68,11 @@ def by_hand(results: list[dict[str, Any]], criterion: str, sign: int) -> dict[st
 def test_the_best_by_the_mean_over_seeds_is_chosen(seed, criterion) -> None:
     results = made(seed)
     expected = by_hand(results, criterion, 1)
-    found = choices(results, criterion)
+    found = Selection(results).choices(criterion)
     assert {c.data: c.chosen.runs[0]["variant"] for c in found} == {data: v for data, (v, _) in expected.items()}
     assert [c.regret for c in found] == pytest.approx([expected[c.data][1] for c in found])
     assert {c.candidates for c in found} == {6}
-    (cost,) = [c for c in costs(results) if c.criterion == criterion]
+    (cost,) = [c for c in Selection(results).costs() if c.criterion == criterion]
     regrets = [regret for _, regret in expected.values()]
     assert cost.regret.mean == pytest.approx(statistics.mean(regrets)) and cost.sets == 4
     assert sorted(cost.regret.interval) == pytest.approx(interval(regrets))
@@ -85,9 +86,20 @@ def _plain(results: list[dict[str, Any]], data: str) -> list[Any]:
 
 
 def test_losses_choose_among_the_settings_of_one_detector_alone() -> None:
-    found = choices(made(0, sets=1), "val/loss")
+    found = Selection(made(0, sets=1)).choices("val/loss")
     assert [(c.data, c.candidates) for c in found] == [(f"set0 {d}", 2) for d in ("knn", "pca", "vae")]
     assert all(c.value == min(statistics.mean(r["criteria"]["val/loss"] for r in g) for g in _of(c)) for c in found)
+
+
+def test_choices_on_one_data_set_count_once_among_several() -> None:
+    results = made(3, sets=2)
+    selection = Selection(results)
+    (cost,) = [c for c in selection.costs() if c.criterion == "val/loss"]
+    found = selection.choices("val/loss")
+    assert len(found) == 6 and cost.sets == 2
+    of_sets = [statistics.mean(c.regret for c in found if c.chosen.data == data) for data in ("set0", "set1")]
+    assert cost.regret.mean == pytest.approx(statistics.mean(of_sets))
+    assert cost.regret.interval == pytest.approx(interval(of_sets))
 
 
 def _of(choice: Any) -> list[list[dict[str, Any]]]:
@@ -100,12 +112,12 @@ def test_no_label_of_the_test_reaches_a_choice() -> None:
     results = made(1)
     flipped = [{**r, "metrics": {"test/auroc": 1 - r["metrics"]["test/auroc"]}} for r in results]
     hidden = [{**r, "metrics": {}} for r in results]
-    for criterion in measured(results):
-        chosen = [c.chosen.name for c in choices(results, criterion)]
-        assert [c.chosen.name for c in choices(flipped, criterion)] == chosen
-        assert [c.chosen.name for c in choices(hidden, criterion)] == chosen
-    assert all(c.regret is None and c.best is None for c in choices(hidden, "val/separation"))
-    assert not [*selected(hidden)]
+    for criterion in Selection(results).measured:
+        chosen = [c.chosen.name for c in Selection(results).choices(criterion)]
+        assert [c.chosen.name for c in Selection(flipped).choices(criterion)] == chosen
+        assert [c.chosen.name for c in Selection(hidden).choices(criterion)] == chosen
+    assert all(c.regret is None and c.best is None for c in Selection(hidden).choices("val/separation"))
+    assert not Selection(hidden).parts()
 
 
 def test_what_cannot_be_judged_is_counted_and_what_sees_the_truth_is_left_out() -> None:
@@ -116,9 +128,9 @@ def test_what_cannot_be_judged_is_counted_and_what_sees_the_truth_is_left_out() 
         run("supervised", 1.0, {"val/separation": 1.0}, truth=True),
         run("aae", 0.5, {"val/separation": 0.9}, status="failed"),
     ]
-    (choice,) = choices(results, "val/separation")
+    (choice,) = Selection(results).choices("val/separation")
     assert (choice.chosen.name, choice.candidates, choice.without, choice.best) == ("knn", 2, 1, 0.9)
-    assert choices(results[:1], "val/separation") == []
+    assert Selection(results[:1]).choices("val/separation") == []
 
 
 def test_another_data_set_or_contamination_is_no_candidate() -> None:
@@ -126,22 +138,23 @@ def test_another_data_set_or_contamination_is_no_candidate() -> None:
         run(detector, 0.5, {"val/separation": value}, typed=[f"data.contamination={c}"])
         for detector, c, value in (("knn", 0, 0.9), ("vae", 0, 0.8), ("knn", 0.1, 0.6), ("vae", 0.1, 0.7))
     ]
-    found = {c.data: c.chosen.detector for c in choices(results, "val/separation")}
+    found = {c.data: c.chosen.detector for c in Selection(results).choices("val/separation")}
     assert found == {"moons data.contamination=0": "knn", "moons data.contamination=0.1": "vae"}
 
 
 def test_the_leaderboard_marks_what_validation_chose() -> None:
     results = made(2)
-    table = with_choices(rows(results), results)
+    table = Selection(results).marked(rows(results))
     marked = {(row.data, row.detector) for row in table if row.chosen}
-    assert marked == {(c.chosen.data, c.chosen.name) for c in choices(results, "val/separation")} and len(marked) == 4
+    chosen = Selection(results).choices("val/separation")
+    assert marked == {(c.chosen.data, c.chosen.name) for c in chosen} and len(marked) == 4
     assert {row.chosen for row in table} == {"", "val/separation"}
 
 
 @pytest.mark.parametrize("wrong", ["test/auroc", "auroc", "val/nothing"])
 def test_what_no_choice_can_be_made_by_is_refused(wrong) -> None:
     with pytest.raises(ConfigError, match="criterion="):
-        choices(made(0), wrong)
+        Selection(made(0)).choices(wrong)
 
 
 # the command
@@ -160,15 +173,8 @@ def chosen_from(straylight_train, tmp_path) -> Path:
     return tmp_path / "sweep"
 
 
-def typed(monkeypatch, capfd, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["straylight", "choose", *arguments])
-    capfd.readouterr()
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    return status, *capfd.readouterr()
+def typed(monkeypatch, capfd, *words) -> tuple[int, str, str]:
+    return entered(monkeypatch, capfd, "choose", *words)
 
 
 def test_the_experiment_that_is_written_is_what_was_chosen(chosen_from, monkeypatch, capfd, tmp_path) -> None:
@@ -184,6 +190,26 @@ def test_the_experiment_that_is_written_is_what_was_chosen(chosen_from, monkeypa
     config.settle_paths(cfg)
     assert config.identity(cfg, seed=False) == config.identity(config.saved(RunFolder(run)), seed=False)
     assert cfg.data.nominal == 200 and "nominal: 200" in path.read_text()
+
+
+def test_groups_of_ones_own_are_found_beside_what_was_chosen(straylight_train, tmp_path, monkeypatch, capfd) -> None:
+    own = tmp_path / "own"
+    (own / "detector").mkdir(parents=True)
+    (own / "detector" / "near.yaml").write_text("defaults: [knn]\nk: 3\n")
+    typed_words = [f"--config-dir={own}", "data=blobs", "detector=near,hbos", "detector.scaling=minmax"]
+    assert straylight_train("-m", *typed_words, f"hydra.sweep.dir={tmp_path}/sweep").status == 0
+    for folder in (tmp_path / "sweep").glob("[0-9]"):
+        result = json.loads((folder / "result.json").read_text())
+        result["criteria"] = {"val/separation": 0.9 if result["detector"] == "near" else 0.8}
+        (folder / "result.json").write_text(json.dumps(result))
+    status, out, err = typed(monkeypatch, capfd, str(tmp_path / "sweep"))
+    assert status == 0, err
+    words = shlex.split(out.splitlines()[-1])
+    assert words[:3] == ["straylight", "train", "-m"] and f"--config-dir={own}" in words
+    again = straylight_train(*(word for word in words[2:] if not word.startswith("seed=")), "seed=4")
+    assert again.status == 0, again.err
+    cfg = config.saved(RunFolder(again.results[-1]["folder"]))
+    assert (cfg.detector.k, cfg.detector.scaling) == (3, "minmax")
 
 
 def _is(folder: Path, detector: str, seed: int) -> bool:

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from entered import entered
 from fitting import fitted
-from straylight import cli
 from straylight.commands.explain import _numbers as numbers
 from straylight.data import AnomalyDataModule, Blobs
 from straylight.detectors import (
@@ -582,15 +581,7 @@ def run(table, straylight_train) -> Path:
 
 
 def typed(monkeypatch, capfd, *words) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["straylight", "explain", *map(str, words)])
-    capfd.readouterr()
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    said = capfd.readouterr()
-    return status, said.out, said.err
+    return entered(monkeypatch, capfd, "explain", *words)
 
 
 def test_the_command_explains_rows_of_a_file_and_of_the_test(run, table, tmp_path, monkeypatch, capfd) -> None:

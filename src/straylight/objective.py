@@ -55,6 +55,16 @@ def refuse_test(key: str, name: str) -> None:
         raise ConfigError(f"{key}={name} would select by the test rows; choose a metric of validation, as val/loss.")
 
 
+def criterion(name: str) -> str:
+    """The criterion that a name stands for, or is a part of.
+
+    Example:
+        >>> criterion("val/separation/local"), criterion("val/loss")
+        ('val/separation', 'val/loss')
+    """
+    return "/".join(name.split("/")[:2])
+
+
 def measure(name: str, key: str = "objective") -> Measure:
     """What a name stands for.
 
@@ -74,7 +84,7 @@ def measure(name: str, key: str = "objective") -> Measure:
 validation, as val/loss.
     """
     refuse_test(key, name)
-    found = COSTS.get(name) or CRITERIA.get("/".join(name.split("/")[:2]))
+    found = COSTS.get(name) or CRITERIA.get(criterion(name))
     if found is None:
         raise ConfigError(
             f"{key}={name} is no measure of a run without labels; there is {', '.join(CRITERIA | COSTS)}."

@@ -191,8 +191,7 @@ def _log_ratio(data: Any, index: NDArray[np.int64]) -> NDArray[np.float64]:
     parts = []
     for rows in np.array_split(index, max(1, -(-len(index) // AT_ONCE))):
         events = test.take(rows)
-        x = events.x if isinstance(events.x, torch.Tensor) else events.x.to("cpu")
-        parts.append(data.log_ratio(x, events.context).double().numpy())
+        parts.append(data.log_ratio(events.in_memory, events.context).double().numpy())
     return np.concatenate(parts)
 
 

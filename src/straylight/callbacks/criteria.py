@@ -9,7 +9,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from straylight.callbacks.checkpoint import Checkpoint
 from straylight.callbacks.halves import halved
@@ -21,6 +20,7 @@ from straylight.criteria.codes import dead
 from straylight.criteria.volume import excess_mass, mass_volume, volume_at
 from straylight.data import AnomalyDataModule
 from straylight.detectors.coded import Encodes, Generates, Rebuilds
+from straylight.metrics.intervals import z_of
 from straylight.objective import CRITERIA
 from straylight.rows.batch import HIDDEN, Events
 from straylight.rows.loaders import BatchLoader
@@ -154,7 +154,7 @@ class Criteria(pl.Callback):
 
     def _scores(self, trainer: pl.Trainer, module: Any, data: AnomalyDataModule, rows: _Rows) -> None:
         events, layout = rows.events, rows.layout
-        x = _tensor(events).numpy()
+        x = events.in_memory.numpy()
         given = {
             kind: made(x, layout, kind, seed=data.seed, count=rows.made)
             for kind in kinds_for(data.shape, layout, data.series)
@@ -192,7 +192,7 @@ class Criteria(pl.Callback):
         if not rows.held_out:
             self.why_none["val/nll"] = "no rows are held out"
             return
-        x, events = _tensor(rows.events), rows.events
+        x, events = rows.events.in_memory, rows.events
         with evaluating(module), trainer.precision_plugin.forward_context():
             parts = zip(x.split(module.rows_at_once), events.context.split(module.rows_at_once), strict=True)
             found = [module.log_density(some.to(module.device), c.to(module.device)).cpu() for some, c in parts]
@@ -203,7 +203,7 @@ class Criteria(pl.Callback):
         weight = events.weight.double().numpy()
         mean = float(np.average(nll, weights=weight))
         error = math.sqrt(float((weight**2 * (nll - mean) ** 2).sum())) / float(weight.sum())
-        reach = _z(self.level) * error
+        reach = z_of(self.level) * error
         self._keep("val/nll", mean, (mean - reach, mean + reach))
 
     # what codes tell
@@ -213,7 +213,7 @@ class Criteria(pl.Callback):
             for name in ("val/effective_dimension", "val/active_codes"):
                 self.why_none[name] = f"{type(module).__name__} has no codes"
             return
-        x = _tensor(rows.events).to(module.device)
+        x = rows.events.in_memory.to(module.device)
         with evaluating(module), trainer.precision_plugin.forward_context():
             found = codes(module.latents(x).float().cpu().numpy(), normal=isinstance(module, Generates))
             scaled = module.scaling(x)
@@ -255,12 +255,8 @@ def _rows(data: AnomalyDataModule, most: int) -> _Rows:
     if len(events) > most:
         rng = np.random.default_rng([data.seed, 3])
         events = events.take(np.sort(rng.choice(len(events), most, replace=False)))
-    like = torch.cat([_tensor(events).flatten(1), data.training_sample(most)[0].flatten(1)])
+    like = torch.cat([events.in_memory.flatten(1), data.training_sample(most)[0].flatten(1)])
     return _Rows(events, Layout.of(like.numpy(), data.seed), min(most, max(FEW, len(events))), held_out)
-
-
-def _tensor(events: Events) -> Tensor:
-    return events.x if isinstance(events.x, Tensor) else events.x.to("cpu")
 
 
 def _like(events: Events, x: NDArray[np.float32], base: NDArray[np.intp]) -> Events:
@@ -284,14 +280,8 @@ def _scored(
     trainer: pl.Trainer, module: Any, data: AnomalyDataModule, parts: Mapping[str, Events]
 ) -> dict[str, NDArray[np.float32]]:
     """Scores of several sets of events, as the test would score them, in one pass."""
-    together = Events.cat(*(Events.of(_tensor(part), None, part.context) for part in parts.values()))
+    together = Events.cat(*(Events.of(part.in_memory, None, part.context) for part in parts.values()))
     loader = BatchLoader(together, batch_size=data.eval_batch_size)  # all of them, on this rank
     scores = torch.cat([part.score for part in scored_by(trainer, module, loader)]).float().cpu().numpy()
     ends = np.cumsum([len(part) for part in parts.values()])[:-1]
     return dict(zip(parts, np.split(scores, ends), strict=True))
-
-
-def _z(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + level) / 2))

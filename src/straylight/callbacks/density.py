@@ -98,7 +98,7 @@ class Density(pl.Callback):
         return test.take(rows)
 
     def _measure(self, module: Any, rows: Events, data: Any) -> None:
-        x = rows.x if isinstance(rows.x, Tensor) else rows.x.to("cpu")
+        x = rows.in_memory
         parts = [
             (some.to(module.device), context.to(module.device))
             for some, context in zip(x.split(module.rows_at_once), rows.context.split(module.rows_at_once), strict=True)

@@ -1,7 +1,7 @@
 """A fitted detector, fitted again without a part of its rows."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -9,9 +9,10 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 
+from straylight.callbacks.checkpoint import Best
 from straylight.callbacks.scored import scored_by
 from straylight.data import AnomalyDataModule
-from straylight.detectors import FittedDetector
+from straylight.detectors import Detector, FittedDetector
 from straylight.rows.batch import Events, Splits
 from straylight.rows.folds import folds_of
 from straylight.rows.loaders import BatchLoader
@@ -28,8 +29,8 @@ class Fold(NamedTuple):
 class Rows(AnomalyDataModule):
     """Serves some training rows and no other."""
 
-    def __init__(self, train: Events, seed: int) -> None:
-        super().__init__(seed=seed, device="cpu")
+    def __init__(self, train: Events, seed: int, **options: Any) -> None:
+        super().__init__(seed=seed, device="cpu", **options)
         self.train = train
 
     @property
@@ -61,17 +62,45 @@ def refitted(trainer: pl.Trainer, detector: FittedDetector, folds: int, seed: in
 def _fitted(trainer: pl.Trainer, detector: FittedDetector, data: Rows) -> FittedDetector:
     other = detector.twin()
     other.scaling.forget()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return trained_alone(trainer, detector, other.train(), data)
+
+
+Trained = TypeVar("Trained", bound=Detector)
+
+
+def trained_alone(
+    trainer: pl.Trainer,
+    detector: Detector,
+    other: Trained,
+    data: AnomalyDataModule,
+    epochs: int = 1,
+    best: Best | None = None,
+) -> Trained:
+    """Train another detector where ours is, in its precision and without a word; ready to score, as ours is.
+
+    Args:
+        trainer: ours.
+        detector: ours.
+        other: is trained.
+        data: on these.
+        epochs: as many.
+        best: remembers the epoch whose weights are kept; by default those of the last.
+    """
+    device = detector.device
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     alone = pl.Trainer(
-        accelerator=detector.device.type,
-        devices=[detector.device.index or 0] if detector.device.type == "cuda" else 1,
+        accelerator=device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=trainer.precision,
-        max_epochs=1,
+        max_epochs=epochs,
+        callbacks=[best] if best is not None else [],
+        enable_checkpointing=best is not None,
         num_sanity_val_steps=0,
-        enable_model_summary=False,
         plugins=[LightningEnvironment()],  # whatever ranks Slurm or torchrun have around it
         **quiet,  # type: ignore[arg-type]
     )
-    alone.fit(other.train(), datamodule=data)
+    alone.fit(other, datamodule=data)
+    if best is not None and best.state is not None:
+        other.load_state_dict(best.state)
     other._trainer = None
-    return other.to(detector.device).eval()
+    return other.to(device).eval()

@@ -5,17 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
 
 from straylight.callbacks.checkpoint import Best
-from straylight.callbacks.folds import refitted
+from straylight.callbacks.folds import Rows, refitted, trained_alone
 from straylight.data import AnomalyDataModule
 from straylight.detectors import Detector, FittedDetector
 from straylight.rows.batch import Events, Splits
 from straylight.rows.folds import folds_of
 
 
-class Half(AnomalyDataModule):
+class Half(Rows):
     """Serves some training rows, and the rows that choose the epoch.
 
     Args:
@@ -24,8 +23,8 @@ class Half(AnomalyDataModule):
     """
 
     def __init__(self, train: Events, like: AnomalyDataModule) -> None:
-        super().__init__(seed=like.seed, device="cpu", batch_size=like.batch_size, eval_batch_size=like.eval_batch_size)
-        self.train, self.chosen_by = train, like.selecting
+        super().__init__(train, like.seed, batch_size=like.batch_size, eval_batch_size=like.eval_batch_size)
+        self.chosen_by = like.selecting
         self.columns, self.resonance = like.columns, like.resonance
 
     @property
@@ -65,21 +64,4 @@ def halved(trainer: pl.Trainer, detector: Detector, data: AnomalyDataModule, epo
 def _trained(trainer: pl.Trainer, detector: Detector, data: Half, epochs: int) -> Detector:
     args, kwargs = detector._given
     other = type(detector)(*args, **kwargs)
-    best, device = Best(), detector.device
-    alone = pl.Trainer(
-        accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        precision=trainer.precision,
-        max_epochs=epochs,
-        callbacks=[best],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        plugins=[LightningEnvironment()],  # whatever ranks Slurm or torchrun have around it
-    )
-    alone.fit(other, datamodule=data)
-    if best.state is not None:
-        other.load_state_dict(best.state)
-    other._trainer = None
-    return other.to(device).eval()
+    return trained_alone(trainer, detector, other, data, epochs, Best())

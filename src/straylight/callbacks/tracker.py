@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from straylight.callbacks.scored import said
-from straylight.objective import CRITERIA
+from straylight.objective import CRITERIA, criterion
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def once(name: str) -> bool:
         >>> once("test/auroc"), once("val/separation/local"), once("val/loss"), once("train/loss")
         (True, True, False, False)
     """
-    return name.startswith("test/") or (name != "val/loss" and "/".join(name.split("/")[:2]) in CRITERIA)
+    return name.startswith("test/") or (name != "val/loss" and criterion(name) in CRITERIA)
 
 
 class Tracker:

@@ -19,8 +19,8 @@ from straylight.errors import ConfigError
 from straylight.folder import RunFolder, SweepFolder
 from straylight.keys import meaning
 from straylight.objective import measure
-from straylight.report.leading import reach
-from straylight.report.selection import Choice, asked, choices, measured
+from straylight.report.leading import limits
+from straylight.report.selection import Choice, Selection
 
 FIRST = "val/separation"  # where nobody says by what
 
@@ -42,9 +42,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print what was chosen as JSON, and write nothing")
     given = parser.parse_args(arguments)
     with working(f"reading {given.folder}") as phases:
-        results = _results(given.folder)
-        criterion = _criterion(results, given.by)
-        found = [choice for choice in choices(results, criterion) if given.data in (None, choice.chosen.data)]
+        selection = Selection(_results(given.folder))
+        criterion = _criterion(selection, given.by)
+        found = [choice for choice in selection.choices(criterion) if given.data in (None, choice.chosen.data)]
         if not found:
             where = f" on {given.data}" if given.data else ""
             raise ConfigError(
@@ -57,9 +57,9 @@ def main(arguments: list[str]) -> None:
             return
         place = given.output or given.folder / "chosen"
         for choice in found:
-            path = _written(choice, place, given.folder)
+            command = _written(choice, place, given.folder)
             say(_sentence(choice))
-            say(f"  straylight train -m --config-dir={shlex.quote(str(place))} experiment={path.stem} seed=0,1,2")
+            say(f"  {command}")
 
 
 def _results(folder: Path) -> list[Any]:
@@ -71,14 +71,14 @@ def _results(folder: Path) -> list[Any]:
     return results
 
 
-def _criterion(results: Sequence[Mapping[str, Any]], typed: str | None) -> str:
+def _criterion(selection: Selection, typed: str | None) -> str:
     """By what is chosen: what was asked for, or what the runs were to be judged by, if they have it measured.
 
     Raises:
         ConfigError: if there is no such criterion, or no run has it.
     """
-    there = measured(results)
-    wanted = typed or asked(results) or FIRST
+    there = selection.measured
+    wanted = typed or selection.asked or FIRST
     measure(wanted, "--by")
     if wanted.startswith("val/") and wanted not in there:
         have = f"they have {', '.join(there)}" if there else "they are of a version that measured none, or had no rows"
@@ -87,26 +87,20 @@ def _criterion(results: Sequence[Mapping[str, Any]], typed: str | None) -> str:
 
 
 def _sentence(choice: Choice) -> str:
-    auroc, limits = _reached(choice)
+    auroc = choice.chosen.auroc
     said = f"{choice.data}: {choice.chosen.name}, of {choice.candidates}, by {choice.criterion} = {choice.value:.4g}."
     if choice.without:
         said += f" {choice.without} more have it not measured."
     if auroc is None:
         return said
-    known = "" if limits is None else f" [{limits[0]:.3f}, {limits[1]:.3f}]"
+    within = limits(choice.chosen.runs, auroc)
+    known = "" if within is None else f" [{within[0]:.3f}, {within[1]:.3f}]"
     said += f" On the labels of the test it reached an AUROC of {auroc:.4f}{known}"
     return f"{said}; the best reached {choice.best:.4f}, the median {choice.median:.4f}."
 
 
-def _reached(choice: Choice) -> tuple[float | None, tuple[float, float] | None]:
-    auroc, width = choice.chosen.auroc, reach(choice.chosen.runs)
-    if auroc is None or width is None:
-        return auroc, None
-    return auroc, (max(0.0, auroc - width), min(1.0, auroc + width))
-
-
 def _plain(choice: Choice) -> dict[str, Any]:
-    auroc, limits = _reached(choice)
+    auroc = choice.chosen.auroc
     return {
         "data": choice.data,
         "criterion": choice.criterion,
@@ -116,22 +110,27 @@ def _plain(choice: Choice) -> dict[str, Any]:
         "candidates": choice.candidates,
         "without": choice.without,
         "auroc": auroc,
-        "interval": limits,
+        "interval": None if auroc is None else limits(choice.chosen.runs, auroc),
         "best": choice.best,
         "median": choice.median,
         "regret": choice.regret,
     }
 
 
-def _written(choice: Choice, place: Path, source: Path) -> Path:
+def _written(choice: Choice, place: Path, source: Path) -> str:
     """Write what was chosen as an experiment: its groups, and what of its config differs from what they say.
+
+    Returns:
+        the command that trains it again.
 
     Raises:
         ConfigError: if its folder does not say what it was.
     """
     folder = RunFolder(choice.chosen.runs[0]["folder"])
     try:
-        chosen = read_yaml(folder.hydra)["hydra"]["runtime"]["choices"]
+        runtime = read_yaml(folder.hydra)["hydra"]["runtime"]
+        chosen = runtime["choices"]
+        folders = [s["path"] for s in runtime["config_sources"] if s["provider"] == "command-line" and s["path"]]
         own = meaning(_settled(folder), seed=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{folder} does not say what was trained there, so that it cannot be written.") from error
@@ -140,17 +139,25 @@ def _written(choice: Choice, place: Path, source: Path) -> Path:
     base = meaning(plain, seed=False) if (plain := defaults_of(folder)) is not None else {}
     differs = _difference(own, base)
     name = re.sub(r"[^\w.-]+", "_", f"{choice.data}_{choice.criterion.removeprefix('val/')}")
-    path = place / "experiment" / f"{name}.yaml"
+    command = _command(place, folders, name)
     head = [
         "# @package _global_",
         f"# Chosen by {choice.criterion} among {choice.candidates} candidates of {source.name}, without labels.",
-        f"#   straylight train -m --config-dir={place} experiment={name} seed=0,1,2",
+        f"#   {command}",
         "defaults:",
         *(f"  - override /{group}: {name or 'null'}" for group, name in groups.items()),
     ]
-    with replacing(path) as aside:
+    with replacing(place / "experiment" / f"{name}.yaml") as aside:
         aside.write_text("\n".join(head) + "\n" + (yaml_text(differs) if differs else ""), encoding="utf-8")
-    return path
+    return command
+
+
+def _command(place: Path, folders: Sequence[str], name: str) -> str:
+    """What trains an experiment of a place; groups of a folder of the user's own are found beside it."""
+    words = [f"--config-dir={place}"]
+    if folders and Path(folders[-1]).resolve() != place.resolve():  # Hydra takes one
+        words = [f"--config-dir={folders[-1]}", f"hydra.searchpath=[file://{place.resolve()}]"]
+    return shlex.join(["straylight", "train", "-m", *words, f"experiment={name}", "seed=0,1,2"])
 
 
 def _settled(folder: RunFolder) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
+from straylight.metrics.intervals import z_of
 from straylight.metrics.signed_ranks import ranked
 
 Interval = tuple[float, float]
@@ -49,6 +49,6 @@ def stability(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> tuple
         return value, None
     if abs(value) == 1:
         return value, (value, value)
-    reach = float(ndtri((1 + level) / 2)) * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
+    reach = z_of(level) * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
     low, high = (math.tanh(math.atanh(value) + sign * reach) for sign in (-1, 1))
     return value, (low, high)

@@ -173,41 +173,26 @@ def keep_hydra(folder: RunFolder, hydra: Mapping[str, Any]) -> None:
 
 
 def fields_of(
-    cfg: DictConfig,
+    cfg: Any,
     choices: Mapping[str, Any],
     overrides: Sequence[str],
     command: Sequence[str] | None = None,
     ranged: Collection[str] = (),
+    typed: Any = None,
 ) -> dict[str, Any]:
     """What `result.json` says of what was asked for.
 
     Args:
-        cfg: the composed config, whose paths are made absolute.
+        cfg: the composed config, by which values are found.
         choices: of each config group, as Hydra knows them.
         overrides: as typed.
         command: what was typed behind `straylight train`, where that is not the overrides.
         ranged: keys that the sweep ranges over.
+        typed: its plain values, not resolved, if they are known; otherwise the paths of `cfg` are made absolute.
     """
-    config.settle_paths(cfg)
-    typed: Any = OmegaConf.to_container(cfg, resolve=False)
-    return described(cfg, typed, choices, overrides, command, ranged)
-
-
-def described(
-    cfg: Mapping[str, Any] | DictConfig,
-    typed: Mapping[str, Any],
-    choices: Mapping[str, Any],
-    overrides: Sequence[str],
-    command: Sequence[str] | None = None,
-    ranged: Collection[str] = (),
-) -> dict[str, Any]:
-    """The same of a config of which both the values and what was typed are known.
-
-    Args:
-        cfg: by which values are found.
-        typed: the plain values, not resolved, paths absolute.
-        choices, overrides, command, ranged: see `fields_of`.
-    """
+    if typed is None:
+        config.settle_paths(cfg)
+        typed = OmegaConf.to_container(cfg, resolve=False)
     whole, without_seed = (config.identity(typed, seed=seed, ranged=ranged) for seed in (True, False))
     return {
         "detector": config.called(cfg, choices.get("detector")),

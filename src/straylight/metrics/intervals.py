@@ -155,7 +155,7 @@ def around(value: float, sides: tuple[Side, ...], level: float = 0.95) -> Interv
         E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927) 209,
         doi:10.1080/01621459.1927.10502953
     """
-    z = _z(level)
+    z = z_of(level)
     bound = value * (1 - value)
     size = 1 / sum(
         ((s.known * s.variance * s.size / bound if bound > 0 else 0.0) + PRIOR) / (s.known + PRIOR) / s.size
@@ -172,7 +172,16 @@ def around(value: float, sides: tuple[Side, ...], level: float = 0.95) -> Interv
     return max(min(low, value), 0.0), min(max(high, value), 1.0)
 
 
-def _z(level: float) -> float:
+def z_of(level: float) -> float:
+    """How many standard deviations an interval of this level reaches to each side of the mean of a normal law.
+
+    Raises:
+        ValueError: if the level does not lie between 0 and 1.
+
+    Example:
+        >>> round(z_of(0.95), 2)
+        1.96
+    """
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval lies between 0 and 1, not at {level}")
     return float(ndtri((1 + level) / 2))
@@ -199,7 +208,7 @@ def tpr(ranks: Ranks, fpr: float, level: float = 0.95, seed: int = 0) -> Interva
         seed: of the draws, so that the same scores have the same interval.
     """
     low, high = ranks.low, ranks.high
-    _z(level)  # refuses what is none
+    z_of(level)  # refuses what is none
     if fpr >= 1:
         return 1.0, 1.0
     working = ranks.at(fpr)

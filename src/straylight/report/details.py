@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from straylight.metrics.ranking import RESOLVABLE
-from straylight.objective import CRITERIA
+from straylight.objective import CRITERIA, criterion
 from straylight.report.leaderboard import NOT_RESOLVABLE
 from straylight.report.over_density import excesses, over_density
 from straylight.report.sheet import Cell, Column, Sheet, ranged
@@ -219,7 +219,7 @@ def criteria(result: Mapping[str, Any]) -> Iterator[Part]:
         (
             [name, _with_interval(value, intervals.get(name)), better[CRITERIA[whole].lower]]
             for name, value in (result.get("criteria") or {}).items()
-            if value is not None and (whole := "/".join(name.split("/")[:2])) in CRITERIA
+            if value is not None and (whole := criterion(name)) in CRITERIA
         ),
     )
 

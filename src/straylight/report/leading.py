@@ -50,13 +50,13 @@ def leaders(table: Sequence[Row], groups: Groups) -> list[Leader]:
         best, *others = ranked
         runs = groups[data, best.detector]
         apart = {row.detector: differs(runs, groups[data, row.detector]) for row in others}
-        auroc, width = best.numbers["auroc"].mean or 0.0, reach(runs)
+        auroc = best.numbers["auroc"].mean or 0.0
         found.append(
             Leader(
                 data,
                 best.detector,
                 auroc,
-                None if width is None else (max(0.0, auroc - width), min(1.0, auroc + width)),
+                limits(runs, auroc),
                 tuple(name for name, is_apart in apart.items() if is_apart is False),
                 tuple(name for name, is_apart in apart.items() if is_apart is None),
                 len(others),
@@ -90,6 +90,12 @@ def differs(runs: Sequence[Run], others: Sequence[Run]) -> bool | None:
     return abs(sum(differences) / len(differences)) > math.hypot(*parts)
 
 
+def limits(runs: Sequence[Run], auroc: float) -> tuple[float, float] | None:
+    """The interval of a mean AUROC, by `reach`; None where nothing says how well it is known."""
+    width = reach(runs)
+    return None if width is None else (max(0.0, auroc - width), min(1.0, auroc + width))
+
+
 def reach(runs: Sequence[Run]) -> float | None:
     """Half the 95 % interval of a mean AUROC: over its seeds and its test rows, added in squares; None if unknown."""
     scatter = interval([*_by_seed(runs).values()])
@@ -106,5 +112,5 @@ def _by_seed(runs: Sequence[Run]) -> dict[object, float]:
 def _of_rows(runs: Sequence[Run]) -> float | None:
     """Half the interval of an AUROC over test rows, the widest of those that runs know."""
     known: list[Mapping[str, Sequence[float]]] = [run.get("intervals") or {} for run in runs]
-    widths = [limits[1] - limits[0] for found in known if (limits := found.get(METRIC))]
+    widths = [pair[1] - pair[0] for found in known if (pair := found.get(METRIC))]
     return max(widths) / 2 if widths else None

@@ -20,7 +20,7 @@ from straylight.report.leaderboard import NOT_RESOLVABLE, POINTS, TIMED, Row, Sp
 from straylight.report.over_density import marked
 from straylight.report.runs import write_parquet
 from straylight.report.scan import SENTENCE, scans, sheet
-from straylight.report.selection import selected, with_choices
+from straylight.report.selection import Selection
 from straylight.report.sheet import Cell, Column, Sheet, ranged
 from straylight.report.strangest import strangest
 from straylight.runtimes import BEST
@@ -55,7 +55,9 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
     say = _teller(console)
     place = SweepFolder(folder)
     results, waiting = place.results(), place.unfinished()
-    table = with_choices(rows(results, runtime), results)
+    selection = Selection(results)
+    table = selection.marked(rows(results, runtime))
+    chosen = selection.parts()
     if table:
         leaderboard(table, console)
         if compared := over_sets(grouped(results)):
@@ -64,7 +66,7 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
         if scanned := scans(results):
             say(sheet(scanned))
             say(SENTENCE, style="dim")
-        for part in selected(results):
+        for part in chosen:
             say(part, **({"style": "dim"} if isinstance(part, str) else {}))
     if results:
         write_csv(table, results, place.leaderboard)
@@ -73,7 +75,7 @@ def report(folder: Path, console: Console | None = None, runtime: str = BEST, ht
         pictures = draw(results, table, folder, page.keep if page else None)
         say(f"\nWritten to {folder}: {', '.join([place.leaderboard.name, place.table.name, *pictures])}")
         if page:
-            page.write(results, table, waiting)
+            page.write(results, table, chosen, waiting)
             say(f"To open in a browser, or to send: {page.path}")
         elif place.page.is_file():
             say(f"{place.page} is of an earlier report; --html writes it anew.")

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from straylight.keys import key_of, named_by
-from straylight.objective import CRITERIA, measure, reached
+from straylight.objective import CRITERIA, criterion, measure, reached
 from straylight.report.leaderboard import Row, Run, grouped, interval
-from straylight.report.leading import METRIC, reach
+from straylight.report.leading import METRIC, limits
 from straylight.report.sheet import Cell, Column, Sheet
+
+SENTENCE = (
+    "Each choice was made by validation rows without labels; what it reached on the test was looked up afterwards. "
+    "Regret: the AUROC of the best candidate, which nobody could have chosen, less that of the chosen one."
+)
 
 
 class Candidate(NamedTuple):
@@ -23,6 +28,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         data, name: as the leaderboard has them; `detector`: of which it is a configuration.
+        unit: the data set, with those of its settings that were typed where it has several.
         runs: of all seeds.
         auroc: the mean over them, by the labels of the test; None where nothing was ranked.
         plain: whether no setting of it was typed that not all share.
@@ -31,6 +37,7 @@ class Candidate(NamedTuple):
     data: str
     name: str
     detector: str
+    unit: str
     runs: Sequence[Run]
     auroc: float | None
     plain: bool
@@ -61,7 +68,11 @@ class Choice(NamedTuple):
     @property
     def regret(self) -> float | None:
         """By how much a candidate is better that only the labels of the test can tell."""
-        return None if self.best is None or self.chosen.auroc is None else self.best - self.chosen.auroc
+        return None if (beyond := self.beyond(self.best)) is None else -beyond
+
+    def beyond(self, other: float | None) -> float | None:
+        """The AUROC of the chosen one less another."""
+        return None if other is None or self.chosen.auroc is None else self.chosen.auroc - other
 
 
 class Cost(NamedTuple):
@@ -76,105 +87,133 @@ class Cost(NamedTuple):
 
     criterion: str
     sets: int
-    regret: Spread
-    median: Spread | None
-    plain: Spread | None
+    regret: Average
+    median: Average | None
+    plain: Average | None
 
 
-class Spread(NamedTuple):
+class Average(NamedTuple):
     """A mean and its interval."""
 
     mean: float
     interval: tuple[float, float] | None
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        return cls(statistics.fmean(values), interval(values)) if values else None
 
-
-def measured(results: Iterable[Run]) -> list[str]:
-    """The criteria that runs have measured, in the order of the table of criteria."""
-    found = {name for run in results for name, value in (run.get("criteria") or {}).items() if value is not None}
-    order = {name: place for place, name in enumerate(CRITERIA)}
-    known = [name for name in found if "/".join(name.split("/")[:2]) in order]
-    return sorted(known, key=lambda name: (order["/".join(name.split("/")[:2])], name))
-
-
-def choices(results: Sequence[Run], criterion: str) -> list[Choice]:
-    """What a criterion chooses on each data set, of two candidates or more.
+class Selection:
+    """The candidates among runs, and what criteria choose of them.
 
     A candidate is judged by the mean over its seeds, of which each must have the criterion; of equal ones the first by
     name is taken. Detectors that have read the truth are none.
 
-    Raises:
-        ConfigError: if there is no such criterion, or it is measured on test rows.
+    Args:
+        results: records of runs.
+
+    Attributes:
+        measured: the criteria that runs have measured, in the order of the table of criteria.
+        asked: the criterion that runs were to be judged by, if they have measured it.
 
     Example:
-        >>> def run(detector, loss, auroc):
+        >>> def run(detector, value, auroc):
         ...     return {"status": "ok", "data": "blobs", "detector": detector, "variant": detector, "seed": 0,
-        ...             "metrics": {"test/auroc": auroc}, "criteria": {"val/separation": loss}}
-        >>> (choice,) = choices([run("knn", 0.9, 0.8), run("vae", 0.7, 0.95)], "val/separation")
+        ...             "metrics": {"test/auroc": auroc}, "criteria": {"val/separation": value}}
+        >>> (choice,) = Selection([run("knn", 0.9, 0.8), run("vae", 0.7, 0.95)]).choices("val/separation")
         >>> choice.chosen.name, round(choice.regret, 2)
         ('knn', 0.15)
     """
-    how = measure(criterion, "criterion")
-    found = []
-    for data, candidates in _units(results, how.within).items():
-        values = {c.name: value for c in candidates if (value := _mean(c.runs, criterion)) is not None}
-        judged = sorted((c for c in candidates if c.name in values), key=lambda c: c.name)
-        if len(judged) < 2:
-            continue
-        chosen = (min if how.lower else max)(judged, key=lambda c: values[c.name])
-        aurocs = [c.auroc for c in judged if c.auroc is not None]
-        plain = [c.auroc for c in judged if c.auroc is not None and c.plain]
-        found.append(
-            Choice(
-                data,
-                criterion,
-                chosen,
-                values[chosen.name],
-                len(judged),
-                len(candidates) - len(judged),
-                max(aurocs, default=None),
-                statistics.median(aurocs) if aurocs else None,
-                statistics.fmean(plain) if plain else None,
+
+    def __init__(self, results: Sequence[Run]) -> None:
+        order = {name: place for place, name in enumerate(CRITERIA)}
+        found = {name for run in results for name, value in (run.get("criteria") or {}).items() if value is not None}
+        known = [name for name in found if criterion(name) in order]
+        self.measured = sorted(known, key=lambda name: (order[criterion(name)], name))
+        named = (name for run in results for name in (run.get("objective") or [])[:1])
+        self.asked = next((name for name in named if name in found), None)
+        self.candidates = _candidates(results)
+
+    def choices(self, by: str) -> list[Choice]:
+        """What a criterion or a cost chooses on each data set, of two candidates or more.
+
+        Raises:
+            ConfigError: if there is no such measure, or it is of test rows.
+        """
+        how = measure(by, "criterion")
+        units: dict[str, list[Candidate]] = {}
+        for one in self.candidates:
+            units.setdefault(f"{one.unit} {one.detector}" if how.within else one.unit, []).append(one)
+        found = []
+        for unit, candidates in units.items():
+            values = {c.name: value for c in candidates if (value := _mean(c.runs, by)) is not None}
+            judged = sorted((c for c in candidates if c.name in values), key=lambda c: c.name)
+            if len(judged) < 2:
+                continue
+            chosen = (min if how.lower else max)(judged, key=lambda c: values[c.name])
+            aurocs = [c.auroc for c in judged if c.auroc is not None]
+            plain = [c.auroc for c in judged if c.auroc is not None and c.plain]
+            found.append(
+                Choice(
+                    unit,
+                    by,
+                    chosen,
+                    values[chosen.name],
+                    len(judged),
+                    len(candidates) - len(judged),
+                    max(aurocs, default=None),
+                    statistics.median(aurocs) if aurocs else None,
+                    statistics.fmean(plain) if plain else None,
+                )
             )
-        )
-    return found
+        return found
+
+    def costs(self) -> list[Cost]:
+        """What choosing by each criterion costs over data sets, the least regret first.
+
+        The unit is a data set: of several choices on one, as of the settings of several detectors, the mean counts.
+        """
+        found = []
+        for by in self.measured:
+            made = [choice for choice in self.choices(by) if choice.regret is not None]
+            if made and (regret := _over(made, lambda c: c.regret)) is not None:
+                beyond = (_over(made, lambda c: c.beyond(c.median)), _over(made, lambda c: c.beyond(c.plain)))
+                found.append(Cost(by, len({choice.chosen.data for choice in made}), regret, *beyond))
+        return sorted(found, key=lambda cost: cost.regret.mean)
+
+    def marked(self, table: Sequence[Row]) -> list[Row]:
+        """The rows of a leaderboard, those marked that the runs' own criterion chooses among two or more."""
+        made = {(c.chosen.data, c.chosen.name) for c in self.choices(self.asked)} if self.asked else set()
+        return [row._replace(chosen=self.asked or "") if (row.data, row.detector) in made else row for row in table]
+
+    def parts(self) -> list[Sheet | str]:
+        """What criteria chose, in words: one by one on a data set alone, by their cost over several."""
+        found = self.costs()
+        if not found:
+            return []
+        if max(cost.sets for cost in found) > 1:
+            return [_of_costs(found), SENTENCE]
+        return [_of_choices([choice for cost in found for choice in self.choices(cost.criterion)]), SENTENCE]
 
 
-def costs(results: Sequence[Run]) -> list[Cost]:
-    """What choosing by each criterion that runs have measured costs over data sets, the least regret first."""
-    found = []
-    for criterion in measured(results):
-        made = [choice for choice in choices(results, criterion) if choice.regret is not None]
-        if regret := Spread.of([choice.regret for choice in made if choice.regret is not None]):
-            beyond = {
-                name: Spread.of([(c.chosen.auroc or 0.0) - v for c in made if (v := getattr(c, name)) is not None])
-                for name in ("median", "plain")
-            }
-            found.append(Cost(criterion, len(made), regret, beyond["median"], beyond["plain"]))
-    return sorted(found, key=lambda cost: cost.regret.mean)
-
-
-def _units(results: Sequence[Run], within: bool) -> dict[str, list[Candidate]]:
-    """Candidates by the data set among whose they are, and by the detector too if only its own can be compared."""
-    found: dict[tuple[str, ...], list[Candidate]] = {}
+def _candidates(results: Sequence[Run]) -> list[Candidate]:
     groups = {key: (runs, named_by(runs[0].get("overrides") or [])) for key, runs in grouped(results).items()}
     shared = set.intersection(*(given for _, given in groups.values())) if groups else set()
-    for (data, name), (runs, given) in groups.items():
-        if any(run.get("truth") for run in runs):
-            continue
-        asked = [override for override in sorted(given) if key_of(override).startswith("data.")]
-        detector = str(runs[0].get("detector"))
-        unit = (data, " ".join(asked), *([detector] if within else []))
-        own = all(key_of(override).startswith("data.") for override in given - shared)
-        found.setdefault(unit, []).append(Candidate(data, name, detector, runs, _of_test(runs), own))
-    several = Counter(data for data, _ in {unit[:2] for unit in found})
-    return {
-        " ".join(filter(None, [unit[0], unit[1] * (several[unit[0]] > 1), *unit[2:]])): candidates
-        for unit, candidates in found.items()
-    }
+    asked = {key: _of_data(given) for key, (_, given) in groups.items()}
+    several = Counter(data for data, _ in {(key[0], of_data) for key, of_data in asked.items()})
+    return [
+        Candidate(
+            data,
+            name,
+            str(runs[0].get("detector")),
+            f"{data} {asked[data, name]}" if several[data] > 1 and asked[data, name] else data,
+            runs,
+            _of_test(runs),
+            all(key_of(override).startswith("data.") for override in given - shared),
+        )
+        for (data, name), (runs, given) in groups.items()
+        if not any(run.get("truth") for run in runs)
+    ]
+
+
+def _of_data(overrides: Iterable[str]) -> str:
+    return " ".join(sorted(o for o in overrides if key_of(o).startswith("data.")))
 
 
 def _mean(runs: Sequence[Run], name: str) -> float | None:
@@ -188,36 +227,17 @@ def _of_test(runs: Sequence[Run]) -> float | None:
     return statistics.fmean(values) if all(value is not None for value in values) else None
 
 
-def asked(results: Sequence[Run]) -> str | None:
-    """The criterion that runs were to be judged by, if they have measured it."""
-    there = measured(results)
-    named = (name for run in results for name in (run.get("objective") or [])[:1])
-    return next((name for name in named if name in there), None)
-
-
-def with_choices(table: Sequence[Row], results: Sequence[Run]) -> list[Row]:
-    """The rows of a leaderboard, those marked that the runs' own criterion chooses among two or more."""
-    by = asked(results)
-    made = {(c.chosen.data, c.chosen.name) for c in choices(results, by)} if by is not None else set()
-    return [row._replace(chosen=by or "") if (row.data, row.detector) in made else row for row in table]
+def _over(made: Sequence[Choice], value: Callable[[Choice], float | None]) -> Average | None:
+    """The mean over data sets, of the mean over what was chosen on each."""
+    sets: dict[str, list[float]] = {}
+    for choice in made:
+        if (one := value(choice)) is not None:
+            sets.setdefault(choice.chosen.data, []).append(one)
+    means = [statistics.fmean(values) for values in sets.values()]
+    return Average(statistics.fmean(means), interval(means)) if means else None
 
 
 # in words
-
-
-def selected(results: Sequence[Run]) -> Iterator[Sheet | str]:
-    """What criteria chose, one by one on a data set alone, by their cost over several."""
-    found = costs(results)
-    if not found:
-        return
-    if max(cost.sets for cost in found) > 1:
-        yield _of_costs(found)
-    else:
-        yield _of_choices([choice for cost in found for choice in choices(results, cost.criterion)])
-    yield (
-        "Each choice was made by validation rows without labels; what it reached on the test was looked up afterwards. "
-        "Regret: the AUROC of the best candidate, which nobody could have chosen, less that of the chosen one."
-    )
 
 
 def _of_costs(found: Sequence[Cost]) -> Sheet:
@@ -248,20 +268,18 @@ def _of_choices(made: Sequence[Choice]) -> Sheet:
     )
     for choice in made:
         chosen = choice.chosen
-        width = reach(chosen.runs)
         auroc = chosen.auroc
-        limits = None if width is None or auroc is None else (max(0.0, auroc - width), min(1.0, auroc + width))
-        shown = "" if auroc is None else _said(Spread(auroc, limits))
+        shown = "" if auroc is None else _said(Average(auroc, limits(chosen.runs, auroc)))
         regret, median = ("" if v is None else f"{v:.4f}" for v in (choice.regret, choice.median))
         out.add_row(choice.criterion, str(choice.candidates), chosen.name, shown, regret, median)
     return out
 
 
-def _said(spread: Spread | None) -> str | Cell:
-    if spread is None:
+def _said(average: Average | None) -> str | Cell:
+    if average is None:
         return ""
-    mean = f"{spread.mean:.4f}"
-    if spread.interval is None:
+    mean = f"{average.mean:.4f}"
+    if average.interval is None:
         return mean
-    low, high = (f"{limit:.4f}" for limit in spread.interval)  # which may be below zero
+    low, high = (f"{limit:.4f}" for limit in average.interval)  # which may be below zero
     return Cell(f"{mean}\n[{low}, {high}]", f"{mean}\n[{low},\n{high}]")

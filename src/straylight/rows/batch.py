@@ -211,6 +211,11 @@ class Events:
             raise DataError("Event weights must be finite, not negative, and not all zero.")
         return cls(x, kinds, context, weights, beside({} if meta is None else meta, origin), origin)
 
+    @property
+    def in_memory(self) -> Tensor:
+        """`x` as a tensor, read if it was not."""
+        return self.x if isinstance(self.x, Tensor) else self.x.to("cpu")
+
     def take(self, rows: Any) -> Events:
         """The rows at these positions, in this order."""
         positions = np.asarray(rows, dtype=np.int64)

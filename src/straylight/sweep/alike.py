@@ -17,7 +17,7 @@ from omegaconf import AnyNode, DictConfig, OmegaConf, open_dict
 from straylight.config import settle_paths
 from straylight.documents import yaml_text
 from straylight.job.devices import Asked, asked_for
-from straylight.job.order import Parts, described
+from straylight.job.order import Parts, fields_of
 from straylight.keys import entry
 from straylight.sweep.point import Whole
 
@@ -116,7 +116,7 @@ class Alike:
     def fields(self, ranged: Collection[str]) -> dict[str, Any]:
         common = self.template
         resolved, typed = common.config.filled(self.given), common.typed.filled(self.given)
-        return described(resolved, typed, common.choices, self.task, ranged=ranged)
+        return fields_of(resolved, common.choices, self.task, ranged=ranged, typed=typed)
 
     def asked(self) -> Asked:
         config = self.template.config.filled(self.given)

@@ -17,7 +17,6 @@ from straylight.report.html.page import plain, write
 from straylight.report.html.tables import Heading, Table, of
 from straylight.report.leaderboard import Row, Run, grouped
 from straylight.report.scan import SENTENCE, scans, sheet
-from straylight.report.selection import selected
 from straylight.result import outcome
 
 RUNS = (
@@ -74,8 +73,10 @@ class SweepPage:
     def _seen(self, folder: str) -> str:
         return os.path.relpath(folder, self.folder)
 
-    def write(self, results: Sequence[Run], table: Sequence[Row], waiting: Sequence[Path] = ()) -> None:
-        """Write the page of these runs, and name those that have no result."""
+    def write(
+        self, results: Sequence[Run], table: Sequence[Row], chosen: Sequence[Part], waiting: Sequence[Path] = ()
+    ) -> None:
+        """Write the page of these runs, with what was chosen of them, and name those that have no result."""
         groups = grouped(results)
         shown = board(table, groups)
         names = {str(run["folder"]): name for (_, name), runs in groups.items() for run in runs}
@@ -83,7 +84,7 @@ class SweepPage:
         sections = {"answer": "Answer", "leaderboard": "Leaderboard"}
         sections |= {"figures": "Figures"} if self.figures else {}
         sections |= {"compared": "Over data sets"} if compared else {}
-        sections |= {"chosen": "Chosen without labels"} if (chosen := [*selected(results)]) else {}
+        sections |= {"chosen": "Chosen without labels"} if chosen else {}
         sections |= {"runs": "Runs", "made-by": "How it was made"}
         write(
             self.path,
