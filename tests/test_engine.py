@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -330,6 +331,15 @@ def test_a_jobs_folder_is_done_by_whoever_is_given_it(straylight_train, elsewher
     assert json.loads((folder.path / "ended.json").read_text()) == [result["duration_s"], str(folder)]
     assert Path.cwd() == here and "MINE" not in os.environ
     assert "AUROC" in folder.log().read_text()
+
+
+def test_numbers_of_a_job_are_those_that_were_typed(tmp_path) -> None:
+    folder = RunFolder(tmp_path)
+    config = {"detector": {"far": math.inf, "near": -math.inf, "none": None, "small": 1e-300, "third": 1 / 3}}
+    Order("abc", config, {}).write(folder)
+    assert Order.read(folder).config == config
+    Order("abc", {"detector": {"unknown": math.nan}}, {}).write(folder)
+    assert math.isnan(Order.read(folder).config["detector"]["unknown"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,7 +24,7 @@ from crashing import by_override, hanging, make
 from hydra_plugins.straylight_local import ray as plugin
 from straylight import extras
 from straylight.engines.ray.cluster import _Place
-from straylight.engines.ray.engine import _own_path
+from straylight.engines.ray.engine import RayEngine, _Job, _own_path
 from straylight.engines.ray.options import Needs, Options
 from straylight.engines.ray.ranks import Meeting, World
 from straylight.errors import ConfigError
@@ -368,6 +369,27 @@ def test_jobs_of_a_node_that_dies_go_on_elsewhere_from_their_checkpoint(slow, no
         assert "0" not in (tmp_path / "epochs").read_text().split(), "it went on from its last epoch"
     finally:
         nodes.another()
+
+
+@skipped
+@pytest.mark.parametrize(
+    ("error", "lost", "words"),
+    [
+        ("NodeDiedError", True, "The job lost its node"),
+        ("WorkerCrashedError", True, "The job lost Ray's worker (WorkerCrashedError)"),
+        ("LocalRayletDiedError", False, "The job cannot be reached any more, since Ray's node on this machine"),
+    ],
+)
+def test_what_ray_says_of_a_task_that_it_lost(error, lost, words, tmp_path) -> None:
+    import ray
+
+    def get(task: Any) -> None:
+        raise getattr(ray.exceptions, error)("gone")
+
+    engine = RayEngine.__new__(RayEngine)
+    engine._ray = SimpleNamespace(exceptions=ray.exceptions, get=get)
+    ended = engine._ended(_Job(RunFolder(tmp_path), Needs(1, 0, 1), ["task"], frozenset()), 0)
+    assert (ended.lost, ended.status) == (lost, None) and ended.words.startswith(words)
 
 
 # a cluster of a sweep's own

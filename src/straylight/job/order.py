@@ -57,7 +57,7 @@ class Order:
 
     def write(self, folder: RunFolder) -> Order:
         """Keep it in the job's folder."""
-        with replacing(folder.job, durable=False) as aside:  # in one line: with an indent it takes ten times as long
+        with replacing(folder.job, durable=False) as aside:  # in one line, by the encoder in C
             aside.write_text(json.dumps(vars(self)) + "\n", encoding="utf-8")
         return self
 

@@ -211,7 +211,7 @@ class RayEngine:
         except errors.NodeDiedError:
             return Ended(None, log=log, lost=not job.asked, said=NODE_LOST)
         except errors.LocalRayletDiedError:  # no other task would do better
-            said = "could not be told from here, since Ray's node on this machine, which serves the sweep, is gone"
+            said = "cannot be reached any more, since Ray's node on this machine, which serves the sweep, is gone"
             return Ended(None, log=log, said=said)
         except errors.WorkerCrashedError as error:
             return Ended(None, log=log, lost=not job.asked, said=f"lost Ray's worker ({type(error).__name__})")
