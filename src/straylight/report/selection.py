@@ -68,7 +68,7 @@ class Choice(NamedTuple):
     @property
     def regret(self) -> float | None:
         """By how much a candidate is better that only the labels of the test can tell."""
-        return None if (beyond := self.beyond(self.best)) is None else -beyond
+        return None if self.best is None or self.chosen.auroc is None else self.best - self.chosen.auroc
 
     def beyond(self, other: float | None) -> float | None:
         """The AUROC of the chosen one less another."""

@@ -53,6 +53,8 @@ def draw(study: optuna.Study, objectives: Sequence[str], folder: SweepFolder) ->
 
 def history(trials: Sequence[FrozenTrial], objectives: Sequence[str], _: Any) -> Iterator[tuple[str, Figure]]:
     """What each trial reached, and the best until then."""
+    from matplotlib.ticker import MaxNLocator
+
     from straylight.report.figures.style import beside, panels
 
     figure, axes = panels(1, len(objectives), ruled=True)
@@ -63,6 +65,7 @@ def history(trials: Sequence[FrozenTrial], objectives: Sequence[str], _: Any) ->
         axis.plot(numbers, values, "o", color="#56B4E9", ms=4, label="trial")
         axis.step(numbers, best, where="post", color="#0072B2", label="best so far")
         axis.set(xlabel="trial", ylabel=name)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     yield "history", beside(figure, axes[0])
 
 
